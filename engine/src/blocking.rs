@@ -1,0 +1,1 @@
+//! The same, without async: works outside and inside a runtime.

@@ -1,0 +1,106 @@
+//! The one door to time, chance and threads.
+//!
+//! Everything above takes a [`Clock`] and asks it; nothing else in the engine reads a clock, draws
+//! a random number, sleeps or spawns. A simulator hands in its own and a run replays from its seed.
+//!
+//! Always true: [`Clock::monotonic`] never goes back; [`Clock::wall_ms`] may, and nothing that is
+//! about safety depends on it.
+#![expect(clippy::disallowed_methods, reason = "this file is the door")]
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rand::Rng as _;
+
+use crate::error::{Error, Result};
+
+/// Time and chance, as an argument. See [`SystemClock`].
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// Milliseconds since the Unix epoch. For expiry of rows and for people; never for safety.
+    fn wall_ms(&self) -> u64;
+    /// Time since some fixed moment of this process; never goes back.
+    fn monotonic(&self) -> Duration;
+    /// A future that is ready after `duration`.
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// 128 fresh random bits: attempt tokens, uuids, nonces.
+    fn random(&self) -> u128;
+}
+
+/// A shared clock.
+pub type SharedClock = Arc<dyn Clock>;
+
+/// The machine's clock and its random source.
+#[derive(Debug)]
+pub struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    /// The machine's clock, shared.
+    pub fn shared() -> SharedClock {
+        Arc::new(Self { start: Instant::now() })
+    }
+}
+
+impl Clock for SystemClock {
+    fn wall_ms(&self) -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    }
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+    fn random(&self) -> u128 {
+        rand::rng().next_u64() as u128 | (rand::rng().next_u64() as u128) << 64
+    }
+}
+
+/// Runs `future` with a deadline; `what` names it in the [`ErrorKind::Unavailable`](crate::ErrorKind) it fails with.
+pub async fn deadline<T>(
+    clock: &dyn Clock,
+    limit: Duration,
+    what: &str,
+    future: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        done = future => done,
+        () = clock.sleep(limit) => Err(Error::unavailable(format!("{what} did not finish within {limit:?}"))),
+    }
+}
+
+/// A background task. Aborted when the handle is dropped.
+#[derive(Debug)]
+pub struct Task(tokio::task::JoinHandle<()>);
+
+impl Task {
+    /// Starts `future` in the background, on the runtime of the caller.
+    pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(future))
+    }
+    /// Waits until the task has ended by itself.
+    pub async fn join(mut self) {
+        // A panic inside has already been reported by the panic hook; a task that ended is ended.
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs CPU work (compressing, merging, building filters) away from the I/O threads.
+pub async fn on_cpu<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::closed("a CPU task did not finish, the runtime is shutting down").because(e))
+}

@@ -1,0 +1,1 @@
+//! A cursor over one sorted run.

@@ -1,0 +1,1 @@
+//! The loser tree over all sources.

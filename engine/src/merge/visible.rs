@@ -1,0 +1,1 @@
+//! From entries to visible rows: newest version at a snapshot, tombstones, expiry.

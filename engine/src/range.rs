@@ -1,0 +1,162 @@
+//! Ranges of user keys, and the half-open ranges of full keys they become.
+//!
+//! Always true: a [`KeyRange`] is never inverted; `a..a` is empty and legal.
+
+use std::ops::{Bound, RangeBounds};
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::{
+    error::{Error, Result},
+    key::{KEYSPACE_BYTES, KeyspaceId},
+};
+
+/// A range of user keys within one keyspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRange {
+    start: Bound<Bytes>,
+    end: Bound<Bytes>,
+}
+
+impl KeyRange {
+    /// Every key.
+    pub fn all() -> Self {
+        Self { start: Bound::Unbounded, end: Bound::Unbounded }
+    }
+
+    /// The keys within `bounds`. Fails with `Invalid` if the start lies after the end.
+    pub fn new<K: AsRef<[u8]>>(bounds: impl RangeBounds<K>) -> Result<Self> {
+        let own = |b: Bound<&K>| b.map(|k| Bytes::copy_from_slice(k.as_ref()));
+        let range = Self { start: own(bounds.start_bound()), end: own(bounds.end_bound()) };
+        if let (Bound::Included(s) | Bound::Excluded(s), Bound::Included(e) | Bound::Excluded(e)) =
+            (&range.start, &range.end)
+            && s > e
+        {
+            return Err(Error::invalid(format!(
+                "the range starts at {:?}, after its end {:?}",
+                s.escape_ascii().to_string(),
+                e.escape_ascii().to_string()
+            ))
+            .hint("swap the bounds; for descending order ask for the reverse of an ascending range"));
+        }
+        Ok(range)
+    }
+
+    /// The keys that begin with `prefix`.
+    pub fn prefix(prefix: impl AsRef<[u8]>) -> Self {
+        let prefix = prefix.as_ref();
+        let end = successor(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+        Self { start: Bound::Included(Bytes::copy_from_slice(prefix)), end }
+    }
+
+    /// The keys in both ranges; empty (never inverted) when they do not meet.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let start = later_start(&self.start, &other.start).clone();
+        let end = earlier_end(&self.end, &other.end).clone();
+        if let (Bound::Included(s) | Bound::Excluded(s), Bound::Included(e) | Bound::Excluded(e)) = (&start, &end)
+            && s > e
+        {
+            return Self { start: Bound::Included(s.clone()), end: Bound::Excluded(s.clone()) };
+        }
+        Self { start, end }
+    }
+
+    /// Whether `user_key` lies in the range.
+    pub fn contains(&self, user_key: &[u8]) -> bool {
+        let after_start = match &self.start {
+            Bound::Included(s) => user_key >= &s[..],
+            Bound::Excluded(s) => user_key > &s[..],
+            Bound::Unbounded => true,
+        };
+        let before_end = match &self.end {
+            Bound::Included(e) => user_key <= &e[..],
+            Bound::Excluded(e) => user_key < &e[..],
+            Bound::Unbounded => true,
+        };
+        after_start && before_end
+    }
+
+    /// The half-open range `[start, end)` of full keys; no end means the end of the last keyspace.
+    pub fn full(&self, keyspace: KeyspaceId) -> FullRange {
+        let start = match &self.start {
+            Bound::Included(s) => with_keyspace(keyspace, s, false),
+            Bound::Excluded(s) => with_keyspace(keyspace, s, true),
+            Bound::Unbounded => with_keyspace(keyspace, &[], false),
+        };
+        let end = match &self.end {
+            Bound::Included(e) => Some(with_keyspace(keyspace, e, true)),
+            Bound::Excluded(e) => Some(with_keyspace(keyspace, e, false)),
+            Bound::Unbounded => keyspace.0.checked_add(1).map(|next| with_keyspace(KeyspaceId(next), &[], false)),
+        };
+        FullRange { start, end }
+    }
+}
+
+/// A half-open range `[start, end)` of full keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FullRange {
+    /// The first full key in the range.
+    pub start: Bytes,
+    /// The first full key after the range; `None` is after every key.
+    pub end: Option<Bytes>,
+}
+
+impl FullRange {
+    /// Every full key of every keyspace.
+    pub fn all() -> Self {
+        Self { start: Bytes::new(), end: None }
+    }
+    /// Whether the range holds no key.
+    pub fn is_empty(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| *end <= self.start)
+    }
+    /// Whether `full_key` lies in the range.
+    pub fn contains(&self, full_key: &[u8]) -> bool {
+        full_key >= &self.start[..] && self.end.as_ref().is_none_or(|end| full_key < &end[..])
+    }
+    /// Whether the range meets the closed range `[first, last]`.
+    pub fn meets(&self, first: &[u8], last: &[u8]) -> bool {
+        last >= &self.start[..] && self.end.as_ref().is_none_or(|end| first < &end[..])
+    }
+}
+
+/// The smallest byte string greater than every string that begins with `prefix`; `None` if there is none.
+pub fn successor(prefix: &[u8]) -> Option<Bytes> {
+    let last = prefix.iter().rposition(|b| *b != 0xFF)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end.into())
+}
+
+fn later_start<'a>(a: &'a Bound<Bytes>, b: &'a Bound<Bytes>) -> &'a Bound<Bytes> {
+    match (a, b) {
+        (Bound::Unbounded, x) | (x, Bound::Unbounded) => x,
+        (Bound::Included(x) | Bound::Excluded(x), Bound::Included(y) | Bound::Excluded(y)) => match x.cmp(y) {
+            std::cmp::Ordering::Less => b,
+            std::cmp::Ordering::Greater => a,
+            std::cmp::Ordering::Equal => if matches!(a, Bound::Excluded(_)) { a } else { b },
+        },
+    }
+}
+
+fn earlier_end<'a>(a: &'a Bound<Bytes>, b: &'a Bound<Bytes>) -> &'a Bound<Bytes> {
+    match (a, b) {
+        (Bound::Unbounded, x) | (x, Bound::Unbounded) => x,
+        (Bound::Included(x) | Bound::Excluded(x), Bound::Included(y) | Bound::Excluded(y)) => match x.cmp(y) {
+            std::cmp::Ordering::Less => a,
+            std::cmp::Ordering::Greater => b,
+            std::cmp::Ordering::Equal => if matches!(a, Bound::Excluded(_)) { a } else { b },
+        },
+    }
+}
+
+fn with_keyspace(keyspace: KeyspaceId, user_key: &[u8], just_after: bool) -> Bytes {
+    let mut full = BytesMut::with_capacity(KEYSPACE_BYTES + user_key.len() + 1);
+    full.put_u32(keyspace.0);
+    full.put_slice(user_key);
+    if just_after {
+        full.put_u8(0);
+    }
+    full.freeze()
+}

@@ -1,0 +1,1 @@
+//! For tests, ours and yours: faulty stores, a model.

@@ -1,0 +1,1 @@
+//! Probing, fencing and replaying the log (design §4.3).

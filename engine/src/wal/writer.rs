@@ -1,0 +1,1 @@
+//! Uploads WAL objects, at most K in flight, acknowledged in slot order.

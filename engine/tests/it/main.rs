@@ -1,0 +1,11 @@
+//! The engine's tests through its public API, one binary; a module a subject.
+#![expect(missing_docs, reason = "tests")]
+
+mod compaction;
+mod formats;
+mod manifest;
+mod memory;
+mod reading;
+mod store;
+mod wal;
+mod writing;

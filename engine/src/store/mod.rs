@@ -56,3 +56,6 @@ impl Upload {
 }
 #[cfg(test)]
 mod tests;
+
+/// Whether `error` says that an object is not there.
+pub fn is_missing(error: &crate::error::Error) -> bool { todo!() }

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     block::Found,
     error::Result,
-    key::Seq,
+    key::{KeyspaceId, Seq, check_key},
     merge::{BlockSource, Missing, visible::is_row},
     sst::{OpenSst, Tail, reader::key_hash},
     stats::Cause,
@@ -60,6 +60,16 @@ pub fn get_cached(
         Ok(Look::Missing(_)) => None,
         Err(error) => Some(Err(error)),
     }
+}
+
+/// A full key on the stack, unless it is long: what a point read searches for. Fails with `Invalid` if
+/// the user key is over the limit.
+pub fn stack_key(keyspace: KeyspaceId, user_key: &[u8]) -> Result<SmallVec<[u8; 128]>> {
+    check_key(user_key)?;
+    let mut full = SmallVec::new();
+    full.extend_from_slice(&keyspace.0.to_be_bytes());
+    full.extend_from_slice(user_key);
+    Ok(full)
 }
 
 /// What a look without waiting gives.

@@ -13,6 +13,7 @@
 //! Always true: a read sees one [`SuperVersion`] and one sequence number from beginning to end.
 
 pub mod fetch;
+mod follow;
 
 pub mod freshness;
 pub mod get;

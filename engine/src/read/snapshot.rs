@@ -11,7 +11,12 @@ use std::{ops::RangeBounds, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Fetcher, Scan, SuperVersion, fetch::expired, get::get, multi_get::multi_get};
+use super::{
+    Fetcher, Scan, SuperVersion,
+    fetch::expired,
+    get::{get, stack_key},
+    multi_get::multi_get,
+};
 use crate::{
     clock::SharedClock,
     error::Result,
@@ -69,7 +74,7 @@ impl Snapshot {
     /// The value of `key`; `None` if it has none. Fails with `Invalid` if the key is too long, with
     /// `SnapshotExpired`, `Corruption`, or as the store does.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        let key = full_key(self.keyspace, key.as_ref())?;
+        let key = stack_key(self.keyspace, key.as_ref())?;
         get(&self.fetcher, &self.sv, &key, self.seq, self.clock.wall_ms()).await.map_err(expired)
     }
 
@@ -102,6 +107,11 @@ impl Snapshot {
     /// The same snapshot, looking at the keyspace with this number.
     pub(super) fn in_keyspace(&self, keyspace: KeyspaceId) -> Self {
         Self { keyspace, ..self.clone() }
+    }
+
+    /// The number of the keyspace it looks at.
+    pub(super) fn keyspace_id(&self) -> KeyspaceId {
+        self.keyspace
     }
 
     fn scan_result(&self, range: Result<KeyRange>) -> Scan {

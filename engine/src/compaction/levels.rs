@@ -75,6 +75,10 @@ impl<'a> Hull<'a> {
         }))
     }
 
+    pub(super) fn holds(&self, meta: &SstMeta) -> bool {
+        self.first <= &meta.first_key[..] && &meta.last_key[..] <= self.last
+    }
+
     pub(super) fn meets(&self, meta: &SstMeta) -> bool {
         self.first <= &meta.last_key[..] && &meta.first_key[..] <= self.last
     }

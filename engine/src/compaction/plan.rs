@@ -31,6 +31,10 @@ use crate::{
 /// The most L0 runs that one plan takes: what bounds the memory of a job after a long time without merging.
 pub const MAX_L0_RUNS: usize = 64;
 
+/// How long after its time an entry still counts as alive here, in milliseconds: readers whose clocks are
+/// behind by less than this never miss a row too early.
+pub const EXPIRY_MARGIN_MS: u64 = 60_000;
+
 /// What to merge, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -291,6 +295,7 @@ fn plan(levels: &Levels<'_>, taken: &Taken, level: u32, reason: Reason) -> Plan 
 
 /// How many entries have expired, if expiry times lie evenly between the first and the last.
 fn expired(meta: &SstMeta, now_ms: u64) -> u64 {
+    let now_ms = now_ms.saturating_sub(EXPIRY_MARGIN_MS);
     if meta.expiring == 0 || now_ms < meta.min_expire_ms {
         return 0;
     }

@@ -45,6 +45,8 @@ pub struct Compactor {
     manifest: Manifest,
     view: Arc<View>,
     epoch: u32,
+    /// Whether `view` may be followed; after an error it may lie so far back that what follows it is gone.
+    is_fresh: bool,
     /// The counter of the next object made in this epoch. Shared with the job, which takes numbers from it.
     counter: Arc<AtomicU64>,
     options: JobOptions,
@@ -95,6 +97,7 @@ impl Compactor {
             counter: Arc::new(AtomicU64::new(state.counter_floor)),
             manifest,
             view,
+            is_fresh: true,
             options: JobOptions::default(),
             progress: None,
         })
@@ -126,7 +129,12 @@ impl Compactor {
 
     /// Follows the manifest to its newest version. Fails with `Fenced` if another compactor has the role.
     pub async fn refresh(&mut self) -> Result<()> {
-        self.view = newest(&self.manifest, &self.view).await?;
+        self.view = if self.is_fresh {
+            newest(&self.manifest, &self.view).await?
+        } else {
+            self.manifest.latest(Cause::Compact).await?
+        };
+        self.is_fresh = true;
         self.still_ours()
     }
 
@@ -176,6 +184,13 @@ impl Compactor {
     }
 
     async fn run(&mut self, plan: Plan) -> Result<Did> {
+        self.is_fresh = false;
+        let did = self.run_fresh(plan).await?;
+        self.is_fresh = true;
+        Ok(did)
+    }
+
+    async fn run_fresh(&mut self, plan: Plan) -> Result<Did> {
         if !plan.keeps_order(&self.view) {
             return Err(Error::corruption(
                 format!("manifest version {}", self.view.id()),
@@ -314,7 +329,7 @@ fn busy(state: &CompactorState, name: &str, now_ms: u64) -> Option<Error> {
     )
 }
 
-/// The newest version from `view` on, one GET at a time; from a LIST if versions in between are gone.
+/// The newest version from `view` on, one GET at a time.
 async fn newest(manifest: &Manifest, view: &Arc<View>) -> Result<Arc<View>> {
     let mut newest = Arc::clone(view);
     while let Some(next) = manifest.follow(&newest, Cause::Poll).await? {

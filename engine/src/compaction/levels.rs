@@ -91,7 +91,7 @@ pub(super) fn filled(view: &View) -> impl Iterator<Item = &RunView> {
 
 /// Bytes of one run.
 pub(super) fn run_bytes(run: &RunView) -> u64 {
-    bytes(&run.ssts)
+    bytes(run.ssts.iter())
 }
 
 /// Bytes of some SSTs.

@@ -13,14 +13,14 @@
 //! Always true: a job that is dropped or fails leaves garbage and nothing else; a merge is published only if
 //! the entries written and the entries dropped add up to the entries read.
 
+mod ahead;
 pub mod collect;
 pub mod job;
 mod levels;
+mod merging;
 pub mod plan;
 pub mod publish;
 pub mod shape;
-#[cfg(test)]
-mod tests;
 
 pub use collect::{Collected, collect};
 pub use job::JobStats;

@@ -18,9 +18,9 @@ use std::{
 use anyhow::Context;
 use esker::{
     Error, ErrorKind,
-    clock::{Clock, SharedClock, SystemClock},
+    clock::{SharedClock, SystemClock},
     compaction::plan,
-    manifest::{Identity, Manifest, View},
+    manifest::{Manifest, View, identity::Identity},
     stats::Cause,
     store::Store,
 };

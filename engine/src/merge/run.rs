@@ -14,10 +14,11 @@ use bytes::Bytes;
 use super::{BlockSource, Direction, Missing, Step};
 use crate::{
     block::BlockCursor,
-    error::Result,
+    error::{Error, Result},
     key::{EntryRef, Seq},
     range::FullRange,
     sst::{OpenSst, Tail},
+    store::Name,
 };
 
 /// A position in a sorted run.
@@ -69,9 +70,12 @@ impl RunCursor {
     #[inline]
     pub fn step(&mut self, blocks: &impl BlockSource) -> Result<Step> {
         if let Some(cursor) = &mut self.cursor {
-            match self.direction {
-                Direction::Forward => cursor.next()?,
-                Direction::Reverse => cursor.prev()?,
+            let moved = match self.direction {
+                Direction::Forward => cursor.next(),
+                Direction::Reverse => cursor.prev(),
+            };
+            if let Err(error) = moved {
+                return Err(self.named(error));
             }
             if cursor.is_valid() {
                 return Ok(self.within());
@@ -141,11 +145,14 @@ impl RunCursor {
                 return Ok(Step::Missing(Missing::Block(Arc::clone(sst), self.block)));
             };
             let cursor = self.cursor.insert(BlockCursor::new(block));
-            match (self.direction, &self.range.end) {
-                (Direction::Forward, _) if self.seeking => cursor.seek(&self.range.start, Seq::MAX)?,
-                (Direction::Forward, _) => cursor.first()?,
-                (Direction::Reverse, Some(end)) if self.seeking => cursor.seek_before(end, Seq::MAX)?,
-                (Direction::Reverse, _) => cursor.last()?,
+            let found = match (self.direction, &self.range.end) {
+                (Direction::Forward, _) if self.seeking => cursor.seek(&self.range.start, Seq::MAX),
+                (Direction::Forward, _) => cursor.first(),
+                (Direction::Reverse, Some(end)) if self.seeking => cursor.seek_before(end, Seq::MAX),
+                (Direction::Reverse, _) => cursor.last(),
+            };
+            if let Err(error) = found {
+                return Err(self.named(error));
             }
             if cursor.is_valid() {
                 self.seeking = false;
@@ -154,6 +161,15 @@ impl RunCursor {
             self.leave_block();
         }
         Ok(Step::End)
+    }
+
+    /// A block names the byte within itself; the SST it lies in is known here.
+    #[cold]
+    fn named(&self, error: Error) -> Error {
+        match self.sst {
+            Some(at) => error.on(Name::Sst(self.ssts[at].id).to_string()),
+            None => error,
+        }
     }
 
     /// Ready, or the end if the far edge of the range has been passed.

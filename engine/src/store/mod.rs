@@ -54,3 +54,5 @@ impl Upload {
     pub async fn finish(self) -> Result<u64> { todo!() }
     pub async fn abort(self) { todo!() }
 }
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! Tests that need private parts of the store floor.
+
+mod names;

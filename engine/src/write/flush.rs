@@ -27,10 +27,10 @@ use tokio::sync::mpsc;
 
 use crate::{
     clock::{self, SharedClock},
-    codec::sum::Sum,
+    codec::{frame::Codec, sum::Sum},
     error::{Error, ErrorKind, Result},
     key::EntryRef,
-    manifest::{Edit, Manifest},
+    manifest::{Edit, Manifest, StoredOptions, View},
     memtable::Memtable,
     sst::{SstBuilder, SstMeta, SstOptions},
     stats::Cause,
@@ -108,7 +108,7 @@ impl Flusher {
     }
 
     /// The SSTs are there: only the commit is tried again while the store is away.
-    async fn commit(&self, base: &Arc<crate::manifest::View>, edit: &Edit) -> Result<Arc<crate::manifest::View>> {
+    async fn commit(&self, base: &Arc<View>, edit: &Edit) -> Result<Arc<View>> {
         let clock = &self.writer.settings().clock;
         let mut pause = FIRST_PAUSE;
         loop {
@@ -129,7 +129,7 @@ impl Flusher {
         let (sender, receiver) = mpsc::channel(PIECES);
         let build = Build {
             memtable: memtable.clone(),
-            options: view.root.options.sst_options(0),
+            options: sst_options(&view.root.options)?,
             sst_bytes: view.root.options.sst_bytes,
             epoch: self.writer.settings().epoch,
             counter: self.counter.clone(),
@@ -304,4 +304,15 @@ impl Build {
 fn sum_of(sst: &SstMeta) -> Result<Sum> {
     Sum::from_bytes(&sst.sum)
         .ok_or_else(|| Error::corruption(Name::Sst(sst.object_id()).path(), 0, "the SST's sum is not 32 bytes"))
+}
+
+/// How SSTs of level 0 are built in this database.
+fn sst_options(stored: &StoredOptions) -> Result<SstOptions> {
+    let codec = stored.codecs.first().copied().unwrap_or(Codec::None as u32);
+    Ok(SstOptions {
+        block_bytes: stored.block_bytes as usize,
+        restart_interval: stored.restart_interval as usize,
+        codec: Codec::from_u8(u8::try_from(codec).unwrap_or(u8::MAX))?,
+        filter_bits_per_key: stored.filter_bits_per_key,
+    })
 }

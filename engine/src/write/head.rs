@@ -37,7 +37,7 @@ use crate::{
     memtable::Memtable,
     read::{SuperVersion, Token},
     wal::{
-        record::{LogBuffer, Op},
+        LogBuffer, Op,
         writer::{Landing, Pipe, fenced},
     },
     write::{

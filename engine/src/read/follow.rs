@@ -340,7 +340,7 @@ struct Walk {
 
 fn lost(slot: u64) -> Error {
     Error::corruption(
-        Name::Wal(slot).to_string(),
+        Name::Wal(slot).path(),
         0,
         "the log has a hole: this object was written and is not there",
     )

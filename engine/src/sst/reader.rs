@@ -25,5 +25,5 @@ pub fn key_hash(full_key: &[u8]) -> u64 { todo!() }
 pub fn decode_block(id: ObjectId, place: BlockRef, stored: Bytes) -> Result<Block> { todo!() }
 /// An SST of a version in use: the manifest's entry, and the tail once it has been read. Shared by all versions that hold it.
 #[derive(Debug)]
-pub struct OpenSst { pub id: ObjectId, pub meta: SstMeta, pub tail: arc_swap::ArcSwapOption<Tail> }
+pub struct OpenSst { pub id: ObjectId, pub meta: SstMeta, pub tail: arc_swap::ArcSwapOption<Tail>, pub touched: std::sync::atomic::AtomicBool }
 impl OpenSst { pub fn new(meta: SstMeta) -> Result<Arc<OpenSst>> { todo!() } }

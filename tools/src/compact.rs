@@ -46,8 +46,14 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let clock = manifest.store().clock().clone();
     let started = clock.monotonic();
     let name = format!("esker command, process {}", std::process::id());
-    let mut compactor = Compactor::claim(manifest, &name, args.force).await?;
-    let bar = progress::bar(&args.voice, 0, Of::Things("steps"));
+    let bar = progress::bar(&args.voice, 1, Of::Bytes);
+    let shown = bar.clone();
+    let mut compactor =
+        Compactor::claim(manifest, &name, args.force).await?.with_progress(move |plan, done, total| {
+            shown.set_length(total);
+            shown.set_position(done);
+            shown.set_message(format!("into L{}", plan.level));
+        });
     let (mut moved, mut merged, mut sum) = (0_u64, 0_u64, JobStats::default());
     let ended = loop {
         let did = if args.all { compactor.step_all().await } else { compactor.step().await };
@@ -64,8 +70,6 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             }
             Err(error) => break Err(error),
         }
-        bar.set_position(moved + merged);
-        bar.set_message(format!("{} read", show::size(sum.read_bytes)));
     };
     bar.finish_and_clear();
     if let Err(error) = ended {

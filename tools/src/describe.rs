@@ -1,6 +1,7 @@
 //! Versions, SSTs and keys of the tree as JSON and as words; what `manifest`, `sst` and `lsm` share.
 
 use esker::{
+    codec::frame::Codec,
     key::{DEFAULT_KEYSPACE, split_full_key},
     manifest::{Root, StoredOptions, View},
     sst::{OpenSst, SstMeta},
@@ -126,12 +127,8 @@ pub(crate) fn options(options: &StoredOptions) -> Value {
 
 /// A codec's name.
 pub(crate) fn codec(number: u32) -> String {
-    match number {
-        0 => "none".to_owned(),
-        1 => "lz4".to_owned(),
-        2 => "zstd".to_owned(),
-        n => format!("codec {n}"),
-    }
+    let known = u8::try_from(number).ok().and_then(|n| Codec::from_u8(n).ok());
+    known.map_or_else(|| format!("codec {number}"), |codec| codec.name().to_owned())
 }
 
 /// What a version holds, added up.

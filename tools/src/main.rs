@@ -143,7 +143,10 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Gc(args) => gc::run(args).await,
         Verb::Compact(args) => compact::run(args).await,
         Verb::Bench(args) => esker_bench::run(args).await,
-        Verb::Compactor(args) => esker_compactor::run(args).await,
+        Verb::Compactor(args) => {
+            esker_compactor::log_to_stderr();
+            Ok(ExitCode::from(esker_compactor::run(args).await?.code()))
+        }
     }
 }
 

@@ -232,7 +232,7 @@ fn reading_verbs_leave_the_writer_alone() {
     shell.ok(&["export", url, file.to_str().unwrap()]);
     shell.ok(&["compare", url, file.to_str().unwrap()]);
     shell.ok(&["verify", url]);
-    shell.ok(&["doctor", url]);
+    shell.ok(&["doctor", url, "--quick"]);
     shell.ok(&["gc", url, "--dry-run"]);
     shell.fails(&["get", url, "nothing"], 3, "");
     shell.fails(&["delete", url, "k", "--keyspace", "nothing"], 3, "no keyspace");
@@ -243,7 +243,7 @@ fn reading_verbs_leave_the_writer_alone() {
 fn doctor_looks_at_a_place_with_and_without_a_database() {
     let shell = Shell::new();
     let url = &shell.url("db");
-    let before = shell.ok(&["doctor", url]);
+    let before = shell.ok(&["doctor", url, "--quick"]);
     assert!(before.contains('✓') && !before.contains('✗'), "{before}");
     shell.ok(&["put", url, "k", "v"]);
     assert_eq!(json(&shell.ok(&["doctor", url, "--json"]))["ok"], true);

@@ -1,12 +1,58 @@
 //! Tests of the store floor through its public API: every kind of store does the same.
 
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use bytes::Bytes;
 use esker::{
     ErrorKind,
-    clock::SystemClock,
+    clock::{Clock, SharedClock, SystemClock},
     stats::{Cause, RequestKind},
     store::{Folder, Name, ObjectId, Role, Sequence, Slot, Store, Token, is_missing},
+    testing::{Fault, FaultyStore, Minio, Operation, Rule},
 };
+
+/// A clock whose short waits (those between attempts) take no time; its long ones (the limit of an
+/// attempt) are the machine's. So a test of a 30-second deadline takes milliseconds.
+#[derive(Debug)]
+struct Impatient {
+    machine: SharedClock,
+    skipped_ms: AtomicU64,
+}
+
+fn impatient() -> SharedClock {
+    Arc::new(Impatient { machine: SystemClock::shared(), skipped_ms: AtomicU64::new(0) })
+}
+
+impl Clock for Impatient {
+    fn wall_ms(&self) -> u64 {
+        self.machine.wall_ms()
+    }
+    fn monotonic(&self) -> Duration {
+        self.machine.monotonic() + Duration::from_millis(self.skipped_ms.load(Ordering::Relaxed))
+    }
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        if duration > Duration::from_secs(3) {
+            return self.machine.sleep(duration);
+        }
+        self.skipped_ms.fetch_add(duration.as_millis() as u64, Ordering::Relaxed);
+        Box::pin(tokio::task::yield_now())
+    }
+    fn random(&self) -> u128 {
+        self.machine.random()
+    }
+}
+
+fn faulty() -> FaultyStore {
+    FaultyStore::memory(impatient(), 1)
+}
 
 fn id(counter: u64) -> ObjectId {
     ObjectId { role: Role::Writer, epoch: 1, counter, nonce: 7 }
@@ -200,4 +246,283 @@ async fn every_request_is_counted_with_its_bytes() {
     assert_eq!(seen.total(RequestKind::List), 1);
     assert_eq!(seen.total(RequestKind::Delete), 1);
     assert!(seen.requests.iter().all(|count| count.failures == 0), "{seen}");
+}
+
+#[tokio::test]
+async fn a_writer_whose_every_reply_is_lost_knows_its_own_win() {
+    let faulty = faulty();
+    faulty.add(Rule::on(Operation::Put).meets(Fault::DropReply));
+    let store = faulty.store();
+    for folder in [Folder::Manifest, Folder::Wal, Folder::Job, Folder::ManifestFloor] {
+        let sequence = Sequence::new(store.clone(), folder);
+        for slot in 1..=3 {
+            let ours = sequence.create(slot, body(&store, "ours"), Cause::Manifest, None).await.unwrap();
+            assert_eq!(ours, Slot::Ours);
+        }
+    }
+    assert_eq!(store.stats().snapshot().count(RequestKind::Put, Cause::Manifest).failures, 12);
+}
+
+/// Whatever goes wrong on the way, the verdict is what the slot says.
+#[tokio::test]
+async fn no_error_kind_decides_who_owns_a_slot() {
+    let on = |operation| Rule::on(operation).first(3);
+    let faults = [
+        vec![on(Operation::Put).meets(Fault::FailBefore)],
+        vec![on(Operation::Put).meets(Fault::FalseConflict)],
+        vec![on(Operation::Put).meets(Fault::FalseMissing)],
+        vec![on(Operation::Put).meets(Fault::Duplicate)],
+        vec![on(Operation::Put).meets(Fault::DropReply), on(Operation::Get).meets(Fault::FalseMissing)],
+        vec![on(Operation::Put).meets(Fault::DropReply), on(Operation::Get).meets(Fault::Truncate(30))],
+        vec![on(Operation::Put).meets(Fault::DropReply), on(Operation::Get).meets(Fault::FailBefore)],
+        vec![
+            Rule::on(Operation::Put).meets(Fault::DropReply),
+            Rule::on(Operation::Get).nth(1).meets(Fault::Flip(30)),
+        ],
+    ];
+    for rules in faults {
+        let faulty = faulty();
+        rules.iter().cloned().for_each(|rule| faulty.add(rule));
+        let store = faulty.store();
+        let sequence = Sequence::new(store.clone(), Folder::Manifest);
+        let ours = body(&store, "ours");
+        let verdict = sequence.create(1, ours.clone(), Cause::Manifest, None).await;
+        assert_eq!(verdict.unwrap(), Slot::Ours, "{rules:?}");
+        assert!(faulty.faults() >= 1);
+        faulty.clear();
+        rules.iter().cloned().for_each(|rule| faulty.add(rule));
+        let theirs = sequence.create(1, body(&store, "late"), Cause::Manifest, None).await.unwrap();
+        match theirs {
+            Slot::Theirs(found) if found == ours.concat() => {}
+            // A flipped body is another's as well: its checksum tells the caller.
+            Slot::Theirs(_) if format!("{rules:?}").contains("Flip") => {}
+            other => panic!("{rules:?}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_create_that_gives_up_says_so_and_may_still_land() {
+    let faulty = faulty();
+    faulty.add(Rule::on(Operation::Put).meets(Fault::Withhold));
+    let store = faulty.store();
+    let sequence = Sequence::new(store.clone(), Folder::Manifest);
+    let give_up = Some(Duration::from_secs(5));
+    let error = sequence.create(1, body(&store, "ours"), Cause::Manifest, give_up).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.object(), Some(Name::Manifest(1).path().as_str()));
+    assert_eq!(sequence.get(1, Cause::Manifest).await.unwrap(), None);
+    assert!(faulty.release_withheld().await > 1);
+    assert!(sequence.get(1, Cause::Manifest).await.unwrap().is_some());
+
+    // Another takes the slot first: the late bytes change nothing.
+    faulty.clear();
+    faulty.add(Rule::on(Operation::Put).nth(1).meets(Fault::Withhold));
+    let other = Sequence::new(faulty.sound_store(), Folder::Wal);
+    let winner = body(&store, "winner");
+    assert_eq!(other.create(1, winner.clone(), Cause::Wal, None).await.unwrap(), Slot::Ours);
+    let wal = Sequence::new(store.clone(), Folder::Wal);
+    let verdict = wal.create(1, body(&store, "late"), Cause::Wal, None).await.unwrap();
+    assert_eq!(verdict, Slot::Theirs(winner.concat().into()));
+    faulty.release_withheld().await;
+    assert_eq!(other.get(1, Cause::Wal).await.unwrap().unwrap(), winner.concat());
+}
+
+#[tokio::test]
+async fn a_short_body_is_fetched_again_and_then_corrupt() {
+    let faulty = faulty();
+    let store = faulty.store();
+    let (name, bytes) = (Name::Sst(id(1)), pattern(1000));
+    store.put_new(&name, vec![bytes.clone()], Cause::Flush).await.unwrap();
+
+    faulty.add(Rule::on(Operation::Get).first(2).meets(Fault::Truncate(10)));
+    assert_eq!(store.get(&name, Cause::Read).await.unwrap().unwrap(), bytes);
+
+    faulty.clear();
+    faulty.add(Rule::on(Operation::Get).meets(Fault::Truncate(10)));
+    for error in [
+        store.get(&name, Cause::Read).await.unwrap_err(),
+        store.get_range(&name, 100..200, Cause::Read).await.unwrap_err(),
+        store.get_ranges(&name, &[0..50, 100..200], Cause::Read).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert_eq!(error.object(), Some(name.path().as_str()));
+        assert_eq!(error.offset(), Some(10));
+        assert!(!is_missing(&error));
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_breaks_off_is_no_listing() {
+    let faulty = faulty();
+    let store = faulty.store();
+    for slot in 1..=10 {
+        store.put_new(&Name::Wal(slot), vec![pattern(1)], Cause::Wal).await.unwrap();
+    }
+    faulty.add(Rule::on(Operation::List).first(3).meets(Fault::DropReply));
+    assert_eq!(store.list(Folder::Wal, None, Cause::Gc).await.unwrap().len(), 10);
+    faulty.clear();
+    faulty.add(Rule::on(Operation::List).meets(Fault::DropReply));
+    let error = store.list(Folder::Wal, None, Cause::Gc).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+}
+
+#[tokio::test]
+async fn a_dead_store_is_unavailable_after_the_deadline_and_says_what_was_tried() {
+    let faulty = faulty();
+    faulty.add(Rule::on(Operation::Any));
+    let store = faulty.store();
+    let start = store.clock().monotonic();
+    let error = store.get(&Name::Manifest(3), Cause::Open).await.unwrap_err();
+    let tried = store.clock().monotonic() - start;
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    for words in ["GET at faulty://", "attempts", "manifest/00000000000000000003", "on purpose"] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    assert!(tried > Duration::from_secs(25) && tried < Duration::from_secs(35), "{tried:?}");
+    let short = store.clone().with_deadline(Duration::from_millis(200));
+    assert_eq!(short.get(&Name::Manifest(3), Cause::Open).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let seen = store.stats().snapshot().count(RequestKind::Get, Cause::Open);
+    assert_eq!(seen.requests, faulty.faults());
+    assert_eq!(seen.failures, seen.requests);
+}
+
+#[tokio::test]
+async fn a_hanging_request_ends_by_its_limit_and_is_tried_again() {
+    let faulty = FaultyStore::memory(SystemClock::shared(), 1);
+    let store = faulty.store().with_deadline(Duration::from_millis(300));
+    store.put_new(&Name::Identity, vec![pattern(5)], Cause::Open).await.unwrap();
+    faulty.add(Rule::on(Operation::Get).meets(Fault::Delay(Duration::from_secs(3600))));
+    let error = store.get(&Name::Identity, Cause::Open).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("no answer within"), "{error}");
+}
+
+#[tokio::test]
+async fn a_deletion_goes_on_where_it_failed() {
+    let faulty = faulty();
+    let store = faulty.store();
+    let names: Vec<_> = (1..=20).map(Name::Wal).collect();
+    for name in &names {
+        store.put_new(name, vec![pattern(1)], Cause::Wal).await.unwrap();
+    }
+    faulty.add(Rule::on(Operation::Delete).path("00005").nth(1).meets(Fault::FailBefore));
+    faulty.add(Rule::on(Operation::Delete).path("00007").nth(1).meets(Fault::DropReply));
+    faulty.add(Rule::on(Operation::Delete).path("00009").meets(Fault::FalseMissing));
+    store.delete(&names, Cause::Gc).await.unwrap();
+    assert_eq!(store.list(Folder::Wal, None, Cause::Gc).await.unwrap().len(), 1);
+    assert_eq!(faulty.faults(), 3);
+}
+
+#[tokio::test]
+async fn an_upload_survives_what_can_be_survived() {
+    let faulty = faulty();
+    let store = faulty.store();
+    let large = pattern(65 << 20);
+    // A part is lost: the whole is sent again.
+    faulty.add(Rule::on(Operation::Part).nth(3).meets(Fault::DropReply));
+    faulty.add(Rule::on(Operation::Begin).nth(1).meets(Fault::FailBefore));
+    store.put_new(&Name::Sst(id(1)), vec![large.clone()], Cause::Compact).await.unwrap();
+    assert_eq!(faulty.faults(), 2);
+    assert!(faulty.sound_store().get(&Name::Sst(id(1)), Cause::Read).await.unwrap().unwrap() == large);
+    // The answer of the last step is lost: the size says that it was done.
+    faulty.clear();
+    faulty.add(Rule::on(Operation::Complete).nth(1).meets(Fault::DropReply));
+    let mut upload = store.upload(&Name::Sst(id(2)), Cause::Compact);
+    upload.write(vec![large.slice(..20 << 20)]).await.unwrap();
+    assert_eq!(upload.finish().await.unwrap(), 20 << 20);
+    // The last step was not done: an error, and no object.
+    faulty.clear();
+    faulty.add(Rule::on(Operation::Complete).nth(1).meets(Fault::FailBefore));
+    let mut upload = store.upload(&Name::Sst(id(3)), Cause::Compact);
+    upload.write(vec![large.slice(..20 << 20)]).await.unwrap();
+    assert_eq!(upload.finish().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(store.get(&Name::Sst(id(3)), Cause::Read).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn through_a_store_that_fails_a_third_of_the_time_everything_arrives() {
+    for seed in 0..10 {
+        let faulty = FaultyStore::memory(impatient(), seed);
+        for (operation, fault) in [
+            (Operation::Any, Fault::FailBefore),
+            (Operation::Any, Fault::DropReply),
+            (Operation::Put, Fault::FalseConflict),
+            (Operation::Put, Fault::Duplicate),
+            (Operation::Get, Fault::Truncate(20)),
+        ] {
+            faulty.add(Rule::on(operation).chance(0.1).meets(fault));
+        }
+        let store = faulty.store();
+        let wal = Sequence::new(store.clone(), Folder::Wal);
+        for n in 1..=20u64 {
+            let bytes = body(&store, &format!("number {n}"));
+            assert_eq!(wal.create(n, bytes, Cause::Wal, None).await.unwrap(), Slot::Ours);
+            store.put_new(&Name::Sst(id(n)), vec![pattern(100)], Cause::Flush).await.ok();
+        }
+        assert_eq!(wal.latest(0, Cause::Open).await.unwrap(), Some(20), "seed {seed}");
+        assert!(faulty.faults() > 10);
+    }
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn a_wrong_endpoint_is_named_after_a_few_seconds() {
+    let url = "s3://b/p?endpoint=http://127.0.0.1:1&access_key_id=CANARY&secret_access_key=CANARY";
+    let store = Store::open(url, impatient()).unwrap();
+    let start = store.clock().monotonic();
+    let error = store.get(&Name::Identity, Cause::Open).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("check that the endpoint"), "{error}");
+    assert!(!error.to_string().contains("CANARY"), "{error}");
+    assert!(store.clock().monotonic() - start < Duration::from_secs(8));
+}
+
+#[tokio::test]
+async fn a_directory_below_a_file_is_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let store = Store::open(file.join("db").to_str().unwrap(), impatient()).unwrap();
+    let error = store.put_new(&Name::Identity, vec![pattern(1)], Cause::Open).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("a file lies where a directory should be"), "{error}");
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn minio_behaves_like_memory_and_says_what_is_wrong() {
+    let clock = SystemClock::shared();
+    let Some(minio) = Minio::start(&clock).await.unwrap() else {
+        eprintln!("skipped: no minio binary");
+        return;
+    };
+    let store = Store::open(&minio.url("bucket/some/prefix"), clock.clone()).unwrap();
+    behaves(&store).await;
+    // The second database in the bucket sees nothing of the first.
+    let beside = Store::open(&minio.url("bucket/some"), clock.clone()).unwrap();
+    assert_eq!(beside.get(&Name::Manifest(1), Cause::Open).await.unwrap(), None);
+
+    let missing = Store::open(&minio.url("no-such-bucket/db"), clock.clone()).unwrap();
+    let sequence = Sequence::new(missing.clone(), Folder::Manifest);
+    for error in [
+        missing.get(&Name::Identity, Cause::Open).await.unwrap_err(),
+        missing.list(Folder::Manifest, None, Cause::Open).await.unwrap_err(),
+        missing.put_new(&Name::Identity, vec![pattern(1)], Cause::Open).await.unwrap_err(),
+        sequence.create(1, body(&missing, "x"), Cause::Open, Some(Duration::from_secs(9))).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains("the bucket does not exist"), "{error}");
+    }
+    let url = minio.url("bucket/db");
+    for (from, to, words) in [
+        ("secret_access_key=s", "secret_access_key=CANARY", "the secret access key is wrong"),
+        ("access_key_id=k", "access_key_id=CANARY", "the access key id is not known"),
+    ] {
+        let wrong = Store::open(&url.replace(from, to), clock.clone()).unwrap();
+        let error = wrong.get(&Name::Identity, Cause::Open).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(!error.to_string().contains("CANARY"), "{error}");
+    }
 }

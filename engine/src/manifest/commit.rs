@@ -166,7 +166,7 @@ impl Manifest {
     /// Commits `edit` on `base`, or on what has superseded it.
     ///
     /// Fails as [`Edit::apply`] does; with `OutcomeUnknown` if it cannot be found out whether it was
-    /// committed (then commit the same edit again: a flush that is in already is a `Conflict`); with
+    /// committed (committing the same flush or compaction again is safe, and finds out); with
     /// `Unavailable` if other commits always came first.
     pub async fn commit(&self, base: &Arc<View>, edit: &Edit, cause: Cause) -> Result<Arc<View>> {
         let clock = self.shared.store.clock().clone();
@@ -195,6 +195,9 @@ impl Manifest {
 
     /// Steps 1 to 5, once.
     async fn attempt(&self, base: &Arc<View>, edit: &Edit, left: Duration, cause: Cause) -> Result<Attempt> {
+        if edit.is_in(&base.root) {
+            return Ok(Attempt::Committed(base.clone()));
+        }
         base.root.check_writable()?;
         let clock = self.shared.store.clock();
         let mut next = edit.apply(&base.root)?;

@@ -7,7 +7,7 @@
 //! Always true: [`Edit::apply`] is pure; it returns a version that keeps the rules at the head of
 //! [`crate::manifest`], or an error, and never lets a role whose epoch is superseded change anything.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashSet};
 
 use bytes::Bytes;
 
@@ -101,7 +101,7 @@ impl Edit {
     /// The next root. Its id, token, ring and hash are the committer's to fill.
     ///
     /// Fails with `Fenced`, naming the holder, if our epoch is superseded; with `Conflict` if an input
-    /// is gone or the flush is in already; with `Corruption` if a compaction does not balance.
+    /// is gone; with `Corruption` if a compaction does not balance; with `Invalid` if a rule would break.
     pub fn apply(&self, base: &Root) -> Result<Root> {
         let mut next = base.clone();
         match self {
@@ -152,6 +152,23 @@ impl Edit {
         }
         assert_forward(base, &next);
         Ok(next)
+    }
+
+    /// Whether `root` has this change already: what an earlier attempt, whose outcome its committer could
+    /// not learn, has come to. Names are never reused, so a new SST that is there proves it.
+    pub(crate) fn is_in(&self, root: &Root) -> bool {
+        let (new, gone): (&[SstMeta], &[ObjectId]) = match self {
+            Self::Flush { ssts, .. } => (ssts, &[]),
+            Self::Compact { outputs, inputs, .. } => (outputs, inputs),
+            _ => return false,
+        };
+        if !new.first().is_some_and(|first| root.ssts().any(|sst| sst.id == first.id)) {
+            return false;
+        }
+        let named: HashSet<&[u8]> = root.ssts().map(|sst| &sst.id[..]).collect();
+        // An input that is also an output has only moved, and proves nothing.
+        let moved = gone.iter().any(|id| named.contains(&id.to_bytes()[..]));
+        !moved && new.iter().all(|sst| named.contains(&sst.id[..]))
     }
 
     /// The role, epoch and counter with which the committer names the parts it writes for `next`.
@@ -214,9 +231,9 @@ fn flush(next: &mut Root, ssts: &[SstMeta], writer: WriterState) -> Result<()> {
     let back = |what: &str, from: u64, to: u64| {
         Error::invalid(format!("a flush would move the {what} back from {from} to {to}"))
     };
-    if !ssts.is_empty() && writer.last_seq == before.last_seq && writer.replay_from == before.replay_from {
+    if !ssts.is_empty() && writer.last_seq == before.last_seq {
         let what = format!("everything up to sequence number {} is in version {} already", writer.last_seq, next.id);
-        return Err(Error::new(ErrorKind::Conflict, what));
+        return Err(Error::invalid(what));
     }
     if writer.replay_from < before.replay_from {
         return Err(back("replay point", before.replay_from, writer.replay_from));
@@ -230,8 +247,7 @@ fn flush(next: &mut Root, ssts: &[SstMeta], writer: WriterState) -> Result<()> {
         .and_then(|()| codec::check_order(&run))
         .map_err(|what| Error::invalid(format!("a flush cannot be committed: {what}")))?;
     if let Some(twice) = next.named_twice(ssts) {
-        let what = format!("{} is in version {} already", codec::sst_name(twice), next.id);
-        return Err(Error::new(ErrorKind::Conflict, what));
+        return Err(Error::invalid(format!("{} is in version {} already", codec::sst_name(twice), next.id)));
     }
     if let Some(sst) = ssts.iter().find(|sst| sst.max_seq > writer.last_seq) {
         let (name, seq) = (codec::sst_name(sst), sst.max_seq);

@@ -31,7 +31,6 @@ use crate::{
     store::{
         Name, Slot, Store,
         probe::{self, Depth},
-        sequence,
     },
 };
 
@@ -72,7 +71,7 @@ impl Identity {
         let clock = store.clock();
         let identity = Self { db_uuid: clock.random(), wal_window };
         let body = identity.encode(clock.random().to_le_bytes());
-        match sequence::create_once(store, &Name::Identity, vec![body], Cause::Open, Some(GIVE_UP)).await? {
+        match store.create(&Name::Identity, vec![body], Cause::Open, Some(GIVE_UP)).await? {
             Slot::Ours => Ok(identity),
             Slot::Theirs(bytes) => Self::decode(&bytes),
         }

@@ -160,8 +160,9 @@ pub async fn complete(store: &Store, mut root: Root, previous: Option<&Root>, ca
         .map(|(part, ssts)| (&part.id[..], ssts))
         .collect();
     let wanted: Vec<PartRef> = root.runs.iter().flat_map(|run| &run.parts).cloned().collect();
+    let known = &known;
     let mut found = stream::iter(wanted)
-        .map(|part| async {
+        .map(|part| async move {
             match known.get(&part.id[..]) {
                 Some(ssts) => Ok(ssts.to_vec()),
                 None => fetch(store, &part, cause).await,

@@ -27,7 +27,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use crate::{
     clock,
     error::{Error, Result},
-    key::Seq,
+    key::{Entry, Seq},
     manifest::{Manifest, Root, View, edit},
     stats::Cause,
     store::{Folder, Name, Sequence, Slot, Token},
@@ -182,6 +182,28 @@ pub struct Opened {
     pub objects: u64,
 }
 
+/// The log, taken over, with everything that was in it.
+#[derive(Debug, Clone)]
+pub struct OpenedLog {
+    /// The version that was checked after the fence was in place.
+    pub view: Arc<View>,
+    /// The slot of our fence.
+    pub fence_slot: u64,
+    /// What is to be replayed, oldest first.
+    pub objects: Vec<ReplayedObject>,
+}
+
+/// One replayed DATA object.
+#[derive(Debug, Clone)]
+pub struct ReplayedObject {
+    /// Its slot.
+    pub slot: u64,
+    /// Its entries that are not in SSTs, in the order they were written.
+    pub entries: Vec<Entry>,
+    /// The last sequence number in it.
+    pub last_seq: Seq,
+}
+
 /// A writer taking the log over. Call [`Self::next`] until it gives `None`, then [`Self::finish`].
 ///
 /// ```
@@ -201,6 +223,7 @@ pub struct Opened {
 pub struct Opening {
     manifest: Manifest,
     claimed: Arc<View>,
+    writer_uuid: u128,
     name: String,
     walk: Walk,
     fence_slot: Option<u64>,
@@ -209,13 +232,30 @@ pub struct Opening {
     objects: u64,
 }
 
+/// Takes the log over and gives all of it at once: an [`Opening`] for a log that fits in memory.
+pub async fn open_log(
+    manifest: &Manifest,
+    claimed: Arc<View>,
+    writer_uuid: u128,
+    name: &str,
+) -> Result<OpenedLog> {
+    let mut opening = Opening::begin(manifest, claimed, writer_uuid, name);
+    let mut objects = Vec::new();
+    while let Some(object) = opening.next().await? {
+        objects.push(object);
+    }
+    let Opened { view, fence_slot, .. } = opening.finish().await?;
+    Ok(OpenedLog { view, fence_slot, objects })
+}
+
 impl Opening {
-    /// Begins to take the log over. `claimed` is the version in which the writer role was claimed; `name`
-    /// goes into the fence, for the sentence a fenced writer prints.
-    pub fn begin(manifest: &Manifest, claimed: Arc<View>, name: &str) -> Self {
+    /// Begins to take the log over. `claimed` is the version in which `writer_uuid` claimed the writer role;
+    /// `name` goes into the fence, for the sentence a fenced writer prints.
+    pub fn begin(manifest: &Manifest, claimed: Arc<View>, writer_uuid: u128, name: &str) -> Self {
         let cursor = Cursor::start(&claimed.root);
         Self {
             manifest: manifest.clone(),
+            writer_uuid,
             name: name.to_owned(),
             walk: Walk::new(manifest, cursor, Cause::Open),
             fence_slot: None,
@@ -230,16 +270,16 @@ impl Opening {
     ///
     /// Fails with `Fenced`, naming the holder, if a newer writer is met; with `Corruption`, naming the slot,
     /// if an object is missing that must be there. What was replayed is then to be thrown away.
-    pub async fn next(&mut self) -> Result<Option<WalObject>> {
+    pub async fn next(&mut self) -> Result<Option<ReplayedObject>> {
         while self.fence_slot.is_none() {
             let object = self.walk.next().await?;
             if self.walk.cursor.max_epoch > self.epoch() {
                 return Err(self.superseded(self.walk.cursor.max_epoch).await);
             }
-            if let Some(WalObject::Data { last_seq, .. }) = object {
+            if let Some(WalObject::Data { header, entries, last_seq }) = object {
                 self.last_seq = self.last_seq.max(last_seq);
                 self.objects += 1;
-                return Ok(object);
+                return Ok(Some(ReplayedObject { slot: header.slot, entries, last_seq }));
             }
             self.fence(self.walk.cursor.slot).await?;
         }
@@ -282,7 +322,7 @@ impl Opening {
         let clock = self.manifest.store().clock().clone();
         let header = WalHeader {
             db_uuid: self.walk.db_uuid,
-            writer_uuid: uuid_of(&self.claimed.root),
+            writer_uuid: self.writer_uuid,
             epoch: self.epoch(),
             slot,
             token: Token::fresh(&*clock).0,
@@ -333,8 +373,4 @@ impl Opening {
             },
         }
     }
-}
-
-fn uuid_of(root: &Root) -> u128 {
-    root.writer.uuid[..].try_into().map_or(0, u128::from_le_bytes)
 }

@@ -122,11 +122,11 @@ impl BlockCursor {
 
     /// To the first entry.
     pub fn first(&mut self) -> Result<()> {
-        self.to_restart(0)
+        self.jump(0)
     }
     /// To the last entry.
     pub fn last(&mut self) -> Result<()> {
-        self.to_restart(self.block.restarts() - 1)?;
+        self.jump(self.block.restarts() - 1)?;
         while self.index + 1 < self.block.entries() {
             self.advance()?;
         }
@@ -142,7 +142,7 @@ impl BlockCursor {
                 return Err(e);
             }
         };
-        self.to_restart(restart)?;
+        self.jump(restart)?;
         let mut probe = Probe::new(key);
         loop {
             let before = match probe.order(self.here.shared, &self.key[self.here.shared..]) {
@@ -169,6 +169,10 @@ impl BlockCursor {
     }
     /// To the next entry; nowhere after the last. From nowhere to nowhere.
     #[inline]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a cursor moves and may fail; it lends, it does not give"
+    )]
     pub fn next(&mut self) -> Result<()> {
         if !self.back.is_empty() {
             self.forget();
@@ -198,7 +202,7 @@ impl BlockCursor {
     /// To the entry before, by walking there from its restart and stacking what lies between.
     fn walk_back(&mut self) -> Result<()> {
         let to = self.index - 1;
-        self.to_restart(to / self.block.interval())?;
+        self.jump(to / self.block.interval())?;
         while self.index < to {
             let left = self.here;
             let tail = self.tails.len();
@@ -212,7 +216,7 @@ impl BlockCursor {
         Ok(())
     }
 
-    fn to_restart(&mut self, restart: usize) -> Result<()> {
+    fn jump(&mut self, restart: usize) -> Result<()> {
         self.forget();
         self.key.clear();
         let (at, value_at) = self.block.restart(restart);

@@ -167,7 +167,7 @@ impl RunCursor {
     #[cold]
     fn named(&self, error: Error) -> Error {
         match self.sst {
-            Some(at) => error.on(Name::Sst(self.ssts[at].id).to_string()),
+            Some(at) => error.on(Name::Sst(self.ssts[at].id).path()),
             None => error,
         }
     }

@@ -153,25 +153,16 @@ fn search(
     full_key: &[u8],
     seq: Seq,
 ) -> Result<InSst> {
-    let Some(first) = tail.find(full_key) else { return Ok(InSst::Absent) };
-    let mut last = first;
-    let mut index = first;
-    while index <= last {
+    let Some(mut index) = tail.find(full_key) else { return Ok(InSst::Absent) };
+    loop {
         let Some(block) = blocks.block(sst, index) else { return Ok(InSst::Missing(index)) };
-        if let Some(found) =
-            block.get(full_key, seq).map_err(|error| error.on(Name::Sst(sst.id).to_string()))?
-        {
-            return Ok(InSst::Found(found));
+        match block.get(full_key, seq) {
+            Ok(Some(found)) => return Ok(InSst::Found(found)),
+            Ok(None) if tail.goes_on(index, full_key) => index += 1,
+            Ok(None) => return Ok(InSst::Absent),
+            Err(error) => return Err(error.on(Name::Sst(sst.id).path())),
         }
-        if index == first {
-            // The versions of one key may go on in the blocks after.
-            let mut after = SmallVec::<[u8; 64]>::from_slice(full_key);
-            after.push(0);
-            last = tail.find(&after).unwrap_or(tail.blocks() - 1);
-        }
-        index += 1;
     }
-    Ok(InSst::Absent)
 }
 
 fn answer(found: Found, now_ms: u64) -> Result<Option<Bytes>> {

@@ -104,11 +104,7 @@ impl Sequence {
         Ok(listed.last().and_then(|last| last.name.number()))
     }
 
-    /// Creates slot `id` with `body` (magic, token, rest), and tries until the slot is occupied.
-    ///
-    /// `Err(Unavailable)` comes only after `give_up` (`None`: never), and means that the outcome is
-    /// not known: the bytes may be there, or may still arrive. `Err` of another kind that comes before
-    /// anything can have been written (no bucket, no permission) means that they are not.
+    /// Creates slot `id` with `body`: [`Store::create`] of a numbered object.
     pub async fn create(
         &self,
         id: u64,
@@ -116,21 +112,43 @@ impl Sequence {
         cause: Cause,
         give_up: Option<Duration>,
     ) -> Result<Slot> {
-        let name = self.name(id)?;
-        let location = self.store.place.location(&name)?;
+        self.store.create(&self.name(id)?, body, cause, give_up).await
+    }
+
+    fn name(&self, id: u64) -> Result<Name> {
+        self.folder.numbered(id).ok_or_else(|| {
+            Error::invalid(format!("the objects of the folder {} are not numbered", self.folder.path()))
+        })
+    }
+}
+
+impl Store {
+    /// Creates the object `name` with `body` (magic, token, rest), and tries until it is there.
+    ///
+    /// `Err(Unavailable)` comes only after `give_up` (`None`: never), and means that the outcome is
+    /// not known: the bytes may be there, or may still arrive. `Err` of another kind that comes before
+    /// anything can have been written (no bucket, no permission) means that they are not.
+    pub async fn create(
+        &self,
+        name: &Name,
+        body: Vec<Bytes>,
+        cause: Cause,
+        give_up: Option<Duration>,
+    ) -> Result<Slot> {
+        let location = self.place.location(name)?;
         let payload = PutPayload::from_iter(body);
         if payload.content_length() < TOKEN_AT.end {
             return Err(
                 Error::invalid("the body of a numbered object needs a magic and a token").on(name.path())
             );
         }
-        let mut patience = Patience::new(&self.store.place, "create", &name.path(), give_up);
+        let mut patience = Patience::new(&self.place, "create", &name.path(), give_up);
         // Whether an earlier attempt may have left its bytes on their way.
         let mut uncertain = false;
         let mut odd_reads = 0;
         loop {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-            let created = self.store.place.put_once(&location, &payload, options, &patience, cause).await;
+            let created = self.place.put_once(&location, &payload, options, &patience, cause).await;
             let failure = match created {
                 Ok(()) => return Ok(Slot::Ours),
                 Err(refused @ Failure::Refused { .. }) if !uncertain && give_up.is_some() => {
@@ -139,7 +157,7 @@ impl Sequence {
                 Err(failure) => failure,
             };
             uncertain |= !matches!(failure, Failure::Refused { .. });
-            match self.store.place.get_once(&location, None, &patience, cause).await {
+            match self.place.get_once(&location, None, &patience, cause).await {
                 Ok(found) if is_same(&found, &payload) => return Ok(Slot::Ours),
                 Ok(found) if Token::of(&found) == token_of(&payload) => {
                     odd_reads += 1;
@@ -158,12 +176,6 @@ impl Sequence {
                 Err(unread) => patience.wait_despite_refusal(unread).await?,
             }
         }
-    }
-
-    fn name(&self, id: u64) -> Result<Name> {
-        self.folder.numbered(id).ok_or_else(|| {
-            Error::invalid(format!("the objects of the folder {} are not numbered", self.folder.path()))
-        })
     }
 }
 

@@ -15,7 +15,10 @@ use esker::{
     ErrorKind,
     clock::{Clock, SharedClock, SystemClock},
     stats::{Cause, RequestKind},
-    store::{Folder, Name, ObjectId, Role, Sequence, Slot, Store, Token, is_missing},
+    store::{
+        Folder, Name, ObjectId, Role, Sequence, Slot, Store, Token, is_missing,
+        probe::{Depth, probe},
+    },
     testing::{Fault, FaultyStore, Minio, Operation, Rule},
 };
 
@@ -499,6 +502,8 @@ async fn minio_behaves_like_memory_and_says_what_is_wrong() {
     };
     let store = Store::open(&minio.url("bucket/some/prefix"), clock.clone()).unwrap();
     behaves(&store).await;
+    let report = probe(&store, Depth::Short).await.unwrap();
+    assert!(report.is_ok(), "{report}");
     // The second database in the bucket sees nothing of the first.
     let beside = Store::open(&minio.url("bucket/some"), clock.clone()).unwrap();
     assert_eq!(beside.get(&Name::Manifest(1), Cause::Open).await.unwrap(), None);
@@ -525,4 +530,27 @@ async fn minio_behaves_like_memory_and_says_what_is_wrong() {
         assert!(error.to_string().contains(words), "{error}");
         assert!(!error.to_string().contains("CANARY"), "{error}");
     }
+}
+
+/// What the engine does in tasks must be possible in tasks; a future that is not `Send` fails here to
+/// compile, and not three floors up.
+#[test]
+fn every_future_of_the_store_can_go_to_a_task() {
+    fn is_send(_: impl Send) {}
+    let store = Store::open("memory://", SystemClock::shared()).unwrap();
+    let sequence = Sequence::new(store.clone(), Folder::Wal);
+    let mut upload = store.upload(&Name::Identity, Cause::Flush);
+    is_send(upload.write(vec![]));
+    is_send(upload.finish());
+    is_send(store.upload(&Name::Identity, Cause::Flush).abort());
+    is_send(store.get(&Name::Identity, Cause::Open));
+    is_send(store.get_range(&Name::Identity, 0..1, Cause::Open));
+    is_send(store.get_ranges(&Name::Identity, &[], Cause::Open));
+    is_send(store.put_new(&Name::Identity, vec![], Cause::Open));
+    is_send(store.list(Folder::Wal, None, Cause::Open));
+    is_send(store.delete(&[], Cause::Open));
+    is_send(sequence.create(1, vec![], Cause::Open, None));
+    is_send(sequence.latest(1, Cause::Open));
+    is_send(probe(&store, Depth::Short));
+    is_send(Minio::start(store.clock()));
 }

@@ -1,41 +1,267 @@
-//! Immutable block id to bytes: memory over SSD. Knows nothing of keys.
-#![allow(missing_docs, dead_code, unused, clippy::todo, reason = "skeleton")]
-use std::{future::Future, path::PathBuf, sync::Arc};
+//! Immutable block id to bytes: memory over SSD, the block cache of Esker.
+//!
+//! It knows nothing of keys, of SSTs or of the object store: bytes under a [`BlockId`] never change, so an entry may
+//! be missing but never stale, and nothing is ever invalidated. What it promises:
+//!
+//! * **A hit in memory is a function call**: [`BlockCache::get`] is synchronous and allocates nothing.
+//! * **One fetch** per missing block, however many wait ([`BlockCache::get_or_fetch`]).
+//! * **Never wrong bytes.** Every entry on the SSD carries an XXH3-64 seeded with its id, verified on every read.
+//! * **Never an error on the way of a read.** A fault of the SSD is counted and is a miss; an SSD that is full,
+//!   read-only or broken leaves a cache in memory.
+//! * **It survives a restart**: what is on the SSD is there again after [`BlockCache::open`].
+//! * **Metadata outlives data**: each [`Class`] has its own share of both tiers.
+//!
+//! ```
+//! use std::convert::Infallible;
+//! use bytes::Bytes;
+//! use esker_cache::{BlockCache, BlockId, Class};
+//!
+//! # futures::executor::block_on(async {
+//! let cache = BlockCache::in_memory(64 << 20);
+//! let id = BlockId { object: 7, offset: 4096 };
+//! let fetch = || async { Ok::<_, Infallible>(Bytes::from_static(b"from far away")) };
+//! assert_eq!(cache.get_or_fetch(id, Class::Data, fetch).await.unwrap(), "from far away");
+//! assert_eq!(cache.get(&id, Class::Data).unwrap(), "from far away");
+//! # });
+//! ```
+//!
+//! ```text
+//! lib ── flight      one fetch per block
+//!     ── memory      S3-FIFO
+//!     ── ssd ── entry, directory      foyer, checksums, the lock
+//!     ── id, options, stats
+//! ```
+
+use std::{
+    future::Future,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
 use bytes::Bytes;
-/// The identity of an immutable run of bytes: which object (a 128-bit id that is never reused, mixed with the database's uuid), and where in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct BlockId { pub object: u128, pub offset: u64 }
-/// Metadata (filters, indexes) is kept longer than data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class { Meta, Data }
+use futures::FutureExt;
+
+mod directory;
+mod entry;
+mod flight;
+mod id;
+mod memory;
+mod options;
+mod ssd;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    directory::Refusal,
+    flight::{Boarding, FlightKey, Flights},
+    memory::MemoryTier,
+    ssd::Ssd,
+    stats::Counters,
+};
+pub use crate::{
+    id::{BlockId, Class},
+    options::{CacheError, CacheOptions, SsdOptions},
+    stats::CacheStats,
+};
+
+/// Blocks by id, in memory and on an SSD. Cheap to clone; clones share everything.
+///
+/// Dropped without [`close`](Self::close), it loses what was not yet written to the SSD, and nothing else.
 #[derive(Debug, Clone)]
-pub struct CacheOptions { pub memory_bytes: usize, pub meta_share: f64, pub ssd: Option<SsdOptions> }
-#[derive(Debug, Clone)]
-pub struct SsdOptions { pub dir: PathBuf, pub bytes: u64 }
-impl Default for CacheOptions { fn default() -> Self { todo!() } }
-/// Opening fails only for what the user must mend (directory locked by another process, too small, not a directory). A read-only or full disk: works without the SSD tier, says so through stats and tracing.
-#[derive(Debug, Clone)]
-pub struct CacheError { pub message: String }
-/// Counters per tier.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CacheStats { pub memory_hits: u64, pub memory_misses: u64, pub ssd_hits: u64, pub ssd_misses: u64, pub ssd_faults: u64, pub fetches: u64, pub fetched_bytes: u64, pub inserts: u64, pub memory_bytes: u64, pub ssd_bytes: u64, pub ssd_enabled: bool }
-#[derive(Debug, Clone)]
-pub struct BlockCache {}
+pub struct BlockCache {
+    core: Arc<Core>,
+}
+
+#[derive(Debug)]
+struct Core {
+    meta: MemoryTier,
+    data: MemoryTier,
+    ssd: Option<Ssd>,
+    flights: Arc<Flights>,
+    counters: Counters,
+}
+
 impl BlockCache {
-    pub async fn open(options: CacheOptions) -> Result<BlockCache, CacheError> { todo!() }
-    /// Memory only; synchronous construction, no runtime needed.
-    pub fn in_memory(memory_bytes: usize) -> BlockCache { todo!() }
-    /// The memory tier only: synchronous, no allocation, the hot path.
-    pub fn get(&self, id: &BlockId, class: Class) -> Option<Bytes> { todo!() }
-    /// Memory, then SSD (checksum verified), then `fetch`; one fetch per missing id however many wait; a fetch that fails fails all its waiters with the same error and caches nothing.
+    /// Opens a cache. With an SSD tier its index is read back, about a second for 100 GiB.
+    ///
+    /// Fails only for what the user must mend: options that make no sense, a path that is not a directory, a
+    /// directory that another cache holds. A disk that is full, read-only or broken is not a failure: the cache
+    /// works without its SSD tier, warns once, and says so in [`stats`](Self::stats).
+    pub async fn open(options: CacheOptions) -> Result<BlockCache, CacheError> {
+        options.check()?;
+        let counters = Counters::default();
+        let ssd = match Ssd::open(&options).await {
+            Ok(ssd) => ssd,
+            Err(Refusal::Mend(error)) => return Err(error),
+            Err(Refusal::Without(reason)) => {
+                counters.open_faults.fetch_add(1, Relaxed);
+                tracing::warn!(reason, "the cache works without its SSD tier");
+                None
+            }
+        };
+        Ok(Self::assemble(&options, ssd, counters))
+    }
+
+    /// A cache of `memory_bytes` without an SSD tier. Needs no runtime, neither here nor later.
+    pub fn in_memory(memory_bytes: usize) -> BlockCache {
+        let options = CacheOptions { memory_bytes, ..CacheOptions::default() };
+        Self::assemble(&options, None, Counters::default())
+    }
+
+    /// The bytes of `id`, if they are in memory. Synchronous and without allocation: the hot path.
+    pub fn get(&self, id: &BlockId, class: Class) -> Option<Bytes> {
+        self.core.memory(class).get(id)
+    }
+
+    /// The bytes of `id` from memory, else from the SSD (checksum verified), else by `fetch`.
+    ///
+    /// However many callers wait for one id, it is fetched once. A fetch that fails fails all its waiters with a
+    /// clone of its error and leaves nothing behind: the next call fetches again. A caller that is cancelled does not
+    /// disturb the others; when all are, the fetch is dropped. `fetch` may be called and its future dropped unpolled,
+    /// if the bytes turn up meanwhile. A deadline is the caller's to set, around the whole or within `fetch`.
     pub async fn get_or_fetch<E, F, Fut>(&self, id: BlockId, class: Class, fetch: F) -> Result<Bytes, E>
-    where F: FnOnce() -> Fut + Send, Fut: Future<Output = Result<Bytes, E>> + Send + 'static, E: Clone + Send + Sync + 'static { todo!() }
-    /// Memory or SSD, never the store: used when a caller coalesces several misses into one request.
-    pub async fn lookup(&self, id: BlockId, class: Class) -> Option<Bytes> { todo!() }
-    /// Puts bytes in (warming: compaction outputs, coalesced fetches).
-    pub fn insert(&self, id: BlockId, class: Class, bytes: Bytes) { todo!() }
-    pub fn contains(&self, id: &BlockId, class: Class) -> bool { todo!() }
-    pub fn stats(&self) -> CacheStats { todo!() }
-    /// Writes what is pending to the SSD and releases the directory.
-    pub async fn close(&self) { todo!() }
+    where
+        F: FnOnce() -> Fut + Send,
+        Fut: Future<Output = Result<Bytes, E>> + Send + 'static,
+        E: Clone + Send + Sync + 'static,
+    {
+        let core = &self.core;
+        if let Some(bytes) = core.memory(class).get(&id) {
+            return Ok(bytes);
+        }
+        let key = FlightKey::new::<E>(id, class);
+        let seat = match core.flights.join(key) {
+            Some(seat) => {
+                core.counters.joined.fetch_add(1, Relaxed);
+                seat
+            }
+            None => {
+                let serial = core.flights.next_serial();
+                let flight = core.clone().fly(id, class, key, serial, fetch()).boxed();
+                match core.flights.board(key, serial, flight, || core.memory(class).peek(&id)) {
+                    Boarding::Seat(seat) => seat,
+                    Boarding::Here(bytes) => return Ok(bytes),
+                }
+            }
+        };
+        seat.await
+    }
+
+    /// The bytes of `id` from memory or SSD, never by a fetch: for callers that gather several misses into one
+    /// request.
+    pub async fn lookup(&self, id: BlockId, class: Class) -> Option<Bytes> {
+        if let Some(bytes) = self.core.memory(class).get(&id) {
+            return Some(bytes);
+        }
+        self.core.load(id, class).await
+    }
+
+    /// Puts bytes in memory, and on the SSD soon. Never waits; an SSD that cannot keep up is counted in
+    /// [`CacheStats::ssd_dropped`].
+    ///
+    /// Bytes too long for the SSD tier stay in memory; bytes larger than the memory tier are not kept. A slice of a
+    /// larger buffer keeps the whole buffer in memory, which is not counted: copy it first.
+    pub fn insert(&self, id: BlockId, class: Class, bytes: Bytes) {
+        self.core.counters.inserts.fetch_add(1, Relaxed);
+        self.core.keep(id, class, bytes);
+    }
+
+    /// Whether `id` is in memory or (barring damage, and ids of the same hash) on the SSD. Counts nothing.
+    pub fn contains(&self, id: &BlockId, class: Class) -> bool {
+        self.core.memory(class).contains(id)
+            || self.core.ssd.as_ref().is_some_and(|ssd| ssd.contains(id, class))
+    }
+
+    /// What the cache did since it was opened.
+    pub fn stats(&self) -> CacheStats {
+        self.core.stats()
+    }
+
+    /// Writes what is pending to the SSD and releases the directory. The memory tier goes on working.
+    pub async fn close(&self) {
+        if let Some(ssd) = &self.core.ssd {
+            ssd.close().await;
+        }
+    }
+
+    fn assemble(options: &CacheOptions, ssd: Option<Ssd>, counters: Counters) -> Self {
+        let (meta, data) = options.split(options.memory_bytes);
+        Self {
+            core: Arc::new(Core {
+                meta: MemoryTier::new(meta),
+                data: MemoryTier::new(data),
+                ssd,
+                flights: Arc::default(),
+                counters,
+            }),
+        }
+    }
+}
+
+impl Core {
+    /// One flight: SSD, then `fetch`, then into the cache, and only then can the next one start.
+    async fn fly<E>(
+        self: Arc<Self>,
+        id: BlockId,
+        class: Class,
+        key: FlightKey,
+        serial: u64,
+        fetch: impl Future<Output = Result<Bytes, E>> + Send,
+    ) -> Result<Bytes, E> {
+        let landed = match self.load(id, class).await {
+            Some(bytes) => Ok(bytes),
+            None => {
+                self.counters.fetches.fetch_add(1, Relaxed);
+                let fetched = fetch.await;
+                match &fetched {
+                    Ok(bytes) => {
+                        self.counters.fetched_bytes.fetch_add(bytes.len() as u64, Relaxed);
+                        self.keep(id, class, bytes.clone());
+                    }
+                    Err(_) => {
+                        self.counters.failed_fetches.fetch_add(1, Relaxed);
+                    }
+                }
+                fetched
+            }
+        };
+        self.flights.land(&key, serial);
+        landed
+    }
+
+    /// From the SSD, and into memory.
+    async fn load(&self, id: BlockId, class: Class) -> Option<Bytes> {
+        let bytes = self.ssd.as_ref()?.load(id, class).await?;
+        self.memory(class).insert(id, bytes.clone());
+        Some(bytes)
+    }
+
+    fn keep(&self, id: BlockId, class: Class, bytes: Bytes) {
+        if let Some(ssd) = &self.ssd {
+            ssd.offer(id, class, bytes.clone());
+        }
+        self.memory(class).insert(id, bytes);
+    }
+
+    fn memory(&self, class: Class) -> &MemoryTier {
+        match class {
+            Class::Meta => &self.meta,
+            Class::Data => &self.data,
+        }
+    }
+
+    fn stats(&self) -> CacheStats {
+        let mut stats = CacheStats::default();
+        for tier in [&self.meta, &self.data] {
+            let (hits, misses) = tier.lookups();
+            stats.memory_hits += hits;
+            stats.memory_misses += misses;
+            stats.memory_bytes += tier.bytes() as u64;
+        }
+        self.counters.write_into(&mut stats);
+        if let Some(ssd) = &self.ssd {
+            ssd.write_into(&mut stats);
+        }
+        stats
+    }
 }

@@ -67,7 +67,14 @@ struct Details {
 impl Error {
     /// An error of `kind`; `context` is a sentence without a full stop.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self(Arc::new(Details { kind, context: context.into(), object: None, offset: None, hint: None, source: None }))
+        Self(Arc::new(Details {
+            kind,
+            context: context.into(),
+            object: None,
+            offset: None,
+            hint: None,
+            source: None,
+        }))
     }
     /// The call or its input is wrong.
     pub fn invalid(context: impl Into<String>) -> Self {

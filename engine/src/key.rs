@@ -139,8 +139,11 @@ pub fn split_full_key(full: &[u8]) -> Option<(KeyspaceId, &[u8])> {
 /// Fails if the user key is longer than [`MAX_KEY_BYTES`].
 pub fn check_key(user_key: &[u8]) -> Result<()> {
     if user_key.len() > MAX_KEY_BYTES {
-        return Err(Error::invalid(format!("a key of {} bytes is over the limit of {MAX_KEY_BYTES}", user_key.len()))
-            .hint("use a shorter key, a hash of it for example"));
+        return Err(Error::invalid(format!(
+            "a key of {} bytes is over the limit of {MAX_KEY_BYTES}",
+            user_key.len()
+        ))
+        .hint("use a shorter key, a hash of it for example"));
     }
     Ok(())
 }
@@ -148,8 +151,13 @@ pub fn check_key(user_key: &[u8]) -> Result<()> {
 /// Fails if the value is longer than [`MAX_VALUE_BYTES`].
 pub fn check_value(value: &[u8]) -> Result<()> {
     if value.len() > MAX_VALUE_BYTES {
-        return Err(Error::invalid(format!("a value of {} bytes is over the limit of {MAX_VALUE_BYTES}", value.len()))
-            .hint("split the value over several keys, or store the object itself in the bucket and its name here"));
+        return Err(Error::invalid(format!(
+            "a value of {} bytes is over the limit of {MAX_VALUE_BYTES}",
+            value.len()
+        ))
+        .hint(
+            "split the value over several keys, or store the object itself in the bucket and its name here",
+        ));
     }
     Ok(())
 }

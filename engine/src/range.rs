@@ -54,7 +54,8 @@ impl KeyRange {
     pub fn and(&self, other: &Self) -> Self {
         let start = later_start(&self.start, &other.start).clone();
         let end = earlier_end(&self.end, &other.end).clone();
-        if let (Bound::Included(s) | Bound::Excluded(s), Bound::Included(e) | Bound::Excluded(e)) = (&start, &end)
+        if let (Bound::Included(s) | Bound::Excluded(s), Bound::Included(e) | Bound::Excluded(e)) =
+            (&start, &end)
             && s > e
         {
             return Self { start: Bound::Included(s.clone()), end: Bound::Excluded(s.clone()) };
@@ -87,7 +88,9 @@ impl KeyRange {
         let end = match &self.end {
             Bound::Included(e) => Some(with_keyspace(keyspace, e, true)),
             Bound::Excluded(e) => Some(with_keyspace(keyspace, e, false)),
-            Bound::Unbounded => keyspace.0.checked_add(1).map(|next| with_keyspace(KeyspaceId(next), &[], false)),
+            Bound::Unbounded => {
+                keyspace.0.checked_add(1).map(|next| with_keyspace(KeyspaceId(next), &[], false))
+            }
         };
         FullRange { start, end }
     }
@@ -132,22 +135,38 @@ pub fn successor(prefix: &[u8]) -> Option<Bytes> {
 fn later_start<'a>(a: &'a Bound<Bytes>, b: &'a Bound<Bytes>) -> &'a Bound<Bytes> {
     match (a, b) {
         (Bound::Unbounded, x) | (x, Bound::Unbounded) => x,
-        (Bound::Included(x) | Bound::Excluded(x), Bound::Included(y) | Bound::Excluded(y)) => match x.cmp(y) {
-            std::cmp::Ordering::Less => b,
-            std::cmp::Ordering::Greater => a,
-            std::cmp::Ordering::Equal => if matches!(a, Bound::Excluded(_)) { a } else { b },
-        },
+        (Bound::Included(x) | Bound::Excluded(x), Bound::Included(y) | Bound::Excluded(y)) => {
+            match x.cmp(y) {
+                std::cmp::Ordering::Less => b,
+                std::cmp::Ordering::Greater => a,
+                std::cmp::Ordering::Equal => {
+                    if matches!(a, Bound::Excluded(_)) {
+                        a
+                    } else {
+                        b
+                    }
+                }
+            }
+        }
     }
 }
 
 fn earlier_end<'a>(a: &'a Bound<Bytes>, b: &'a Bound<Bytes>) -> &'a Bound<Bytes> {
     match (a, b) {
         (Bound::Unbounded, x) | (x, Bound::Unbounded) => x,
-        (Bound::Included(x) | Bound::Excluded(x), Bound::Included(y) | Bound::Excluded(y)) => match x.cmp(y) {
-            std::cmp::Ordering::Less => a,
-            std::cmp::Ordering::Greater => b,
-            std::cmp::Ordering::Equal => if matches!(a, Bound::Excluded(_)) { a } else { b },
-        },
+        (Bound::Included(x) | Bound::Excluded(x), Bound::Included(y) | Bound::Excluded(y)) => {
+            match x.cmp(y) {
+                std::cmp::Ordering::Less => a,
+                std::cmp::Ordering::Greater => b,
+                std::cmp::Ordering::Equal => {
+                    if matches!(a, Bound::Excluded(_)) {
+                        a
+                    } else {
+                        b
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -159,4 +178,91 @@ fn with_keyspace(keyspace: KeyspaceId, user_key: &[u8], just_after: bool) -> Byt
         full.put_u8(0);
     }
     full.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Vec<Vec<u8>> {
+        let letters = [0u8, 1, b'a', b'b', 0xFE, 0xFF];
+        let mut keys = vec![vec![]];
+        for a in letters {
+            keys.push(vec![a]);
+            keys.extend(letters.iter().map(|b| vec![a, *b]));
+        }
+        keys
+    }
+
+    fn bounds(keys: &[Vec<u8>]) -> Vec<Bound<&[u8]>> {
+        let mut all = vec![Bound::Unbounded];
+        for key in keys {
+            all.extend([Bound::Included(&key[..]), Bound::Excluded(&key[..])]);
+        }
+        all
+    }
+
+    #[test]
+    fn a_full_range_holds_exactly_the_keys_of_its_range() {
+        let keys = keys();
+        for start in bounds(&keys) {
+            for end in bounds(&keys) {
+                let Ok(range) = KeyRange::new::<&[u8]>((start, end)) else { continue };
+                for id in [KeyspaceId(0), KeyspaceId(7), KeyspaceId(u32::MAX)] {
+                    let full = range.full(id);
+                    for key in &keys {
+                        let stored = crate::key::full_key(id, key).unwrap();
+                        assert_eq!(
+                            range.contains(key),
+                            full.contains(&stored),
+                            "{range:?} {key:?} in {id:?}"
+                        );
+                        let elsewhere = crate::key::full_key(KeyspaceId(3), key).unwrap();
+                        assert!(!full.contains(&elsewhere), "{full:?} reaches into another keyspace");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_inverted_range_is_refused_with_both_bounds_named() {
+        let error = KeyRange::new("b".."a").unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Invalid);
+        assert!(error.to_string().contains("\"b\"") && error.to_string().contains("\"a\""), "{error}");
+        assert!(KeyRange::new("a".."a").unwrap().full(KeyspaceId(0)).is_empty());
+    }
+
+    #[test]
+    fn a_prefix_holds_exactly_the_keys_that_begin_with_it() {
+        let keys = keys();
+        for prefix in &keys {
+            let range = KeyRange::prefix(prefix);
+            for key in &keys {
+                assert_eq!(range.contains(key), key.starts_with(prefix), "{prefix:?} {key:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_meet_of_two_ranges_holds_the_keys_in_both() {
+        let keys: Vec<_> = keys().into_iter().step_by(3).collect();
+        let ranges: Vec<_> = bounds(&keys)
+            .iter()
+            .flat_map(|s| bounds(&keys).into_iter().map(|e| (*s, e)).collect::<Vec<_>>())
+            .filter_map(|b| KeyRange::new::<&[u8]>(b).ok())
+            .collect();
+        for a in ranges.iter().step_by(5) {
+            for b in ranges.iter().step_by(3) {
+                let both = a.and(b);
+                for key in &keys {
+                    assert_eq!(
+                        both.contains(key),
+                        a.contains(key) && b.contains(key),
+                        "{a:?} and {b:?} at {key:?}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -1,22 +1,276 @@
 //! Walks a block forward and backward without decoding it into rows.
+//!
+//! One key buffer is kept and its end rewritten at every step. Going back is harder, since an entry
+//! is stored as what it adds to the one before it: the first step back within a restart interval
+//! walks the interval once and stacks what each step forward overwrote, and every further step back
+//! pops. So a step back costs O(1) amortised, and the stack is never larger than the interval.
+//!
+//! Always true: a cursor stands on an entry or nowhere (before the first, after the last, after an
+//! error); `back`, if not empty, holds the entries from the restart up to the one before this one.
+
+use std::cmp::Ordering;
+
 use bytes::Bytes;
-use crate::{block::Block, error::Result, key::{EntryRef, Seq}};
-/// A position in a block. Always positioned on an entry or invalid (before the first / after the last).
-#[derive(Debug)]
-pub struct BlockCursor {}
+
+use crate::{
+    block::{
+        Block, MAX_FULL_KEY_BYTES, bad,
+        search::{Probe, restart_before},
+    },
+    error::Result,
+    key::{EntryRef, Kind, Seq},
+};
+
+/// A position in a block.
+///
+/// ```
+/// # use esker::{block::{Block, BlockBuilder}, key::{EntryRef, Kind}};
+/// # let mut builder = BlockBuilder::new(16);
+/// # for (seq, key) in [b"\0\0\0\0a", b"\0\0\0\0b"].into_iter().enumerate() {
+/// #     builder.add(EntryRef { key, seq: seq as u64, kind: Kind::Put, expire_at_ms: 0, value: b"v" });
+/// # }
+/// # let block = Block::parse(builder.finish().into())?;
+/// let mut cursor = block.cursor();
+/// cursor.seek(b"\0\0\0\0b", u64::MAX)?;
+/// while cursor.is_valid() {
+///     assert_eq!(cursor.key(), b"\0\0\0\0b");
+///     cursor.next()?;
+/// }
+/// # Ok::<(), esker::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct BlockCursor {
+    block: Block,
+    /// The number of this entry; the number of entries when standing nowhere.
+    index: usize,
+    key: Vec<u8>,
+    here: Here,
+    back: Vec<(Here, usize)>,
+    tails: Vec<u8>,
+}
+
+/// What is read once on arriving at an entry.
+#[derive(Debug, Clone, Copy)]
+struct Here {
+    /// How much of the key is the one before's.
+    shared: usize,
+    /// Where the next entry's front begins.
+    next_at: usize,
+    /// Among the values.
+    value_at: usize,
+    value_bytes: usize,
+    kind: Kind,
+}
+
 impl BlockCursor {
-    pub fn new(block: Block) -> Self { todo!() }
-    pub fn is_valid(&self) -> bool { todo!() }
-    /// The entry under the cursor. Panics never: call only when valid (asserted in debug).
-    pub fn entry(&self) -> EntryRef<'_> { todo!() }
+    /// A cursor that stands nowhere yet.
+    pub fn new(block: Block) -> Self {
+        let here = Here { shared: 0, next_at: 0, value_at: 0, value_bytes: 0, kind: Kind::Put };
+        Self { index: block.entries(), block, key: Vec::new(), here, back: Vec::new(), tails: Vec::new() }
+    }
+    /// The block it walks.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+    /// Whether it stands on an entry.
+    #[inline]
+    pub fn is_valid(&self) -> bool {
+        self.index < self.block.entries()
+    }
+
+    /// The entry under the cursor. Call only when valid (asserted in debug; never panics else).
+    #[inline]
+    pub fn entry(&self) -> EntryRef<'_> {
+        EntryRef {
+            key: self.key(),
+            seq: self.seq(),
+            kind: self.kind(),
+            expire_at_ms: self.expire_at_ms(),
+            value: &self.block.bytes()[self.value_range()],
+        }
+    }
+    /// The full key under the cursor.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        debug_assert!(self.is_valid());
+        &self.key
+    }
+    /// The sequence number under the cursor.
+    #[inline]
+    pub fn seq(&self) -> Seq {
+        debug_assert!(self.is_valid());
+        self.block.seq(self.index)
+    }
+    /// The kind under the cursor.
+    #[inline]
+    pub fn kind(&self) -> Kind {
+        debug_assert!(self.is_valid());
+        self.here.kind
+    }
+    /// When the entry under the cursor expires, in wall-clock milliseconds.
+    #[inline]
+    pub fn expire_at_ms(&self) -> u64 {
+        debug_assert!(self.is_valid());
+        self.block.expire_at_ms(self.index)
+    }
     /// The value under the cursor, sharing the block's bytes.
-    pub fn value(&self) -> Bytes { todo!() }
-    pub fn first(&mut self) -> Result<()> { todo!() }
-    pub fn last(&mut self) -> Result<()> { todo!() }
-    /// To the first entry at or after (key, seq) in internal order (key asc, seq DESC): seek(key, u64::MAX) = first entry with key >= `key`.
-    pub fn seek(&mut self, key: &[u8], seq: Seq) -> Result<()> { todo!() }
-    /// To the last entry strictly before (key, seq) in internal order.
-    pub fn seek_before(&mut self, key: &[u8], seq: Seq) -> Result<()> { todo!() }
-    pub fn next(&mut self) -> Result<()> { todo!() }
-    pub fn prev(&mut self) -> Result<()> { todo!() }
+    #[inline]
+    pub fn value(&self) -> Bytes {
+        debug_assert!(self.is_valid());
+        self.block.bytes().slice(self.value_range())
+    }
+
+    /// To the first entry.
+    pub fn first(&mut self) -> Result<()> {
+        self.jump(0)
+    }
+    /// To the last entry.
+    pub fn last(&mut self) -> Result<()> {
+        self.jump(self.block.restarts() - 1)?;
+        while self.index + 1 < self.block.entries() {
+            self.advance()?;
+        }
+        Ok(())
+    }
+    /// To the first entry at or after (key, seq), key ascending, seq *descending*:
+    /// `seek(key, u64::MAX)` finds the first entry with a key of at least `key`.
+    pub fn seek(&mut self, key: &[u8], seq: Seq) -> Result<()> {
+        let restart = match restart_before(&self.block, key, seq) {
+            Ok(restart) => restart,
+            Err(e) => {
+                self.leave();
+                return Err(e);
+            }
+        };
+        self.jump(restart)?;
+        let mut probe = Probe::new(key);
+        loop {
+            let before = match probe.order(self.here.shared, &self.key[self.here.shared..]) {
+                Ordering::Less => true,
+                Ordering::Equal => self.seq() > seq,
+                Ordering::Greater => false,
+            };
+            if !before {
+                return Ok(());
+            }
+            self.next()?;
+            if !self.is_valid() {
+                return Ok(());
+            }
+            if self.index.is_multiple_of(self.block.interval()) {
+                probe.restart();
+            }
+        }
+    }
+    /// To the last entry strictly before (key, seq).
+    pub fn seek_before(&mut self, key: &[u8], seq: Seq) -> Result<()> {
+        self.seek(key, seq)?;
+        if self.is_valid() { self.prev() } else { self.last() }
+    }
+    /// To the next entry; nowhere after the last. From nowhere to nowhere.
+    #[inline]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a cursor moves and may fail; it lends, it does not give"
+    )]
+    pub fn next(&mut self) -> Result<()> {
+        if !self.back.is_empty() {
+            self.forget();
+        }
+        if self.index + 1 < self.block.entries() {
+            self.advance()
+        } else {
+            self.leave();
+            Ok(())
+        }
+    }
+    /// To the entry before; nowhere before the first. From nowhere to nowhere.
+    pub fn prev(&mut self) -> Result<()> {
+        if !self.is_valid() || self.index == 0 {
+            self.leave();
+            return Ok(());
+        }
+        let Some((here, tail)) = self.back.pop() else { return self.walk_back() };
+        self.key.truncate(self.here.shared);
+        self.key.extend_from_slice(&self.tails[tail..]);
+        self.tails.truncate(tail);
+        self.here = here;
+        self.index -= 1;
+        Ok(())
+    }
+
+    /// To the entry before, by walking there from its restart and stacking what lies between.
+    fn walk_back(&mut self) -> Result<()> {
+        let to = self.index - 1;
+        self.jump(to / self.block.interval())?;
+        while self.index < to {
+            let left = self.here;
+            let tail = self.tails.len();
+            // What the step overwrites begins where the next key stops sharing; a front that cannot
+            // be read is the step's error to give.
+            let shared = self.block.head(left.next_at).map_or(0, |head| head.shared);
+            self.tails.extend_from_slice(self.key.get(shared..).unwrap_or_default());
+            self.advance()?;
+            self.back.push((left, tail));
+        }
+        Ok(())
+    }
+
+    fn jump(&mut self, restart: usize) -> Result<()> {
+        self.forget();
+        self.key.clear();
+        let (at, value_at) = self.block.restart(restart);
+        self.arrive(restart * self.block.interval(), at, value_at)
+    }
+
+    #[inline]
+    fn advance(&mut self) -> Result<()> {
+        self.arrive(self.index + 1, self.here.next_at, self.here.value_at + self.here.value_bytes)
+    }
+
+    #[inline]
+    fn arrive(&mut self, index: usize, at: usize, value_at: usize) -> Result<()> {
+        match self.read(index, at, value_at) {
+            Ok(()) => Ok(()),
+            Err(e) => {
+                self.leave();
+                Err(e)
+            }
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, index: usize, at: usize, value_at: usize) -> Result<()> {
+        let head = self.block.head(at)?;
+        if head.shared > self.key.len() {
+            return Err(bad(at, "an entry shares more than there is"));
+        }
+        if head.shared + head.unshared > MAX_FULL_KEY_BYTES {
+            return Err(bad(at, "a key is over the limit"));
+        }
+        self.block.value_range(value_at, head.value_bytes)?;
+        let kind = self.block.kind(index)?;
+        self.key.truncate(head.shared);
+        self.key.extend_from_slice(self.block.suffix(&head));
+        self.here =
+            Here { shared: head.shared, next_at: head.next(), value_at, value_bytes: head.value_bytes, kind };
+        self.index = index;
+        Ok(())
+    }
+
+    #[inline]
+    fn value_range(&self) -> std::ops::Range<usize> {
+        let start = self.block.values_start() + self.here.value_at;
+        start..start + self.here.value_bytes
+    }
+
+    fn leave(&mut self) {
+        self.forget();
+        self.index = self.block.entries();
+    }
+
+    fn forget(&mut self) {
+        self.back.clear();
+        self.tails.clear();
+    }
 }

@@ -1,9 +1,258 @@
 //! Garbage collection (design §4.5). The only file that deletes.
-use std::time::Duration;
-use crate::{error::Result, manifest::Manifest, store::Name};
+//!
+//! ```text
+//! 1 choose F: the newest version that was superseded longer than the retention ago, never the latest
+//! 2 create floor/manifest/F; only then delete versions <= F, then lower floor marks
+//! 3 list pins, checkpoints and the job log
+//! 4 read what remains of the manifest: (F, latest]
+//! 5 list SSTs and parts; delete those that nothing names and whose producer cannot publish them any more:
+//!   its epoch is superseded, or the counter lies under the floor that it committed itself
+//! 6 delete log objects before every remaining replay point, but never a FENCE
+//! ```
+//!
+//! The order is the proof (an exhaustive model of it finds a lost SST within minutes if 3 comes before 2). Age
+//! decides nothing but F: a wrong clock costs space, or a `SnapshotExpired`, never rows.
+//!
+//! A FENCE is told from DATA by reading it: only objects up to [`MAX_FENCE_BYTES`] can be one, so that costs a
+//! GET for each small object and none for the rest. One that cannot be decoded is kept.
+//!
+//! Always true: a crash between any two requests leaves a state that the next pass continues from; nothing
+//! is deleted that this version does not understand: job records, checkpoints and pins carry names of SSTs in
+//! forms no version writes yet, so while there is one, SSTs, parts and log are left alone.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    manifest::{Manifest, Root, View},
+    stats::Cause,
+    store::{Folder, Listed, Name, ObjectId, Role, Sequence, Store, Token},
+    wal::WalObject,
+};
+
+/// No FENCE is larger than this, in bytes.
+pub const MAX_FENCE_BYTES: u64 = 1024;
+/// How long after its last heartbeat a pin counts as left behind, by the store's own clock.
+pub const PIN_LIFE_MS: u64 = 24 * 3600 * 1000;
+
+const FLOOR_MAGIC: &[u8; 8] = b"eskerFLR";
+const FLOOR_DEADLINE: Duration = Duration::from_secs(30);
+const PARALLEL: usize = 16;
+
 /// What a pass deleted (or would have), and what it kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Collected { pub deleted: Vec<(Name, u64)>, pub bytes: u64, /// unreferenced, but its producer may still publish it
-    pub waiting: usize, pub floor: u64 }
-/// One pass. `retention` bounds how far the manifest floor may move; it never decides safety.
-pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: bool) -> Result<Collected> { todo!() }
+pub struct Collected {
+    /// What was deleted, with its size in bytes.
+    pub deleted: Vec<(Name, u64)>,
+    /// The bytes of it.
+    pub bytes: u64,
+    /// How many objects nothing names, but whose producer may still publish them.
+    pub waiting: usize,
+    /// Pins, checkpoints and job records that keep this pass from deleting SSTs, parts and log objects.
+    pub held_by: Vec<Name>,
+    /// Versions up to this one are gone.
+    pub floor: u64,
+}
+
+/// One pass. `retention` bounds how far the manifest floor may move; it never decides safety. `None` is what
+/// the database stores. With `dry_run` nothing is written or deleted, and the result says what would be.
+///
+/// Safe to run beside writers, readers, compactors and other passes. Fails with `Conflict` if another pass
+/// overtakes this one: nothing that was to be kept is gone, run it again.
+pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: bool) -> Result<Collected> {
+    let pass = Pass { manifest, store: manifest.store(), dry_run };
+    let latest = manifest.latest(Cause::Gc).await?;
+    let retention_ms = retention.map_or(latest.root.options.retention_ms, |retention| {
+        u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)
+    });
+    let marks = pass.list(Folder::ManifestFloor).await?;
+    let old_floor = marks.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0);
+    let mut views = BTreeMap::new();
+    let mut collected = Collected { floor: pass.choose(latest, old_floor, retention_ms, &mut views).await?, ..Collected::default() };
+    let floor = collected.floor;
+
+    pass.raise(floor, old_floor).await?;
+    let versions = pass.list(Folder::Manifest).await?;
+    let store_now_ms = versions.iter().chain(&marks).map(|listed| listed.modified_ms).max().unwrap_or(0);
+    let is_under = |limit: u64| move |listed: &Listed| listed.name.number().is_some_and(|id| id < limit);
+    pass.delete(versions.into_iter().filter(is_under(floor.saturating_add(1))), &mut collected).await?;
+    pass.delete(marks.into_iter().filter(is_under(floor)), &mut collected).await?;
+
+    pass.holds(store_now_ms, &mut collected).await?;
+    if !collected.held_by.is_empty() {
+        return Ok(collected);
+    }
+    let latest = pass.read_newer(&mut views).await?;
+    let named = Named::by(views.values());
+
+    for folder in [Folder::Sst, Folder::Part] {
+        let mut garbage = pass.list(folder).await?;
+        garbage.retain(|listed| listed.name.object_id().is_some_and(|id| !named.objects.contains(&id)));
+        let unreferenced = garbage.len();
+        garbage.retain(|listed| listed.name.object_id().is_some_and(|id| is_settled(id, &latest.root)));
+        collected.waiting += unreferenced - garbage.len();
+        pass.delete(garbage.into_iter(), &mut collected).await?;
+    }
+    let mut log = pass.list(Folder::Wal).await?;
+    log.retain(is_under(named.replay_from));
+    let data = pass.without_fences(log).await?;
+    pass.delete(data.into_iter(), &mut collected).await?;
+    Ok(collected)
+}
+
+/// One pass over one database.
+struct Pass<'a> {
+    manifest: &'a Manifest,
+    store: &'a Store,
+    dry_run: bool,
+}
+
+impl Pass<'_> {
+    /// Chooses F, and reads every version above it into `views` on the way.
+    async fn choose(
+        &self,
+        latest: Arc<View>,
+        old_floor: u64,
+        retention_ms: u64,
+        views: &mut BTreeMap<u64, Arc<View>>,
+    ) -> Result<u64> {
+        let now_ms = self.store.clock().wall_ms();
+        let mut newer = Arc::clone(&latest);
+        views.insert(latest.id(), latest);
+        loop {
+            let below = newer.id().saturating_sub(1);
+            // A version is superseded when the one after it is committed.
+            if below <= old_floor || newer.root.committed_ms.saturating_add(retention_ms) <= now_ms {
+                return Ok(below.max(old_floor));
+            }
+            let ids = (old_floor + 1..=below).rev().take(PARALLEL);
+            let batch: Vec<Arc<View>> = stream::iter(ids)
+                .map(|id| async move {
+                    let view = self.manifest.version(id, Cause::Gc).await?;
+                    view.ok_or_else(|| overtaken(id))
+                })
+                .buffered(PARALLEL)
+                .try_collect()
+                .await?;
+            for view in batch {
+                if newer.root.committed_ms.saturating_add(retention_ms) <= now_ms {
+                    break;
+                }
+                views.insert(view.id(), Arc::clone(&view));
+                newer = view;
+            }
+        }
+    }
+
+    /// Declares versions up to `floor` void. Whoever creates the mark, it is there when this returns.
+    async fn raise(&self, floor: u64, old_floor: u64) -> Result<()> {
+        if self.dry_run || floor <= old_floor {
+            return Ok(());
+        }
+        let Token(token) = Token::fresh(&**self.store.clock());
+        let body = vec![Bytes::from_static(FLOOR_MAGIC), Bytes::copy_from_slice(&token)];
+        let marks = Sequence::new(self.store.clone(), Folder::ManifestFloor);
+        marks.create(floor, body, Cause::Gc, Some(FLOOR_DEADLINE)).await.map(drop)
+    }
+
+    /// Finds what keeps objects alive besides versions; drops pins that were left behind long ago.
+    async fn holds(&self, store_now_ms: u64, collected: &mut Collected) -> Result<()> {
+        let pins = self.list(Folder::Pin).await?;
+        let (old, live): (Vec<Listed>, Vec<Listed>) =
+            pins.into_iter().partition(|pin| pin.modified_ms.saturating_add(PIN_LIFE_MS) < store_now_ms);
+        self.delete(old.into_iter(), collected).await?;
+        collected.held_by.extend(live.into_iter().map(|pin| pin.name));
+        for folder in [Folder::Checkpoint, Folder::Job] {
+            collected.held_by.extend(self.list(folder).await?.into_iter().map(|listed| listed.name));
+        }
+        Ok(())
+    }
+
+    /// Reads the versions that came after those in `views`; the latest of all.
+    async fn read_newer(&self, views: &mut BTreeMap<u64, Arc<View>>) -> Result<Arc<View>> {
+        let (_, latest) = views.last_key_value().ok_or_else(|| Error::closed("a pass without a version"))?;
+        let mut latest = Arc::clone(latest);
+        while let Some(next) = self.manifest.follow(&latest, Cause::Gc).await? {
+            views.insert(next.id(), Arc::clone(&next));
+            latest = next;
+        }
+        Ok(latest)
+    }
+
+    /// What of `log` is DATA.
+    async fn without_fences(&self, log: Vec<Listed>) -> Result<Vec<Listed>> {
+        let db_uuid = self.manifest.identity().db_uuid;
+        stream::iter(log)
+            .map(|listed| async move {
+                let Some(slot) = listed.name.number() else { return Ok(None) };
+                if listed.bytes > MAX_FENCE_BYTES {
+                    return Ok(Some(listed));
+                }
+                let body = self.store.get(&listed.name, Cause::Gc).await?;
+                let is_data = body.is_some_and(|body| {
+                    matches!(WalObject::decode(slot, db_uuid, body), Ok(WalObject::Data { .. }))
+                });
+                Ok(is_data.then_some(listed))
+            })
+            .buffered(PARALLEL)
+            .try_filter_map(|listed| async move { Ok(listed) })
+            .try_collect()
+            .await
+    }
+
+    async fn list(&self, folder: Folder) -> Result<Vec<Listed>> {
+        self.store.list(folder, None, Cause::Gc).await
+    }
+
+    /// Deletes, or in a dry run only notes down.
+    async fn delete(&self, listed: impl Iterator<Item = Listed>, collected: &mut Collected) -> Result<()> {
+        let listed: Vec<Listed> = listed.collect();
+        if !self.dry_run {
+            let names: Vec<Name> = listed.iter().map(|listed| listed.name.clone()).collect();
+            self.store.delete(&names, Cause::Gc).await?;
+        }
+        collected.bytes += listed.iter().map(|listed| listed.bytes).sum::<u64>();
+        collected.deleted.extend(listed.into_iter().map(|listed| (listed.name, listed.bytes)));
+        Ok(())
+    }
+}
+
+/// What the remaining versions need.
+struct Named {
+    objects: HashSet<ObjectId>,
+    replay_from: u64,
+}
+
+impl Named {
+    fn by<'a>(views: impl Iterator<Item = &'a Arc<View>>) -> Self {
+        let mut named = Self { objects: HashSet::new(), replay_from: u64::MAX };
+        for view in views {
+            named.replay_from = named.replay_from.min(view.root.writer.replay_from);
+            named.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.id));
+            let parts = view.root.runs.iter().flat_map(|run| &run.parts);
+            named.objects.extend(parts.filter_map(|part| ObjectId::from_bytes(&part.id)));
+        }
+        named
+    }
+}
+
+/// Whether the producer of an object that no version names can no longer publish it.
+fn is_settled(id: ObjectId, latest: &Root) -> bool {
+    let (epoch, counter_floor) = match id.role {
+        Role::Writer => (latest.writer.epoch, latest.writer.counter_floor),
+        Role::Compactor => (latest.compactor.epoch, latest.compactor.counter_floor),
+    };
+    id.epoch < epoch || (id.epoch == epoch && id.counter < counter_floor)
+}
+
+fn overtaken(id: u64) -> Error {
+    Error::new(ErrorKind::Conflict, format!("version {id} went away while garbage was being collected"))
+        .hint("another collection is running; run this one again")
+}

@@ -1,7 +1,307 @@
-//! A job: reads inputs by big ranges, merges, uploads outputs.
-use std::sync::Arc;
-use crate::{compaction::plan::Plan, codec::sum::Sum, error::Result, manifest::View, sst::SstMeta, store::Store, key::Seq};
-#[derive(Debug)]
-pub struct Output { pub ssts: Vec<SstMeta>, pub dropped: Sum, pub stats: JobStats }
+//! A job: reads the inputs of a plan by big ranges, merges them, uploads the outputs. Commits nothing.
+//!
+//! ```text
+//!  run 1 ─▶ Ahead ─┐
+//!  run 2 ─▶ Ahead ─┼─▶ Merging (CPU pool, turn by turn) ─▶ pieces ─▶ Upload ─▶ read the tails back
+//!  run n ─▶ Ahead ─┘         bounded queue: parts go up while later parts are built
+//! ```
+//!
+//! Always true: the entries written plus the entries dropped are the entries of the inputs, by count and by
+//! conservation sum, or the job fails with `Corruption`; memory is bounded by [`JobOptions::memory_bytes`] and
+//! the upload window; a job that fails or is dropped leaves garbage and nothing else.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+use twox_hash::XxHash3_128;
+
+use crate::{
+    clock::on_cpu,
+    codec::{frame::Codec, sum::Sum},
+    compaction::{
+        ahead::Ahead,
+        levels::Hull,
+        merging::{Cuts, Merging, Namer, Pause, Piece},
+        plan::{EXPIRY_MARGIN_MS, Plan},
+    },
+    error::{Error, Result},
+    manifest::{StoredOptions, View},
+    merge::{Direction, Retain, Source, Tree},
+    range::FullRange,
+    sst::{OpenSst, SstMeta, SstOptions, Tail},
+    stats::Cause,
+    store::{Name, ObjectId, Store, Upload},
+};
+
+/// Called now and then while a job runs: the plan, the bytes read so far, and the bytes there are to read.
+pub type Progress = dyn Fn(&Plan, u64, u64) + Send + Sync;
+
+/// How a job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobOptions {
+    /// Memory for blocks read ahead, in bytes, over all input runs. 128 MiB by default. With less than some
+    /// 2 MiB a run, requests become many and small; more than 8 MiB a run gains nothing.
+    pub memory_bytes: u64,
+    /// Whether to read every output back whole and check its hash, and not just its tail. Off by default: it
+    /// doubles the bytes read, and stores check what they receive.
+    pub read_back: bool,
+}
+
+impl Default for JobOptions {
+    fn default() -> Self {
+        Self { memory_bytes: 128 << 20, read_back: false }
+    }
+}
+
+/// How much a job did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct JobStats { pub read_bytes: u64, pub written_bytes: u64, pub read_entries: u64, pub written_entries: u64, pub dropped_entries: u64 }
+pub struct JobStats {
+    /// Bytes of input SSTs, as stored.
+    pub read_bytes: u64,
+    /// Bytes of output SSTs, as stored.
+    pub written_bytes: u64,
+    /// Bytes of keys and values read, before any encoding.
+    pub raw_bytes: u64,
+    /// Entries read.
+    pub read_entries: u64,
+    /// Entries written.
+    pub written_entries: u64,
+    /// Entries that nobody can see any more.
+    pub dropped_entries: u64,
+    /// From picking to published, in milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// What a job made: uploaded, verified, and not yet part of any version.
+#[derive(Debug)]
+pub struct Output {
+    /// The new SSTs, in key order.
+    pub ssts: Vec<SstMeta>,
+    /// The conservation sum of the entries that were dropped.
+    pub dropped: Sum,
+    /// How much was done.
+    pub stats: JobStats,
+}
+
+/// One run of one plan.
+pub(super) struct Job {
+    pub(super) store: Store,
+    pub(super) view: Arc<View>,
+    pub(super) plan: Plan,
+    pub(super) epoch: u32,
+    pub(super) counter: Arc<AtomicU64>,
+    pub(super) now_ms: u64,
+    pub(super) options: JobOptions,
+    pub(super) progress: Option<Arc<Progress>>,
+}
+
+impl Job {
+    /// Reads, merges, uploads, verifies. Fails with `Corruption` if the sums do not balance or an input is not
+    /// what the manifest says it is.
+    pub(super) async fn run(self) -> Result<Output> {
+        let runs = self.inputs()?;
+        let inputs: Vec<&SstMeta> = runs.iter().flat_map(|run| run.iter()).map(|sst| &sst.meta).collect();
+        let (send, receive) = mpsc::channel(2);
+        let (merged, ssts) = futures::try_join!(self.merge(&runs, send), upload(&self.store, receive))?;
+        let stats = JobStats {
+            read_bytes: inputs.iter().map(|meta| meta.bytes).sum(),
+            written_bytes: ssts.iter().map(|meta| meta.bytes).sum(),
+            raw_bytes: inputs.iter().map(|meta| meta.raw_bytes).sum(),
+            read_entries: merged.read_entries(),
+            written_entries: ssts.iter().map(|meta| meta.entries).sum(),
+            dropped_entries: merged.retain().dropped_entries(),
+            elapsed_ms: 0,
+        };
+        let output = Output { ssts, dropped: *merged.retain().dropped(), stats };
+        self.check(&runs, &output)?;
+        stream::iter(&output.ssts)
+            .map(|meta| read_back(&self.store, meta, self.options.read_back))
+            .buffer_unordered(8)
+            .try_collect::<()>()
+            .await?;
+        Ok(output)
+    }
+
+    async fn merge(&self, runs: &[Arc<[Arc<OpenSst>]>], send: mpsc::Sender<Vec<Piece>>) -> Result<Merging> {
+        // Two chunks a run: the one in use, and the one under way.
+        let chunk_bytes = (self.options.memory_bytes / (2 * runs.len().max(1) as u64)).min(MAX_CHUNK_BYTES);
+        let mut reading: Vec<Ahead> = runs
+            .iter()
+            .map(|run| Ahead::start(self.store.clone(), Arc::clone(run), chunk_bytes))
+            .collect();
+        let place: HashMap<ObjectId, usize> =
+            runs.iter().enumerate().flat_map(|(at, run)| run.iter().map(move |sst| (sst.id, at))).collect();
+        let total: u64 = runs.iter().flat_map(|run| run.iter()).map(|sst| sst.meta.bytes).sum();
+        let mut done = 0;
+
+        let mut merging = self.merging(runs)?;
+        loop {
+            let (back, pause, pieces) = on_cpu(move || {
+                let pause = merging.turn();
+                let pieces = merging.take_pieces();
+                (merging, pause, pieces)
+            })
+            .await?;
+            merging = back;
+            if !pieces.is_empty() && send.send(pieces).await.is_err() {
+                return Err(Error::closed("the upload of a merge has stopped"));
+            }
+            match pause? {
+                Pause::Full => {}
+                Pause::Done => return Ok(merging),
+                Pause::Missing(missing) => {
+                    let mut waiting: Vec<usize> =
+                        missing.iter().filter_map(|m| place.get(&m.sst().id)).copied().collect();
+                    waiting.sort_unstable();
+                    waiting.dedup();
+                    for at in waiting {
+                        done += merging.windows.show(at, reading[at].next().await?);
+                    }
+                    if let Some(progress) = &self.progress {
+                        progress(&self.plan, done, total);
+                    }
+                }
+            }
+        }
+    }
+
+    fn merging(&self, runs: &[Arc<[Arc<OpenSst>]>]) -> Result<Merging> {
+        let sources = runs.iter().map(|run| Source::Run(Arc::clone(run)));
+        let tree = Tree::new(sources, &FullRange::all(), Direction::Forward);
+        let retain = Retain::new(self.plan.bottom, self.now_ms, EXPIRY_MARGIN_MS);
+        let namer =
+            Namer { epoch: self.epoch, counter: Arc::clone(&self.counter), clock: Arc::clone(self.store.clock()) };
+        let options = sst_options(&self.view.root.options, self.plan.level)?;
+        Ok(Merging::new(tree, runs.len(), retain, Cuts::of(&self.view, &self.plan), namer, options))
+    }
+
+    /// The SSTs of each input run, newest run first.
+    fn inputs(&self) -> Result<Vec<Arc<[Arc<OpenSst>]>>> {
+        let find = |id: &ObjectId| {
+            self.view.sst(*id).cloned().ok_or_else(|| {
+                Error::invalid(format!("the plan takes an SST that version {} does not hold", self.view.id()))
+                    .on(Name::Sst(*id).to_string())
+            })
+        };
+        self.plan.inputs.iter().map(|(_, ids)| ids.iter().map(find).collect()).collect()
+    }
+
+    /// What came in is what went out: by number, by sum, and within the same range of keys.
+    fn check(&self, runs: &[Arc<[Arc<OpenSst>]>], output: &Output) -> Result<()> {
+        let inputs = || runs.iter().flat_map(|run| run.iter());
+        let expected: u64 = inputs().map(|sst| sst.meta.entries).sum();
+        let (mut came_in, mut went_out) = (Sum::default(), output.dropped);
+        for sst in inputs() {
+            came_in.add(&sum_of(&sst.meta)?);
+        }
+        for meta in &output.ssts {
+            went_out.add(&sum_of(meta)?);
+        }
+        let stats = &output.stats;
+        if stats.read_entries != expected || stats.written_entries + stats.dropped_entries != expected {
+            return Err(self.imbalance(format!(
+                "its inputs hold {expected} entries; it read {}, wrote {} and dropped {}",
+                stats.read_entries, stats.written_entries, stats.dropped_entries
+            )));
+        }
+        if came_in != went_out {
+            return Err(self.imbalance(format!("the conservation sums differ: {came_in} came in, {went_out} went out")));
+        }
+        let within = |hull: Hull<'_>| output.ssts.iter().all(|meta| hull.holds(meta));
+        if !Hull::of(inputs()).is_none_or(within) {
+            return Err(self.imbalance("an output reaches beyond the keys of the inputs".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn imbalance(&self, what: String) -> Error {
+        let inputs: Vec<String> = self.plan.ids().map(|id| Name::Sst(id).to_string()).collect();
+        let first = inputs.first().cloned().unwrap_or_default();
+        Error::corruption(first, 0, format!("a merge of {} SSTs does not balance: {what}", inputs.len()))
+            .hint("nothing was published; run esker verify to find the SST at fault")
+    }
+}
+
+/// The largest chunk of a run in memory. Requests of this size are bandwidth and no longer latency.
+const MAX_CHUNK_BYTES: u64 = 8 << 20;
+
+/// How SSTs of `level` are written.
+pub fn sst_options(options: &StoredOptions, level: u32) -> Result<SstOptions> {
+    let codecs = &options.codecs;
+    let codec = codecs.get(level as usize).or(codecs.last()).copied().unwrap_or_default();
+    let codec = u8::try_from(codec)
+        .map_err(|_| Error::unsupported(format!("codec {codec} is not known to this version")))
+        .and_then(Codec::from_u8)?;
+    Ok(SstOptions {
+        block_bytes: options.block_bytes as usize,
+        restart_interval: options.restart_interval as usize,
+        codec,
+        filter_bits_per_key: options.filter_bits_per_key,
+    })
+}
+
+fn sum_of(meta: &SstMeta) -> Result<Sum> {
+    Sum::from_bytes(&meta.sum).ok_or_else(|| {
+        Error::corruption(Name::Sst(meta.object_id()).to_string(), 0, "its conservation sum in the manifest is not one")
+    })
+}
+
+/// Sends pieces up as they come; the SSTs, complete in the store, in key order.
+async fn upload(store: &Store, mut pieces: mpsc::Receiver<Vec<Piece>>) -> Result<Vec<SstMeta>> {
+    let mut ssts = Vec::new();
+    let mut current: Option<Upload> = None;
+    while let Some(pieces) = pieces.recv().await {
+        for piece in pieces {
+            let (id, chunks, meta) = match piece {
+                Piece::More(id, chunks) => (id, chunks, None),
+                Piece::End(meta, chunks) => (meta.object_id(), chunks, Some(meta)),
+            };
+            let mut upload = current.take().unwrap_or_else(|| store.upload(&Name::Sst(id), Cause::Compact));
+            if let Err(error) = upload.write(chunks).await {
+                upload.abort().await;
+                return Err(error);
+            }
+            match meta {
+                None => current = Some(upload),
+                Some(meta) => {
+                    let bytes = upload.finish().await?;
+                    if bytes != meta.bytes {
+                        return Err(Error::corruption(
+                            Name::Sst(id).to_string(),
+                            bytes,
+                            format!("{bytes} bytes were uploaded of an SST of {} bytes", meta.bytes),
+                        ));
+                    }
+                    ssts.push(meta);
+                }
+            }
+        }
+    }
+    if let Some(upload) = current {
+        // The merge has failed in the middle of an SST and says why itself.
+        upload.abort().await;
+    }
+    Ok(ssts)
+}
+
+/// Reads an output back from the store: its tail, or all of it.
+async fn read_back(store: &Store, meta: &SstMeta, whole: bool) -> Result<()> {
+    let name = Name::Sst(meta.object_id());
+    let from = if whole { 0 } else { meta.tail_offset };
+    let bytes = store.get_range(&name, from..meta.bytes, Cause::Compact).await?;
+    let meta = meta.clone();
+    on_cpu(move || check_output(&name, &meta, &bytes, whole)).await?
+}
+
+fn check_output(name: &Name, meta: &SstMeta, bytes: &Bytes, whole: bool) -> Result<()> {
+    if whole && XxHash3_128::oneshot(bytes).to_le_bytes()[..] != meta.hash[..] {
+        return Err(Error::corruption(name.to_string(), 0, "its hash is not that of the bytes uploaded"));
+    }
+    let tail = if whole { bytes.slice(usize::try_from(meta.tail_offset).unwrap_or(0)..) } else { bytes.clone() };
+    Tail::decode(meta, tail).map(drop)
+}

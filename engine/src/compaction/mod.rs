@@ -1,2 +1,28 @@
-//! Compaction: shape, plan, job, publish, collect.
-pub mod shape; pub mod plan; pub mod job; pub mod publish; pub mod collect;
+//! Compaction: sorted runs are merged into fewer, larger ones, and what nobody needs any more is collected.
+//!
+//! ```text
+//! shape     how many runs a level may hold                     numbers
+//! plan      version -> what to merge next                      pure
+//! job       plan -> SSTs in the store                          reads, merges, uploads; commits nothing
+//! publish   the compactor role: claim, run jobs, commit edits
+//! collect   what no version names is deleted                   the only file that deletes
+//! ```
+//!
+//! A `Db` runs this in its own process by default, and `esker-compactor` runs the same code in another.
+//!
+//! Always true: a job that is dropped or fails leaves garbage and nothing else; a merge is published only if
+//! the entries written and the entries dropped add up to the entries read.
+
+mod ahead;
+pub mod collect;
+pub mod job;
+mod levels;
+mod merging;
+pub mod plan;
+pub mod publish;
+pub mod shape;
+
+pub use collect::{Collected, collect};
+pub use job::JobStats;
+pub use plan::{Plan, Reason};
+pub use publish::{Compactor, Did};

@@ -1,1 +1,188 @@
-//! root codec
+//! The stored manifest object.
+//!
+//! ```text
+//!  0  magic "eskerMAN"              8
+//!  8  attempt token                16     whose object this is (store::sequence)
+//! 24  format version              u32
+//! 28  body bytes                  u64
+//! 36  body                                a manifest::Root, protobuf
+//!  …  XXH3-64 of everything before  u64   seeded with the slot
+//! ```
+//!
+//! The seed makes an object that was copied or renamed to another slot an error like a flipped bit.
+//! Protobuf decoders drop fields they do not know, so `min_reader`, `min_writer` and the feature bits
+//! gate: a program that does not understand a version refuses it by name, and never rewrites it.
+//!
+//! Always true: the envelope is the same in every version, so damage is told from novelty; what
+//! [`decode`] returns keeps the rules at the head of [`crate::manifest`].
+
+use std::collections::HashSet;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use twox_hash::XxHash3_128;
+
+use crate::{
+    codec::{
+        frame::{checksum, place_seed},
+        sum::Sum,
+        varint::{BadInput, Input},
+    },
+    error::{Error, Result},
+    manifest::{RING_SLOTS, Root, Run},
+    sst::SstMeta,
+    store::{Name, ObjectId},
+};
+
+/// What this program reads up to.
+pub const READER_VERSION: u32 = 1;
+/// What this program writes.
+pub const WRITER_VERSION: u32 = 1;
+/// The required features this program knows, a bit each.
+pub const KNOWN_FEATURES: u64 = 0;
+/// The most bytes of a manifest object's body.
+pub const MAX_BODY_BYTES: u64 = 256 << 20;
+
+const MAGIC: &[u8; 8] = b"eskerMAN";
+const FORMAT_VERSION: u32 = 1;
+const HEADER_BYTES: usize = 36;
+const CHECKSUM_BYTES: usize = 8;
+const VERSION_AT: u64 = 24;
+const LENGTH_AT: u64 = 28;
+const TOKEN_BYTES: usize = 16;
+/// Keeps a manifest's seeds apart from those of other kinds of objects.
+const SEED: u64 = 0x6D61_6E69_6665_7374;
+
+/// The object for `root`, which is in its stored form. The root's token is 16 bytes.
+pub fn encode(root: &Root) -> Bytes {
+    let body_bytes = root.encoded_len();
+    let mut out = BytesMut::with_capacity(HEADER_BYTES + body_bytes + CHECKSUM_BYTES);
+    out.put_slice(MAGIC);
+    debug_assert_eq!(root.token.len(), TOKEN_BYTES, "the committer makes the token");
+    out.put_slice(&root.token);
+    out.put_u32_le(FORMAT_VERSION);
+    out.put_u64_le(body_bytes as u64);
+    root.encode_raw(&mut out);
+    out.put_u64_le(checksum(seed(root.id), &out));
+    out.freeze()
+}
+
+/// Checks and decodes the object in `slot` of the database `db_uuid`. The root is in its stored form.
+///
+/// Fails with `Corruption` naming object and offset, or with `Unsupported` naming the version or the
+/// feature that this program does not know.
+pub fn decode(slot: u64, db_uuid: u128, bytes: &Bytes) -> Result<Root> {
+    let name = Name::Manifest(slot).path();
+    let corrupt = |offset: u64, what: &str| Error::corruption(name.as_str(), offset, what);
+    let bad = |bad: BadInput| bad.of(name.as_str(), 0);
+    let mut input = Input::new(bytes);
+    if input.array::<8>().map_err(bad)? != *MAGIC {
+        return Err(corrupt(0, "this is not a manifest object"));
+    }
+    let token = input.take(TOKEN_BYTES).map_err(bad)?;
+    let version = input.u32().map_err(bad)?;
+    let body_bytes = input.u64().map_err(bad)?;
+    let whole = body_bytes.checked_add((HEADER_BYTES + CHECKSUM_BYTES) as u64);
+    if body_bytes > MAX_BODY_BYTES || whole != Some(bytes.len() as u64) {
+        return Err(corrupt(LENGTH_AT, "the length of the body does not fit the object"));
+    }
+    let sealed = &bytes[..bytes.len() - CHECKSUM_BYTES];
+    if checksum(seed(slot), sealed).to_le_bytes() != bytes[sealed.len()..] {
+        let what = "the checksum does not match: the bytes are damaged, or belong to another slot";
+        return Err(corrupt(sealed.len() as u64, what));
+    }
+    if version != FORMAT_VERSION {
+        return Err(newer(&name, VERSION_AT, &format!("format {version}, and {FORMAT_VERSION} is known")));
+    }
+    let root = Root::decode(bytes.slice(HEADER_BYTES..sealed.len()))
+        .map_err(|e| corrupt(HEADER_BYTES as u64, "the body cannot be decoded").because(e))?;
+    if root.min_reader > READER_VERSION {
+        let what = format!("it asks for reader version {}, and this is {READER_VERSION}", root.min_reader);
+        return Err(newer(&name, HEADER_BYTES as u64, &what));
+    }
+    let unknown = root.required_features & !KNOWN_FEATURES;
+    if unknown != 0 {
+        let what = format!("it needs feature {}, which is not known here", unknown.trailing_zeros());
+        return Err(newer(&name, HEADER_BYTES as u64, &what));
+    }
+    if root.id != slot || root.token != token {
+        return Err(corrupt(HEADER_BYTES as u64, "the body belongs to another slot or attempt"));
+    }
+    if root.db_uuid[..] != db_uuid.to_le_bytes() {
+        return Err(corrupt(HEADER_BYTES as u64, "this version belongs to another database"));
+    }
+    check_root(&root).map_err(|what| corrupt(HEADER_BYTES as u64, &what))?;
+    Ok(root)
+}
+
+/// The hash by which the next version names this object.
+pub fn object_hash(bytes: &[u8]) -> u128 {
+    XxHash3_128::oneshot(bytes)
+}
+
+/// Fails if this program is too old to commit on top of `root`.
+pub fn check_writer(root: &Root) -> Result<()> {
+    if root.min_writer > WRITER_VERSION {
+        let what = format!("it asks for writer version {}, and this is {WRITER_VERSION}", root.min_writer);
+        return Err(newer(&Name::Manifest(root.id).path(), HEADER_BYTES as u64, &what));
+    }
+    Ok(())
+}
+
+/// Fails, saying what is wrong, if the SSTs of a complete run overlap or are out of order.
+pub(crate) fn check_order(run: &Run) -> Result<(), String> {
+    for pair in run.ssts.windows(2) {
+        if pair[0].last_key >= pair[1].first_key {
+            let (a, b) = (sst_name(&pair[0]), sst_name(&pair[1]));
+            return Err(format!("{a} and {b} of run {} overlap or are out of order", run.id));
+        }
+    }
+    Ok(())
+}
+
+/// Fails, saying what is wrong, if an SST's entry is not well formed.
+pub(crate) fn check_sst(sst: &SstMeta) -> Result<(), String> {
+    let well_formed = ObjectId::from_bytes(&sst.id).is_some()
+        && Sum::from_bytes(&sst.sum).is_some()
+        && sst.first_key <= sst.last_key
+        && sst.min_seq <= sst.max_seq
+        && sst.tail_offset <= sst.bytes;
+    if well_formed { Ok(()) } else { Err(format!("the entry of {} is malformed", sst_name(sst))) }
+}
+
+/// The SST's path, for sentences.
+pub(crate) fn sst_name(sst: &SstMeta) -> String {
+    ObjectId::from_bytes(&sst.id)
+        .map_or_else(|| "an SST without a name".to_owned(), |id| Name::Sst(id).path())
+}
+
+/// What can be told from the stored form alone; overlap is checked once the parts are loaded.
+fn check_root(root: &Root) -> Result<(), String> {
+    let say = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_owned()) };
+    say(root.prev_hash.len() == 16, "the previous version's hash is malformed")?;
+    say(Sum::from_bytes(&root.sum).is_some(), "the conservation sum is malformed")?;
+    let ring_fits = root.ring.len() <= RING_SLOTS
+        && root.ring.iter().all(|slot| slot.id <= root.id && slot.token.len() == TOKEN_BYTES);
+    say(ring_fits, "the ring of commits is malformed")?;
+    let mut names = HashSet::new();
+    let keyspaces_fit =
+        root.keyspaces.iter().all(|k| k.id < root.next_keyspace && names.insert(k.name.as_str()));
+    say(keyspaces_fit, "the keyspaces are malformed")?;
+    say(root.runs.is_sorted_by_key(|run| run.level), "the runs are not in the order of their levels")?;
+    let mut ids = HashSet::new();
+    say(
+        root.runs.iter().all(|run| run.id < root.next_run && ids.insert(run.id)),
+        "the ids of runs are malformed",
+    )?;
+    root.ssts().try_for_each(check_sst)
+}
+
+fn newer(name: &str, offset: u64, what: &str) -> Error {
+    Error::unsupported(format!("this version was written by a newer esker: {what}"))
+        .at(name, offset)
+        .hint("open this database with a newer esker")
+}
+
+fn seed(slot: u64) -> u64 {
+    place_seed(SEED, slot)
+}

@@ -1,21 +1,408 @@
-//! Loading, following and committing versions (design §4.2).
-use std::sync::Arc;
-use crate::{error::Result, stats::Cause, store::Store, manifest::{Edit, View, StoredOptions, identity::Identity}};
-/// The manifest of one database.
+//! Loading, following and committing versions: the commit rule.
+//!
+//! ```text
+//! 1 body = encode(edit(base N)) with a fresh token; slot = N+1; new parts are written first
+//! 2 create slot                                            \  store::sequence
+//! 3 whose bytes are in it?    ours -> 4    theirs -> 5      /
+//! 4 is slot above the floor?  yes -> committed    no -> 5
+//! 5 the latest version's ring: lists our token for slot -> committed; another's -> not committed:
+//!   our epoch superseded -> Fenced; else rebase the edit on the latest, 1; not covered -> OutcomeUnknown
+//! ```
+//!
+//! Step 4 is there because a slot can be free twice: once before its first commit, and again after
+//! collection has deleted it. Whoever collects raises the floor first (an object in `floor/manifest/`),
+//! so a create that lands at or under the floor is void, and its creator finds that out (faults §3.2).
+//!
+//! Always true: success is reported only for the first object that ever was in its slot; failure only
+//! when our bytes are not that and cannot become it; a version at or under the floor is never served.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::{
+    clock::Clock,
+    error::{Error, ErrorKind, Result},
+    manifest::{Edit, FIRST_ID, Identity, RING_SLOTS, RingSlot, Root, StoredOptions, View, codec, part},
+    stats::Cause,
+    store::{Folder, Name, ObjectId, Sequence, Slot, Store, Token},
+};
+
+/// How often an edit is rebased before the committer gives up.
+const MAX_TRIES: u32 = 20;
+/// How long a commit may take in all, and how long one create may be without an answer.
+const COMMIT_TIME: Duration = Duration::from_secs(30);
+/// The longest pause before the first rebase; it doubles up to the other.
+const FIRST_PAUSE_MS: u64 = 10;
+const LONGEST_PAUSE_MS: u64 = 1_000;
+/// How often the latest version may be collected under the reader's feet before that is called an error.
+const MAX_READS: u32 = 20;
+
+/// The manifest of one database. Cheap to clone; clones share what they have seen.
 #[derive(Debug, Clone)]
-pub struct Manifest {}
+pub struct Manifest {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    sequence: Sequence,
+    identity: Identity,
+    seen: Mutex<Seen>,
+}
+
+/// The newest version seen, and when it was last known to be the newest of all.
+#[derive(Debug, Default)]
+struct Seen {
+    view: Option<Arc<View>>,
+    wall_ms: u64,
+    monotonic: Duration,
+}
+
 impl Manifest {
-    /// Opens an existing database; Invalid with a hint if there is none at this place.
-    pub async fn open(store: Store) -> Result<Manifest> { todo!() }
-    /// Opens, or creates with `options` if nothing is there (probing the store first).
-    pub async fn open_or_create(store: Store, options: StoredOptions) -> Result<Manifest> { todo!() }
-    pub fn identity(&self) -> &Identity { todo!() }
-    pub fn store(&self) -> &Store { todo!() }
-    /// LIST, GET the highest, check it is above the floor, load parts.
-    pub async fn latest(&self, cause: Cause) -> Result<Arc<View>> { todo!() }
-    pub async fn version(&self, id: u64, cause: Cause) -> Result<Option<Arc<View>>> { todo!() }
-    /// The version after `base` if it is there: one GET of n+1.
-    pub async fn follow(&self, base: &View, cause: Cause) -> Result<Option<Arc<View>>> { todo!() }
-    /// Commits `edit` on `base` or on what has superseded it; the five steps of design §4.2.
-    pub async fn commit(&self, base: &Arc<View>, edit: &Edit, cause: Cause) -> Result<Arc<View>> { todo!() }
+    /// Opens an existing database. `Invalid` with a hint if there is none at this place.
+    pub async fn open(store: Store) -> Result<Self> {
+        match Identity::load(&store).await? {
+            Some(identity) => Ok(Self::of(store, identity)),
+            None => {
+                refuse_orphans(&store).await?;
+                Err(no_database(&store))
+            }
+        }
+    }
+
+    /// Opens, or creates with `options` if nothing is there (testing the store first). Of two processes
+    /// that create at the same moment both open what one of them made.
+    ///
+    /// Fails with `Corruption` if there is data here whose identity object is missing: creating over it
+    /// would lose it.
+    pub async fn open_or_create(store: Store, options: StoredOptions) -> Result<Self> {
+        let identity = match Identity::load(&store).await? {
+            Some(identity) => identity,
+            None => {
+                refuse_orphans(&store).await?;
+                Identity::create(&store, options.wal_window).await?
+            }
+        };
+        let manifest = Self::of(store, identity);
+        if manifest.shared.sequence.latest(0, Cause::Open).await?.is_none() {
+            manifest.create_first(options).await?;
+        }
+        Ok(manifest)
+    }
+
+    /// What never changes about the database.
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// Where the database is.
+    pub fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// The latest version: LIST, GET of the highest, its parts, and a look at the floor.
+    pub async fn latest(&self, cause: Cause) -> Result<Arc<View>> {
+        for _ in 0..MAX_READS {
+            let hint = self.seen().map_or(0, |view| view.id());
+            let asked = self.moment();
+            let Some(id) = self.shared.sequence.latest(hint, cause).await? else {
+                return Err(self.no_version().await);
+            };
+            if let Some(view) = self.read_above_floor(id, self.seen().as_deref(), cause).await? {
+                self.remember(&view, asked);
+                return Ok(view);
+            }
+        }
+        Err(Error::unavailable(format!(
+            "the latest version was collected {MAX_READS} times while it was being read"
+        )))
+    }
+
+    /// The version `id`; `None` if it has been collected or is not there yet.
+    pub async fn version(&self, id: u64, cause: Cause) -> Result<Option<Arc<View>>> {
+        self.read_above_floor(id, self.seen().as_deref(), cause).await
+    }
+
+    /// A version after `base`, if there is one: one GET of the next slot.
+    ///
+    /// A 404 could also mean that the next version has been collected, if nobody has looked for as long
+    /// as versions are kept; then a LIST decides. To be certain in any case use [`Self::newer`].
+    pub async fn follow(&self, base: &View, cause: Cause) -> Result<Option<Arc<View>>> {
+        let asked = self.moment();
+        match self.shared.sequence.get(base.id() + 1, cause).await? {
+            Some(bytes) => {
+                let loaded = self.load(base.id() + 1, bytes, Some(base), cause).await;
+                if base.id() + 1 <= self.floor(cause).await? {
+                    return self.latest(cause).await.map(Some);
+                }
+                let view = loaded?;
+                if view.root.prev_hash[..] != base.stored_hash().to_le_bytes() {
+                    let what = format!(
+                        "version {} does not follow version {} that was read before",
+                        view.id(),
+                        base.id()
+                    );
+                    return Err(Error::corruption(Name::Manifest(view.id()).path(), 0, what));
+                }
+                self.remember(&view, asked);
+                Ok(Some(view))
+            }
+            None if self.looked_recently(base) => {
+                self.still_latest(base, asked);
+                Ok(None)
+            }
+            None => self.newer(base, cause).await,
+        }
+    }
+
+    /// The latest version, if it is after `base`; `None` means for certain that `base` is the latest. One LIST.
+    pub async fn newer(&self, base: &View, cause: Cause) -> Result<Option<Arc<View>>> {
+        let asked = self.moment();
+        let top = self.shared.sequence.latest(base.id(), cause).await?;
+        if top.is_some_and(|top| top > base.id()) {
+            return self.latest(cause).await.map(Some);
+        }
+        self.still_latest(base, asked);
+        Ok(None)
+    }
+
+    /// Commits `edit` on `base`, or on what has superseded it.
+    ///
+    /// Fails as [`Edit::apply`] does; with `OutcomeUnknown` if it cannot be found out whether it was
+    /// committed (committing the same flush or compaction again is safe, and finds out); with
+    /// `Unavailable` if other commits always came first.
+    pub async fn commit(&self, base: &Arc<View>, edit: &Edit, cause: Cause) -> Result<Arc<View>> {
+        let clock = self.shared.store.clock().clone();
+        let started = clock.monotonic();
+        let mut base = base.clone();
+        for attempt in 0..MAX_TRIES {
+            if attempt > 0 {
+                pause(&*clock, attempt).await;
+            }
+            let left = COMMIT_TIME.saturating_sub(clock.monotonic() - started);
+            if left.is_zero() {
+                break;
+            }
+            match self.attempt(&base, edit, left, cause).await? {
+                Attempt::Committed(view) => return Ok(view),
+                Attempt::Lost(latest) => base = latest,
+            }
+        }
+        Err(Error::unavailable(format!("other commits came first {MAX_TRIES} times or for {COMMIT_TIME:?}")))
+    }
+
+    fn of(store: Store, identity: Identity) -> Self {
+        let sequence = Sequence::new(store.clone(), Folder::Manifest);
+        Self { shared: Arc::new(Shared { store, sequence, identity, seen: Mutex::default() }) }
+    }
+
+    /// Steps 1 to 5, once.
+    async fn attempt(&self, base: &Arc<View>, edit: &Edit, left: Duration, cause: Cause) -> Result<Attempt> {
+        if edit.is_in(&base.root) {
+            return Ok(Attempt::Committed(base.clone()));
+        }
+        base.root.check_writable()?;
+        let clock = self.shared.store.clock();
+        let mut next = edit.apply(&base.root)?;
+        let slot = base.id() + 1;
+        let token = Token::fresh(&**clock);
+        prepare(&mut next, slot, token, clock.wall_ms());
+        next.prev_hash = Bytes::copy_from_slice(&base.stored_hash().to_le_bytes());
+        let (role, epoch, counter) = edit.producer(&next);
+        let new_id = || ObjectId { role, epoch, counter, nonce: clock.random() as u64 };
+        let packed = part::pack(&base.root, &mut next, new_id);
+        for (id, body) in packed.parts {
+            self.shared.store.put_new(&Name::Part(id), vec![body], cause).await?;
+        }
+        let body = codec::encode(&packed.root);
+        let hash = codec::object_hash(&body);
+        // The view is made before the slot is, so that a version that cannot be read is never created.
+        let view = Arc::new(View::stored(next, hash, Some(base))?);
+
+        let asked = self.moment();
+        let created = self.shared.sequence.create(slot, vec![body], cause, Some(left)).await;
+        let ours = match created {
+            Ok(verdict) => matches!(verdict, Slot::Ours),
+            Err(e) if e.kind() == ErrorKind::Unavailable => {
+                return Err(unknown(slot, "the store did not answer").because(e));
+            }
+            Err(e) => return Err(e),
+        };
+        // From here on the slot is taken, and a failure to find out by whom leaves the outcome unknown.
+        let settle = async {
+            if ours && slot > self.floor(cause).await? {
+                return Ok(None);
+            }
+            self.latest(cause).await.map(Some)
+        };
+        match settle.await {
+            Ok(None) => {
+                self.remember(&view, asked);
+                Ok(Attempt::Committed(view))
+            }
+            Ok(Some(latest)) => resolve(latest, slot, token),
+            Err(e) if ours => Err(unknown(slot, "the floor could not be read").because(e)),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Creates version 1 of a database whose identity is there and whose manifest is empty.
+    async fn create_first(&self, options: StoredOptions) -> Result<()> {
+        let store = &self.shared.store;
+        if !is_empty(store, &[Folder::Wal, Folder::Sst, Folder::ManifestFloor]).await?
+            && self.shared.sequence.latest(0, Cause::Open).await?.is_none()
+        {
+            return Err(self.no_version().await);
+        }
+        let clock = store.clock();
+        let options = StoredOptions { wal_window: self.shared.identity.wal_window, ..options };
+        let mut root = Root::first(self.shared.identity.db_uuid, options);
+        prepare(&mut root, FIRST_ID, Token::fresh(&**clock), clock.wall_ms());
+        let body = codec::encode(&root);
+        // Ours or another creator's: either way there is a first version now.
+        self.shared.sequence.create(FIRST_ID, vec![body], Cause::Open, Some(COMMIT_TIME)).await?;
+        Ok(())
+    }
+
+    /// Version `id`, unless it is not there or at or under the floor.
+    async fn read_above_floor(
+        &self,
+        id: u64,
+        near: Option<&View>,
+        cause: Cause,
+    ) -> Result<Option<Arc<View>>> {
+        let Some(bytes) = self.shared.sequence.get(id, cause).await? else { return Ok(None) };
+        let loaded = self.load(id, bytes, near, cause).await;
+        // Only now: what is wrong with a version that has been collected meanwhile is nobody's concern.
+        if id <= self.floor(cause).await? { Ok(None) } else { loaded.map(Some) }
+    }
+
+    async fn load(&self, id: u64, bytes: Bytes, near: Option<&View>, cause: Cause) -> Result<Arc<View>> {
+        let stored = codec::decode(id, self.shared.identity.db_uuid, &bytes)?;
+        let root = part::complete(&self.shared.store, stored, near.map(|view| &view.root), cause).await?;
+        Ok(Arc::new(View::stored(root, codec::object_hash(&bytes), near)?))
+    }
+
+    /// The highest void id; 0 if none is.
+    async fn floor(&self, cause: Cause) -> Result<u64> {
+        let listed = self.shared.store.list(Folder::ManifestFloor, None, cause).await?;
+        Ok(listed.iter().filter_map(|listed| listed.name.number()).max().unwrap_or(0))
+    }
+
+    async fn no_version(&self) -> Error {
+        match is_empty(&self.shared.store, &[Folder::Wal, Folder::Sst, Folder::ManifestFloor]).await {
+            Ok(true) => Error::invalid(format!(
+                "the database at {} was never finished being created",
+                self.store().url()
+            ))
+            .hint("open it once for writing to finish that"),
+            Ok(false) => Error::corruption(
+                Name::Manifest(FIRST_ID).path(),
+                0,
+                "there is data here, and every version of the manifest is missing",
+            ),
+            Err(error) => error,
+        }
+    }
+
+    fn seen(&self) -> Option<Arc<View>> {
+        self.shared.seen.lock().view.clone()
+    }
+
+    fn moment(&self) -> (u64, Duration) {
+        let clock = self.shared.store.clock();
+        (clock.wall_ms(), clock.monotonic())
+    }
+
+    /// `view` was the latest at `asked` or later.
+    fn remember(&self, view: &Arc<View>, (wall_ms, monotonic): (u64, Duration)) {
+        let mut seen = self.shared.seen.lock();
+        if seen.view.as_ref().is_none_or(|old| old.id() <= view.id()) {
+            *seen = Seen { view: Some(view.clone()), wall_ms, monotonic };
+        }
+    }
+
+    fn still_latest(&self, base: &View, (wall_ms, monotonic): (u64, Duration)) {
+        let mut seen = self.shared.seen.lock();
+        if seen.view.as_ref().is_some_and(|view| view.id() == base.id()) {
+            (seen.wall_ms, seen.monotonic) = (wall_ms, monotonic);
+        }
+    }
+
+    /// Whether `base` was known to be the latest so recently that what came after it cannot have been
+    /// collected yet. Both clocks are asked, because one of them stands still while a machine sleeps.
+    fn looked_recently(&self, base: &View) -> bool {
+        let keep_ms = base.root.options.retention_ms / 2;
+        let (wall_ms, monotonic) = self.moment();
+        let seen = self.shared.seen.lock();
+        seen.view.as_ref().is_some_and(|view| view.id() == base.id())
+            && wall_ms.abs_diff(seen.wall_ms) < keep_ms
+            && monotonic.saturating_sub(seen.monotonic) < Duration::from_millis(keep_ms)
+    }
+}
+
+enum Attempt {
+    Committed(Arc<View>),
+    /// Not committed; this is the latest version now.
+    Lost(Arc<View>),
+}
+
+/// Step 5: what became of our attempt on `slot`.
+fn resolve(latest: Arc<View>, slot: u64, token: Token) -> Result<Attempt> {
+    match latest.root.ring.iter().find(|entry| entry.id == slot) {
+        Some(entry) if entry.token[..] == token.0 => Ok(Attempt::Committed(latest)),
+        Some(_) => Ok(Attempt::Lost(latest)),
+        None => Err(unknown(slot, "more versions came after it than are remembered")),
+    }
+}
+
+/// Gives `root` its place: id, token, ring, wall clock.
+fn prepare(root: &mut Root, id: u64, token: Token, wall_ms: u64) {
+    let token = Bytes::copy_from_slice(&token.0);
+    root.id = id;
+    root.committed_ms = wall_ms;
+    root.ring.push(RingSlot { id, token: token.clone() });
+    root.ring.drain(..root.ring.len().saturating_sub(RING_SLOTS));
+    root.token = token;
+}
+
+fn unknown(slot: u64, why: &str) -> Error {
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        format!("it is not known whether version {slot} was committed: {why}"),
+    )
+    .hint("open the database again and look whether the change is there")
+}
+
+async fn pause(clock: &dyn Clock, attempt: u32) {
+    let most = FIRST_PAUSE_MS.saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE_MS);
+    clock.sleep(Duration::from_millis(clock.random() as u64 % most)).await;
+}
+
+async fn is_empty(store: &Store, folders: &[Folder]) -> Result<bool> {
+    for folder in folders {
+        if !store.list(*folder, None, Cause::Open).await?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Fails if there is data without an identity object.
+async fn refuse_orphans(store: &Store) -> Result<()> {
+    if is_empty(store, &[Folder::Manifest, Folder::Wal]).await? || Identity::load(store).await?.is_some() {
+        return Ok(());
+    }
+    let what =
+        format!("the identity object is missing, and there are objects of a database at {}", store.url());
+    Err(Error::corruption(Name::Identity.path(), 0, what)
+        .hint("restore the object DB from a copy; creating a new database here would lose what is there"))
+}
+
+fn no_database(store: &Store) -> Error {
+    Error::invalid(format!("there is no database at {}", store.url()))
+        .hint("check the URL, or open it for writing with creation allowed to make one")
 }

@@ -1,16 +1,82 @@
-//! Merging sorted sources: synchronous, over bytes already here; when a byte is missing it says which.
+//! Merging sorted sources into one order: synchronous, over bytes already here.
+//!
+//! ```text
+//! memtables ─ MemWalk ─┐
+//!                      ├─ Tree ── Visible ── rows of a scan
+//! sorted runs ─ RunCursor ─┘  └── Retain ─── entries of a compaction
+//! ```
+//!
+//! Nothing here does I/O or awaits. When a byte is needed that is not here, a step answers
+//! [`Step::Missing`] and changes nothing; the driver (a scan, a compaction) brings the byte, makes it
+//! visible through its [`BlockSource`], and takes the same step again. Before the first entry every
+//! source needs its first block, and [`Tree::missing`] names them all at once: one parallel round.
+//!
+//! Always true: entries come in full key order (ascending forward, descending in reverse), versions of
+//! one key newest first forward and oldest first in reverse.
+
+pub mod retain;
 pub mod run;
+pub mod source;
 pub mod tree;
 pub mod visible;
+
 use std::sync::Arc;
-use crate::{block::Block, sst::OpenSst};
-/// A byte that is missing: fetch it, make it visible through the BlockSource, and call again.
+
+use crate::{
+    block::Block,
+    sst::{OpenSst, Tail},
+};
+
+pub use retain::Retain;
+pub use run::RunCursor;
+pub use source::{MemWalk, Source};
+pub use tree::Tree;
+pub use visible::Visible;
+
+/// Bytes that are not here. Fetch them, make them visible through the [`BlockSource`], take the step again.
 #[derive(Debug, Clone)]
-pub enum Missing { Tail(Arc<OpenSst>), Block(Arc<OpenSst>, usize) }
-/// Where blocks that are already here can be found: a cache, or what a compaction prefetched.
-pub trait BlockSource { fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block>; }
+pub enum Missing {
+    /// The filter, index and properties of an SST.
+    Tail(Arc<OpenSst>),
+    /// The block with this index.
+    Block(Arc<OpenSst>, usize),
+}
+
+impl Missing {
+    /// The SST whose bytes are missing.
+    pub fn sst(&self) -> &Arc<OpenSst> {
+        match self {
+            Self::Tail(sst) | Self::Block(sst, _) => sst,
+        }
+    }
+}
+
+/// Where bytes that are already here can be found: a cache, or what a compaction has prefetched.
+pub trait BlockSource {
+    /// The block with this index of `sst`, if it is here.
+    fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block>;
+    /// The tail of `sst`, if it is here.
+    fn tail(&self, sst: &Arc<OpenSst>) -> Option<Arc<Tail>> {
+        sst.tail.load_full()
+    }
+}
+
 /// What a cursor says when told to move.
 #[derive(Debug)]
-pub enum Step { Ready, End, Missing(Missing) }
+pub enum Step {
+    /// It is on an entry.
+    Ready,
+    /// There are no more entries; it says so again if asked again.
+    End,
+    /// It cannot move until these bytes are here, and has not moved.
+    Missing(Missing),
+}
+
+/// Which way a cursor goes; fixed when it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction { Forward, Reverse }
+pub enum Direction {
+    /// Keys ascend, versions of a key come newest first.
+    Forward,
+    /// Keys descend, versions of a key come oldest first: the exact reverse.
+    Reverse,
+}

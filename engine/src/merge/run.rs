@@ -1,1 +1,231 @@
-//! A cursor over one sorted run.
+//! A cursor over one sorted run: SST after SST, block after block, within a range.
+//!
+//! ```text
+//! SST by first and last key (no bytes needed) → its tail → block by index → entry in the block
+//! ```
+//!
+//! Always true: a step that answers `Missing` has not moved; blocks outside the range are never asked
+//! for, but for the one that may straddle its edge.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{BlockSource, Direction, Missing, Step};
+use crate::{
+    block::BlockCursor,
+    error::{Error, Result},
+    key::{EntryRef, Seq},
+    range::FullRange,
+    sst::{OpenSst, Tail},
+    store::Name,
+};
+
+/// A position in a sorted run.
+#[derive(Debug)]
+pub struct RunCursor {
+    ssts: Arc<[Arc<OpenSst>]>,
+    range: FullRange,
+    direction: Direction,
+    /// The SST the cursor is in, or is about to enter; `None` at the end.
+    sst: Option<usize>,
+    /// The tail of that SST, once it is here.
+    tail: Option<Arc<Tail>>,
+    /// The block the cursor is in, or is about to enter.
+    block: usize,
+    /// The position in that block, once it is here.
+    cursor: Option<BlockCursor>,
+    /// Whether the near edge of the range lies in this SST and has not been found yet.
+    seeking: bool,
+    /// Whether the far edge of the range lies in this SST, so that entries must be compared with it.
+    edged: bool,
+}
+
+impl RunCursor {
+    /// A cursor that stands before its first entry. `ssts` are disjoint and ascend.
+    pub fn new(ssts: Arc<[Arc<OpenSst>]>, range: FullRange, direction: Direction) -> Self {
+        let first = match direction {
+            Direction::Forward => Some(ssts.partition_point(|sst| sst.meta.last_key < range.start)),
+            Direction::Reverse => match &range.end {
+                Some(end) => ssts.partition_point(|sst| sst.meta.first_key < *end).checked_sub(1),
+                None => ssts.len().checked_sub(1),
+            },
+        };
+        let mut run = Self {
+            ssts,
+            range,
+            direction,
+            sst: None,
+            tail: None,
+            block: 0,
+            cursor: None,
+            seeking: false,
+            edged: false,
+        };
+        run.enter_sst(first);
+        run
+    }
+
+    /// To the next entry in the cursor's direction.
+    #[inline]
+    pub fn step(&mut self, blocks: &impl BlockSource) -> Result<Step> {
+        if let Some(cursor) = &mut self.cursor {
+            let moved = match self.direction {
+                Direction::Forward => cursor.next(),
+                Direction::Reverse => cursor.prev(),
+            };
+            if let Err(error) = moved {
+                return Err(self.named(error));
+            }
+            if cursor.is_valid() {
+                return Ok(self.within());
+            }
+            self.leave_block();
+        }
+        self.enter_block(blocks)
+    }
+
+    /// The entry under the cursor. Only after a step that was [`Step::Ready`].
+    #[inline]
+    pub fn entry(&self) -> EntryRef<'_> {
+        self.cursor.as_ref().expect("a run that answered Ready is on an entry").entry()
+    }
+
+    /// Its value, sharing the block's bytes.
+    pub fn value(&self) -> Bytes {
+        self.cursor.as_ref().expect("a run that answered Ready is on an entry").value()
+    }
+
+    /// What lies behind the block the cursor is at, in its direction and its range, in the order it
+    /// will be needed: at most `bytes` of stored blocks, then the tail of the SST after.
+    pub fn ahead(&self, bytes: u64, blocks: &impl BlockSource, found: &mut Vec<Missing>) {
+        let (Some(at), Some(tail)) = (self.sst, &self.tail) else { return };
+        let sst = &self.ssts[at];
+        let last = match self.direction {
+            Direction::Forward => self.range.end.as_ref().and_then(|end| tail.find(end)),
+            Direction::Reverse => tail.find(&self.range.start),
+        };
+        let (mut left, mut block) = (bytes, self.block);
+        while last != Some(block) {
+            let Some(next) = after(block, tail.blocks(), self.direction) else {
+                if let Some(next) = after(at, self.ssts.len(), self.direction).map(|next| &self.ssts[next])
+                    && self.range.meets(&next.meta.first_key, &next.meta.last_key)
+                    && blocks.tail(next).is_none()
+                {
+                    found.push(Missing::Tail(Arc::clone(next)));
+                }
+                return;
+            };
+            block = next;
+            let Some(rest) = left.checked_sub(u64::from(tail.block(block).bytes)) else { return };
+            left = rest;
+            found.push(Missing::Block(Arc::clone(sst), block));
+        }
+    }
+
+    fn enter_block(&mut self, blocks: &impl BlockSource) -> Result<Step> {
+        while let Some(at) = self.sst {
+            let sst = &self.ssts[at];
+            let tail = match &self.tail {
+                Some(tail) => tail,
+                None => {
+                    let Some(tail) = blocks.tail(sst) else {
+                        return Ok(Step::Missing(Missing::Tail(Arc::clone(sst))));
+                    };
+                    let Some(block) = first_block(&tail, &self.range, self.direction, self.seeking) else {
+                        self.enter_sst(after(at, self.ssts.len(), self.direction));
+                        continue;
+                    };
+                    self.block = block;
+                    self.tail.insert(tail)
+                }
+            };
+            debug_assert!(self.block < tail.blocks());
+            let Some(block) = blocks.block(sst, self.block) else {
+                return Ok(Step::Missing(Missing::Block(Arc::clone(sst), self.block)));
+            };
+            let cursor = self.cursor.insert(BlockCursor::new(block));
+            let found = match (self.direction, &self.range.end) {
+                (Direction::Forward, _) if self.seeking => cursor.seek(&self.range.start, Seq::MAX),
+                (Direction::Forward, _) => cursor.first(),
+                (Direction::Reverse, Some(end)) if self.seeking => cursor.seek_before(end, Seq::MAX),
+                (Direction::Reverse, _) => cursor.last(),
+            };
+            if let Err(error) = found {
+                return Err(self.named(error));
+            }
+            if cursor.is_valid() {
+                self.seeking = false;
+                return Ok(self.within());
+            }
+            self.leave_block();
+        }
+        Ok(Step::End)
+    }
+
+    /// A block names the byte within itself; the SST it lies in is known here.
+    #[cold]
+    fn named(&self, error: Error) -> Error {
+        match self.sst {
+            Some(at) => error.on(Name::Sst(self.ssts[at].id).path()),
+            None => error,
+        }
+    }
+
+    /// Ready, or the end if the far edge of the range has been passed.
+    #[inline]
+    fn within(&mut self) -> Step {
+        if self.edged && !self.range.contains(self.entry().key) {
+            self.enter_sst(None);
+            return Step::End;
+        }
+        Step::Ready
+    }
+
+    /// Goes to the block after this one, or the SST after this one.
+    fn leave_block(&mut self) {
+        self.cursor = None;
+        let Some(at) = self.sst else { return };
+        match self.tail.as_ref().and_then(|tail| after(self.block, tail.blocks(), self.direction)) {
+            Some(next) => self.block = next,
+            None => self.enter_sst(after(at, self.ssts.len(), self.direction)),
+        }
+    }
+
+    /// Goes to the near end of an SST, or to the end of the run if it is none or outside the range.
+    fn enter_sst(&mut self, sst: Option<usize>) {
+        self.tail = None;
+        self.cursor = None;
+        let meta = |at: usize| &self.ssts[at].meta;
+        self.sst = sst.filter(|&at| {
+            at < self.ssts.len()
+                && !self.range.is_empty()
+                && self.range.meets(&meta(at).first_key, &meta(at).last_key)
+        });
+        let Some(at) = self.sst else { return };
+        let before_start = meta(at).first_key < self.range.start;
+        let after_end = self.range.end.as_ref().is_some_and(|end| meta(at).last_key >= *end);
+        (self.seeking, self.edged) = match self.direction {
+            Direction::Forward => (before_start, after_end),
+            Direction::Reverse => (after_end, before_start),
+        };
+    }
+}
+
+/// The block in which the near edge of the range lies.
+fn first_block(tail: &Tail, range: &FullRange, direction: Direction, seeking: bool) -> Option<usize> {
+    match (direction, &range.end) {
+        (Direction::Forward, _) if seeking => tail.find(&range.start),
+        (Direction::Forward, _) => (tail.blocks() > 0).then_some(0),
+        (Direction::Reverse, Some(end)) if seeking => tail.find(end).or(tail.blocks().checked_sub(1)),
+        (Direction::Reverse, _) => tail.blocks().checked_sub(1),
+    }
+}
+
+/// The place after `at` among `count` in this direction.
+fn after(at: usize, count: usize, direction: Direction) -> Option<usize> {
+    match direction {
+        Direction::Forward => Some(at + 1).filter(|next| *next < count),
+        Direction::Reverse => at.checked_sub(1),
+    }
+}

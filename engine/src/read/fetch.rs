@@ -1,15 +1,303 @@
-//! Brings missing bytes: cache, then SSD, then one ranged GET; all misses of a round in parallel.
-use std::sync::Arc;
-use esker_cache::BlockCache;
-use crate::{error::Result, merge::{BlockSource, Missing}, block::Block, sst::OpenSst, store::Store, stats::Cause};
+//! Brings missing bytes: memory, then SSD, then one ranged GET; all misses of a round in parallel.
+//!
+//! ```text
+//! tail   cache(Meta, offset of the tail)   ─ miss → GET tail_offset..end    → decoded, pinned to its SST
+//! block  cache(Data, offset of the block)  ─ miss → GET, neighbours together → verified, decompressed
+//! ```
+//!
+//! The cache holds blocks as they are searched (verified and decompressed), and tails as they are
+//! stored. Both are under the SST's own 128-bit name: a hash of the database's uuid and the object's
+//! id, neither of which is ever reused, so nothing in the cache ever becomes wrong.
+//!
+//! Always true: one miss is one request however many wait for it; a round is as long as its slowest
+//! request, not as their sum; a failed fetch leaves nothing behind.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use esker_cache::{BlockCache, BlockId, Class};
+use futures::future::{BoxFuture, FutureExt, try_join_all};
+
+use super::tails::PinnedTails;
+use crate::{
+    block::Block,
+    clock::on_cpu,
+    error::{Error, ErrorKind, Result},
+    merge::{BlockSource, Missing},
+    sst::{BlockRef, OpenSst, Tail, reader::decode_block},
+    stats::Cause,
+    store::{Name, ObjectId, Role, Store, is_missing},
+};
+
+/// Tails that stay pinned unless [`Fetcher::pin_tails`] says otherwise, in bytes.
+const PINNED_TAIL_BYTES: usize = 64 << 20;
+
+/// More blocks than this are decoded on the CPU pool rather than between two polls.
+const DECODE_HERE: usize = 8;
+
 /// Shared by all reads of a handle. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Fetcher {}
-impl Fetcher {
-    pub fn new(store: Store, cache: BlockCache, db_uuid: u128) -> Fetcher { todo!() }
-    pub fn cache(&self) -> &BlockCache { todo!() }
-    pub fn store(&self) -> &Store { todo!() }
-    /// Fetches all of `missing` in one parallel round (neighbouring blocks of one SST coalesced).
-    pub async fn fetch(&self, missing: &[Missing], cause: Cause) -> Result<Vec<Block>> { todo!() }
+pub struct Fetcher(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    cache: BlockCache,
+    db_uuid: u128,
+    tails: PinnedTails,
+    tail_limit: AtomicUsize,
 }
-impl BlockSource for Fetcher { fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block> { todo!() } }
+
+/// What was missing and is here now.
+#[derive(Debug, Clone)]
+pub enum Fetched {
+    /// For [`Missing::Tail`].
+    Tail(Arc<Tail>),
+    /// For [`Missing::Block`].
+    Block(Block),
+}
+
+impl Fetcher {
+    /// Fetches for the database `db_uuid` in `store`, through `cache`.
+    pub fn new(store: Store, cache: BlockCache, db_uuid: u128) -> Self {
+        let tail_limit = AtomicUsize::new(PINNED_TAIL_BYTES);
+        Self(Arc::new(Shared { store, cache, db_uuid, tails: PinnedTails::default(), tail_limit }))
+    }
+
+    /// Keeps at most `bytes` of tails decoded and pinned (64 MiB unless set; a quarter of the cache is
+    /// a good value). Too little and point reads decode a filter each; more than the SSTs have is unused.
+    #[must_use]
+    pub fn pin_tails(self, bytes: usize) -> Self {
+        self.0.tail_limit.store(bytes, Relaxed);
+        self
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &BlockCache {
+        &self.0.cache
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Memory held by pinned tails, in bytes.
+    pub fn tail_bytes(&self) -> usize {
+        self.0.tails.bytes()
+    }
+
+    /// The name in the cache of what lies at `offset` of the object `id`.
+    pub fn block_id(&self, id: ObjectId, offset: u64) -> BlockId {
+        BlockId { object: cache_object(self.0.db_uuid, id), offset }
+    }
+
+    /// Puts a block into the cache that was never missed: outputs of a compaction whose inputs were warm.
+    pub fn warm(&self, id: ObjectId, place: BlockRef, block: &Block) {
+        self.0.cache.insert(self.block_id(id, place.offset), Class::Data, block.bytes().clone());
+    }
+
+    /// Fetches all of `missing` in one parallel round (blocks of one SST in as few requests as their
+    /// places allow), in the order asked. Fails as the store does; for an object that is gone
+    /// [`is_missing`] holds of the error.
+    pub async fn fetch(&self, missing: &[Missing], cause: Cause) -> Result<Vec<Fetched>> {
+        let mut blocks: HashMap<ObjectId, (&Arc<OpenSst>, Vec<(usize, usize)>)> = HashMap::new();
+        let mut round: Vec<BoxFuture<'_, Result<Vec<(usize, Fetched)>>>> = Vec::new();
+        for (at, one) in missing.iter().enumerate() {
+            match one {
+                Missing::Tail(sst) => {
+                    round.push(
+                        async move { Ok(vec![(at, Fetched::Tail(self.fetch_tail(sst, cause).await?))]) }
+                            .boxed(),
+                    );
+                }
+                Missing::Block(sst, index) => {
+                    blocks.entry(sst.id).or_insert_with(|| (sst, Vec::new())).1.push((*index, at));
+                }
+            }
+        }
+        for (_, (sst, wanted)) in blocks {
+            round.push(self.fetch_blocks(sst, wanted, cause).boxed());
+        }
+        let mut fetched: Vec<_> = try_join_all(round).await?.into_iter().flatten().collect();
+        fetched.sort_unstable_by_key(|(at, _)| *at);
+        Ok(fetched.into_iter().map(|(_, one)| one).collect())
+    }
+
+    /// The tail of `sst`: pinned already, cached, or fetched; then pinned.
+    async fn fetch_tail(&self, sst: &Arc<OpenSst>, cause: Cause) -> Result<Arc<Tail>> {
+        if let Some(tail) = sst.tail.load_full() {
+            return Ok(tail);
+        }
+        let name = Name::Sst(sst.id);
+        let range = sst.meta.tail_offset..sst.meta.bytes;
+        let id = self.block_id(sst.id, range.start);
+        let store = self.0.store.clone();
+        let bytes = self
+            .0
+            .cache
+            .get_or_fetch(id, Class::Meta, || async move { store.get_range(&name, range, cause).await })
+            .await?;
+        let tail = Arc::new(Tail::decode(&sst.meta, bytes)?);
+        self.0.tails.pin(sst, &tail, self.0.tail_limit.load(Relaxed));
+        Ok(tail)
+    }
+
+    /// Blocks of one SST, as `(index, place in the answer)`.
+    async fn fetch_blocks(
+        &self,
+        sst: &Arc<OpenSst>,
+        mut wanted: Vec<(usize, usize)>,
+        cause: Cause,
+    ) -> Result<Vec<(usize, Fetched)>> {
+        let tail = self.fetch_tail(sst, cause).await?;
+        if let [(index, at)] = wanted[..] {
+            let (id, place, name) = (sst.id, tail.block(index), Name::Sst(sst.id));
+            let store = self.0.store.clone();
+            let fetch = || async move {
+                let stored = store.get_range(&name, place_range(place), cause).await?;
+                Ok::<_, Error>(decode_block(id, place, stored)?.bytes().clone())
+            };
+            let bytes =
+                self.0.cache.get_or_fetch(self.block_id(id, place.offset), Class::Data, fetch).await?;
+            return Ok(vec![(at, Fetched::Block(Block::parse(bytes)?))]);
+        }
+
+        wanted.sort_unstable();
+        let cached = futures::future::join_all(wanted.iter().map(|(index, _)| {
+            self.0.cache.lookup(self.block_id(sst.id, tail.block(*index).offset), Class::Data)
+        }))
+        .await;
+        let mut found = Vec::with_capacity(wanted.len());
+        let mut absent = Vec::new();
+        for ((index, at), bytes) in wanted.into_iter().zip(cached) {
+            match bytes {
+                Some(bytes) => found.push((at, Fetched::Block(Block::parse(bytes)?))),
+                None => absent.push((tail.block(index), at)),
+            }
+        }
+        if absent.is_empty() {
+            return Ok(found);
+        }
+        let places: Vec<_> = absent.iter().map(|(place, _)| *place).collect();
+        let ranges: Vec<_> = places.iter().map(|place| place_range(*place)).collect();
+        let stored = self.0.store.get_ranges(&Name::Sst(sst.id), &ranges, cause).await?;
+        for ((place, at), block) in absent.into_iter().zip(decode_all(sst.id, places, stored).await?) {
+            self.warm(sst.id, place, &block);
+            found.push((at, Fetched::Block(block)));
+        }
+        Ok(found)
+    }
+}
+
+impl BlockSource for Fetcher {
+    /// From the memory tier alone.
+    fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block> {
+        let tail = sst.tail.load();
+        let place = tail.as_ref()?.block(index);
+        let bytes = self.0.cache.get(&self.block_id(sst.id, place.offset), Class::Data)?;
+        // Bytes that do not parse are a miss here; the fetch that follows reports them.
+        Block::parse(bytes).ok()
+    }
+
+    fn tail(&self, sst: &Arc<OpenSst>) -> Option<Arc<Tail>> {
+        let tail = sst.tail.load_full()?;
+        touch(sst);
+        Some(tail)
+    }
+}
+
+/// What has been fetched for one read, in front of what the cache has: however small the cache, a read
+/// gets to see what it fetched.
+#[derive(Debug)]
+pub(super) struct Overlay<'a> {
+    fetcher: &'a Fetcher,
+    tails: HashMap<ObjectId, Arc<Tail>>,
+    blocks: HashMap<(ObjectId, usize), Block>,
+}
+
+impl<'a> Overlay<'a> {
+    pub(super) fn new(fetcher: &'a Fetcher) -> Self {
+        Self { fetcher, tails: HashMap::new(), blocks: HashMap::new() }
+    }
+
+    /// Fetches `missing` in one round and keeps it.
+    pub(super) async fn fetch(&mut self, missing: &[Missing], cause: Cause) -> Result<()> {
+        for (one, fetched) in missing.iter().zip(self.fetcher.fetch(missing, cause).await?) {
+            match (one, fetched) {
+                (Missing::Block(sst, index), Fetched::Block(block)) => {
+                    self.blocks.insert((sst.id, *index), block);
+                }
+                (sst, Fetched::Tail(tail)) => {
+                    self.tails.insert(sst.sst().id, tail);
+                }
+                (Missing::Tail(_), Fetched::Block(_)) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BlockSource for Overlay<'_> {
+    fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block> {
+        self.blocks.get(&(sst.id, index)).cloned().or_else(|| self.fetcher.block(sst, index))
+    }
+
+    fn tail(&self, sst: &Arc<OpenSst>) -> Option<Arc<Tail>> {
+        self.tails.get(&sst.id).cloned().or_else(|| self.fetcher.tail(sst))
+    }
+}
+
+/// Notes that the tail of `sst` is in use, so that the clock spares it.
+#[inline]
+pub(super) fn touch(sst: &OpenSst) {
+    if !sst.touched.load(Relaxed) {
+        sst.touched.store(true, Relaxed);
+    }
+}
+
+/// For reads that hold a version which may have been superseded: an object that is gone means that
+/// the version has been collected.
+pub(super) fn expired(error: Error) -> Error {
+    if !is_missing(&error) {
+        return error;
+    }
+    let object = error.object().unwrap_or("an object").to_owned();
+    Error::new(ErrorKind::SnapshotExpired, "what this snapshot was reading has been collected")
+        .on(object)
+        .hint("start again from a new snapshot; if that fails at once, `esker verify` says what the store has lost")
+        .because(error)
+}
+
+fn place_range(place: BlockRef) -> std::ops::Range<u64> {
+    place.offset..place.offset + u64::from(place.bytes)
+}
+
+/// Verifies and decompresses blocks, away from the I/O threads if they are many.
+async fn decode_all(id: ObjectId, places: Vec<BlockRef>, stored: Vec<Bytes>) -> Result<Vec<Block>> {
+    let few = places.len() <= DECODE_HERE;
+    let decode = move || {
+        places.into_iter().zip(stored).map(|(place, stored)| decode_block(id, place, stored)).collect()
+    };
+    if few { decode() } else { on_cpu(decode).await? }
+}
+
+/// XXH3-128 of the database's uuid and the object's id, from the stack: this is on the path of a get.
+fn cache_object(db_uuid: u128, id: ObjectId) -> u128 {
+    let mut name = [0u8; 37];
+    name[..16].copy_from_slice(&db_uuid.to_le_bytes());
+    name[16] = match id.role {
+        Role::Writer => b'w',
+        Role::Compactor => b'c',
+    };
+    name[17..21].copy_from_slice(&id.epoch.to_le_bytes());
+    name[21..29].copy_from_slice(&id.counter.to_le_bytes());
+    name[29..].copy_from_slice(&id.nonce.to_le_bytes());
+    twox_hash::XxHash3_128::oneshot(&name)
+}

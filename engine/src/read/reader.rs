@@ -1,42 +1,367 @@
-//! A reader: another process that follows the manifest and the log.
-use std::{ops::RangeBounds, path::PathBuf, time::Duration};
+//! A reader: another process's view of a database, as fresh as each read asks for.
+//!
+//! | asked for | what it costs |
+//! |---|---|
+//! | [`snapshot`](Reader::snapshot): what this reader has | nothing |
+//! | [`bounded`](Reader::bounded): confirmed within some age | nothing, or a round (about two round trips) |
+//! | [`at_least`](Reader::at_least): includes a given write | nothing, or rounds until it does |
+//! | [`strong`](Reader::strong): everything acknowledged before the call | a round, shared by all who ask |
+//!
+//! Always true: a reader writes nothing, ever; what it shows never goes back in time; every wait ends
+//! after the deadline.
+
+use std::{ops::RangeBounds, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use crate::{error::Result, read::{Scan, Snapshot, Token}, clock::SharedClock, store::Store};
-/// Follows a database that others write. Cheap to clone.
+use esker_cache::{BlockCache, CacheOptions, CacheStats, SsdOptions};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Fetcher, Scan, Snapshot, Token,
+    follow::{Ask, Current, Follower},
+    get::{get, get_cached, stack_key},
+    multi_get::multi_get,
+};
+use crate::{
+    clock::{SharedClock, SystemClock, Task, deadline},
+    error::{Error, Result},
+    key::{DEFAULT_KEYSPACE, KeyspaceId, full_key},
+    manifest::{Manifest, View},
+    range::KeyRange,
+    stats::Cause,
+    store::{Store, is_missing},
+};
+
+/// Every wait of a reader ends after this unless [`ReaderBuilder::deadline`] says otherwise.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The block cache in memory unless [`ReaderBuilder::cache_bytes`] says otherwise.
+const CACHE_BYTES: usize = 256 << 20;
+
+/// Requests for rounds that may wait at once; more wait to be taken.
+const ASKS: usize = 1024;
+
+/// A wait for a write asks again after this, doubling.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+const ASK_AGAIN_MOST: Duration = Duration::from_millis(500);
+
+/// A wait for a write that has lasted longer makes sure that the reader has not fallen behind.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Follows a database that another process writes. Cheap to clone; the last clone dropped stops the
+/// background work.
+///
+/// ```no_run
+/// # async fn f(token: esker::Token) -> esker::Result<()> {
+/// let reader = esker::Reader::open("s3://bucket/prefix").await?;
+/// let value = reader.get("k").await?;                        // what it has
+/// let value = reader.at_least(token).await?.get("k").await?; // includes the write that gave `token`
+/// let value = reader.strong().await?.get("k").await?;        // everything acknowledged before now
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
-pub struct Reader {}
-#[derive(Debug)]
-pub struct ReaderBuilder {}
-impl ReaderBuilder {
-    #[must_use] pub fn cache_bytes(self, bytes: usize) -> Self { todo!() }
-    #[must_use] pub fn cache_dir(self, dir: impl Into<PathBuf>, bytes: u64) -> Self { todo!() }
-    #[must_use] pub fn deadline(self, limit: Duration) -> Self { todo!() }
-    /// Follow in the background (default) or only when asked.
-    #[must_use] pub fn follow(self, on: bool) -> Self { todo!() }
-    /// Read at this manifest version instead of the latest (it must still exist).
-    #[must_use] pub fn version(self, id: u64) -> Self { todo!() }
-    #[must_use] pub fn store(self, store: Store) -> Self { todo!() }
-    pub async fn open(self) -> Result<Reader> { todo!() }
+pub struct Reader {
+    core: Arc<Core>,
+    keyspace: KeyspaceId,
 }
+
+#[derive(Debug)]
+struct Core {
+    fetcher: Fetcher,
+    current: Arc<ArcSwap<Current>>,
+    clock: SharedClock,
+    deadline: Duration,
+    /// None if the reader is fixed at a version.
+    asks: Option<mpsc::Sender<Ask>>,
+    following: Mutex<Option<Task>>,
+}
+
+/// Settings of a [`Reader`]; none must be set.
+#[derive(Debug)]
+pub struct ReaderBuilder {
+    url: String,
+    cache_bytes: usize,
+    cache_dir: Option<(PathBuf, u64)>,
+    deadline: Duration,
+    follow: bool,
+    version: Option<u64>,
+    store: Option<Store>,
+}
+
 impl Reader {
-    pub async fn open(url: impl AsRef<str>) -> Result<Reader> { todo!() }
-    pub fn builder(url: impl AsRef<str>) -> ReaderBuilder { todo!() }
-    /// What this reader has now.
-    pub fn snapshot(&self) -> Snapshot { todo!() }
-    /// Waits until the write of `token` is visible, then gives a snapshot.
-    pub async fn at_least(&self, token: Token) -> Result<Snapshot> { todo!() }
-    /// A snapshot that holds everything acknowledged before this call (linearizable).
-    pub async fn strong(&self) -> Result<Snapshot> { todo!() }
-    /// A snapshot confirmed fresh within `age`.
-    pub async fn bounded(&self, age: Duration) -> Result<Snapshot> { todo!() }
-    /// The same verbs on another keyspace; Invalid (naming those that exist) if there is none of that name.
-    pub async fn keyspace(&self, name: &str) -> Result<Reader> { todo!() }
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> { todo!() }
-    pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Bytes>>> { todo!() }
-    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan { todo!() }
-    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan { todo!() }
-    pub fn view(&self) -> std::sync::Arc<crate::manifest::View> { todo!() }
-    pub fn store(&self) -> &Store { todo!() }
-    pub fn cache_stats(&self) -> esker_cache::CacheStats { todo!() }
-    pub async fn close(self) -> Result<()> { todo!() }
+    /// Opens the database at `url` for reading. Fails with `Invalid` if there is none, with
+    /// `Unsupported` if a newer version wrote it, or as the store does.
+    pub async fn open(url: impl AsRef<str>) -> Result<Self> {
+        Self::builder(url).open().await
+    }
+
+    /// Settings first.
+    pub fn builder(url: impl AsRef<str>) -> ReaderBuilder {
+        ReaderBuilder {
+            url: url.as_ref().to_owned(),
+            cache_bytes: CACHE_BYTES,
+            cache_dir: None,
+            deadline: DEADLINE,
+            follow: true,
+            version: None,
+            store: None,
+        }
+    }
+
+    /// What this reader has now, without waiting.
+    pub fn snapshot(&self) -> Snapshot {
+        let current = self.core.current.load();
+        Snapshot::new(
+            self.core.fetcher.clone(),
+            Arc::clone(&current.sv),
+            current.seq,
+            Arc::clone(&self.core.clock),
+        )
+        .in_keyspace(self.keyspace)
+    }
+
+    /// Waits until the write of `token` is visible here, then gives a snapshot: a process that was handed
+    /// the token reads what its giver wrote. Fails with `Unavailable` after the deadline.
+    pub async fn at_least(&self, token: Token) -> Result<Snapshot> {
+        let clock = &self.core.clock;
+        let (began, mut pause) = (clock.monotonic(), ASK_AGAIN);
+        loop {
+            if self.core.current.load().seq >= token.seq {
+                return Ok(self.snapshot());
+            }
+            let waited = clock.monotonic().saturating_sub(began);
+            if waited >= self.core.deadline {
+                let has = self.core.current.load().seq;
+                return Err(Error::unavailable(format!(
+                    "the write {token} did not become visible within {:?}; this reader is at {has}",
+                    self.core.deadline
+                ))
+                .hint("was the write durable, and made to this database?"));
+            }
+            self.core.ask(waited > PATIENCE).await?;
+            if self.core.current.load().seq < token.seq {
+                clock.sleep(pause.min(self.core.deadline.saturating_sub(waited))).await;
+                pause = (pause * 2).min(ASK_AGAIN_MOST);
+            }
+        }
+    }
+
+    /// A snapshot that holds everything acknowledged before this call (linearizable): about two round
+    /// trips, shared by all who ask meanwhile. Fails closed, with `Unavailable`, rather than show less.
+    pub async fn strong(&self) -> Result<Snapshot> {
+        self.core.ask(true).await?;
+        Ok(self.snapshot())
+    }
+
+    /// A snapshot that was the newest at some moment within the last `age`.
+    pub async fn bounded(&self, age: Duration) -> Result<Snapshot> {
+        let confirmed = self.core.current.load().confirmed;
+        if self.core.clock.monotonic().saturating_sub(confirmed) > age {
+            self.core.ask(true).await?;
+        }
+        Ok(self.snapshot())
+    }
+
+    /// The same verbs on another keyspace. Fails with `Invalid`, naming those that exist, if there is none
+    /// of that name.
+    pub async fn keyspace(&self, name: &str) -> Result<Self> {
+        let found = match self.snapshot().keyspace(name) {
+            Some(snapshot) => Some(snapshot),
+            None if self.core.asks.is_some() => self.strong().await?.keyspace(name),
+            None => None,
+        };
+        match found {
+            Some(snapshot) => Ok(Self { core: Arc::clone(&self.core), keyspace: snapshot.keyspace_id() }),
+            None => Err(Error::invalid(format!("there is no keyspace {name:?}"))
+                .hint(format!("this database has {}", self.snapshot().keyspaces().join(", ")))),
+        }
+    }
+
+    /// The value of `key` in what this reader has; `None` if it has none. Fails with `Invalid` if the key
+    /// is too long, with `Corruption`, or as the store does.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        let key = stack_key(self.keyspace, key.as_ref())?;
+        let now_ms = self.core.clock.wall_ms();
+        let cached = {
+            let current = self.core.current.load();
+            get_cached(&self.core.fetcher, &current.sv, &key, current.seq, now_ms)
+        };
+        if let Some(answer) = cached {
+            return answer;
+        }
+        let mut current = self.core.current.load_full();
+        match get(&self.core.fetcher, &current.sv, &key, current.seq, now_ms).await {
+            Err(error) if is_missing(&error) && self.core.asks.is_some() => {
+                // Collected under us, which a newer version does not name any more.
+                self.core.ask(true).await?;
+                current = self.core.current.load_full();
+                get(&self.core.fetcher, &current.sv, &key, current.seq, now_ms).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The values of `keys`, in their order; round trips do not grow with their number. Fails as
+    /// [`Self::get`] does.
+    pub async fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Bytes>>> {
+        let keys =
+            keys.into_iter().map(|key| full_key(self.keyspace, key.as_ref())).collect::<Result<Vec<_>>>()?;
+        let now_ms = self.core.clock.wall_ms();
+        let mut current = self.core.current.load_full();
+        match multi_get(&self.core.fetcher, &current.sv, &keys, current.seq, now_ms).await {
+            Err(error) if is_missing(&error) && self.core.asks.is_some() => {
+                self.core.ask(true).await?;
+                current = self.core.current.load_full();
+                multi_get(&self.core.fetcher, &current.sv, &keys, current.seq, now_ms).await
+            }
+            answers => answers,
+        }
+    }
+
+    /// The rows with keys in `range`, in what this reader has; an inverted range is reported by the first
+    /// `next`.
+    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
+        self.snapshot().scan(range)
+    }
+
+    /// The rows whose keys begin with `prefix`.
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        self.snapshot().scan_prefix(prefix)
+    }
+
+    /// The rows with keys in `range`.
+    pub fn scan_range(&self, range: KeyRange) -> Scan {
+        self.snapshot().scan_range(range)
+    }
+
+    /// The version of the manifest this reader is at.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.core.current.load().sv.view)
+    }
+
+    /// The store, whose counters say what reading has cost.
+    pub fn store(&self) -> &Store {
+        self.core.fetcher.store()
+    }
+
+    /// Hits and misses of the block cache.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.core.fetcher.cache().stats()
+    }
+
+    /// Stops following (for all clones) and writes what the cache has pending to its disk. Snapshots
+    /// and scans go on.
+    pub async fn close(self) -> Result<()> {
+        let following = self.core.following.lock().take();
+        drop(following);
+        self.core.fetcher.cache().close().await;
+        Ok(())
+    }
+}
+
+impl ReaderBuilder {
+    /// Memory for cached blocks and tails, in bytes (256 MiB unless set). A quarter of it may be held by
+    /// decoded filters and indexes besides.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// A directory on an SSD for `bytes` of cache that survive a restart (none unless set).
+    #[must_use]
+    pub fn cache_dir(mut self, dir: impl Into<PathBuf>, bytes: u64) -> Self {
+        self.cache_dir = Some((dir.into(), bytes));
+        self
+    }
+
+    /// Every wait ends after this (30 s unless set) in `Unavailable`.
+    #[must_use]
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = limit;
+        self
+    }
+
+    /// Follow in the background (the default), or only when a read asks for freshness.
+    #[must_use]
+    pub fn follow(mut self, on: bool) -> Self {
+        self.follow = on;
+        self
+    }
+
+    /// Read at this version of the manifest, which must still exist, and stay there: flushed data only,
+    /// nothing is followed.
+    #[must_use]
+    pub fn version(mut self, id: u64) -> Self {
+        self.version = Some(id);
+        self
+    }
+
+    /// Your own store instead of one from the URL.
+    #[must_use]
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Opens. Fails as [`Reader::open`] does; with `Invalid` if the asked version does not exist or the
+    /// cache's directory cannot be used.
+    pub async fn open(self) -> Result<Reader> {
+        let store = match self.store {
+            Some(store) => store,
+            None => Store::open(&self.url, SystemClock::shared())?,
+        };
+        let clock = Arc::clone(store.clock());
+        let manifest = Manifest::open(store.clone()).await?;
+        let view = match self.version {
+            Some(id) => manifest.version(id, Cause::Open).await?.ok_or_else(|| {
+                Error::invalid(format!("there is no manifest version {id}"))
+                    .hint("it may have been collected; `esker manifest` lists those that exist")
+            })?,
+            None => manifest.latest(Cause::Open).await?,
+        };
+        let cache = BlockCache::open(CacheOptions {
+            memory_bytes: self.cache_bytes,
+            ssd: self.cache_dir.map(|(dir, bytes)| SsdOptions { dir, bytes }),
+            ..CacheOptions::default()
+        })
+        .await
+        .map_err(|error| Error::invalid(error.message))?;
+        let fetcher = Fetcher::new(store, cache, manifest.identity().db_uuid).pin_tails(self.cache_bytes / 4);
+
+        let mut follower = Follower::new(manifest, view, Arc::clone(&clock), self.deadline);
+        let current = follower.current();
+        let (asks, following) = if self.version.is_some() {
+            (None, None)
+        } else {
+            follower.round(false, Cause::Open).await?;
+            let (asks, asked) = mpsc::channel(ASKS);
+            (Some(asks), Some(Task::spawn(follower.run(asked, self.follow))))
+        };
+        let core =
+            Core { fetcher, current, clock, deadline: self.deadline, asks, following: Mutex::new(following) };
+        Ok(Reader { core: Arc::new(core), keyspace: DEFAULT_KEYSPACE })
+    }
+}
+
+impl Core {
+    /// Asks for a round that begins after this call, and waits for it.
+    async fn ask(&self, certain: bool) -> Result<()> {
+        let Some(asks) = &self.asks else {
+            return Err(Error::invalid("this reader is fixed at a version and does not follow the database")
+                .hint("open it without `version`"));
+        };
+        let closed = || Error::closed("this reader has been closed");
+        deadline(&*self.clock, self.deadline, "following the database", async {
+            let (reply, answer) = oneshot::channel();
+            asks.send(Ask { certain, reply }).await.map_err(|_| closed())?;
+            answer.await.map_err(|_| closed())?
+        })
+        .await
+    }
 }

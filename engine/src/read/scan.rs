@@ -1,22 +1,326 @@
-//! Range reads.
-use std::{pin::Pin, sync::Arc, task::{Context, Poll}};
-use bytes::Bytes;
-use crate::{error::{Error, Result}, key::{KeyspaceId, Seq}, range::KeyRange, read::{Fetcher, SuperVersion}};
-/// A row. `key` is a user key. Key and value share the bytes they were read from where they can.
+//! Range reads: rows in key order, as a stream.
+//!
+//! ```text
+//! poll ── step the merge, synchronously ── row
+//!              └─ bytes missing ── one boxed future: all sources' misses in one round, and read-ahead
+//! ```
+//!
+//! The first round brings one block of each source, which is all that a short scan needs. Every later
+//! round brings, with the block that is missing, those that follow it: 32 KiB at first, doubling up to
+//! 4 MiB, in one request, so that a long scan is bound by bandwidth and a short one pays for little.
+//!
+//! Always true: no future is made and nothing is locked or allocated for a row whose bytes are here,
+//! but for one chunk of memory per some thousand keys; once a scan has failed or ended it stays ended.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, future::BoxFuture};
+
+use super::{Fetched, Fetcher, SuperVersion, fetch::expired};
+use crate::{
+    block::Block,
+    error::{Error, Result},
+    key::{KEYSPACE_BYTES, KeyspaceId, Seq},
+    merge::{BlockSource, Direction, Missing, Source, Step, Tree, Visible},
+    range::KeyRange,
+    sst::{OpenSst, Tail},
+    stats::Cause,
+    store::ObjectId,
+};
+
+/// Stored bytes that a round after the first brings beyond what is missing, for each source that
+/// waits: the first time, and at most.
+const FIRST_AHEAD_BYTES: u64 = 32 << 10;
+const MOST_AHEAD_BYTES: u64 = 4 << 20;
+
+/// No read-ahead while more than this (decoded) waits to be used.
+const WINDOW_BYTES: usize = 32 << 20;
+
+/// Memory for keys is taken in chunks of this size; the first chunk of a scan is small.
+const FIRST_KEY_CHUNK: usize = 512;
+const KEY_CHUNK: usize = 32 << 10;
+
+/// A row. Key and value share the memory they were read into.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row { pub key: Bytes, pub value: Bytes, pub seq: Seq, pub expire_at_ms: u64 }
-/// A scan: `'static + Send`, a `futures::Stream` of `Result<Row>`, and `next().await`.
-#[derive(Debug)]
-pub struct Scan {}
-impl Scan {
-    /// `range` is a Result so that a bad range is reported by the first `next`.
-    pub fn new(fetcher: Fetcher, sv: Arc<SuperVersion>, keyspace: KeyspaceId, range: Result<KeyRange>, seq: Seq, now_ms: u64) -> Scan { todo!() }
-    /// A scan that fails with `error` at once.
-    pub fn failed(error: Error) -> Scan { todo!() }
-    /// Descending order. Before the first `next` only.
-    #[must_use] pub fn rev(self) -> Scan { todo!() }
-    /// At most `rows` rows.
-    #[must_use] pub fn limit(self, rows: usize) -> Scan { todo!() }
-    pub async fn next(&mut self) -> Result<Option<Row>> { todo!() }
+pub struct Row {
+    /// The user key.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+    /// The number of the write that put it.
+    pub seq: Seq,
+    /// When it expires, in wall-clock milliseconds; 0 if it does not.
+    pub expire_at_ms: u64,
 }
-impl futures::Stream for Scan { type Item = Result<Row>; fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> { todo!() } }
+
+/// A scan: `'static + Send`, a [`futures::Stream`] of `Result<Row>`, and [`next().await`](Self::next).
+///
+/// It reads one moment: writes made after it was created do not show. It holds its version, so a scan
+/// that is kept for long keeps memtables in memory; when the objects it reads have been collected
+/// meanwhile it fails with [`SnapshotExpired`](crate::ErrorKind::SnapshotExpired), never with wrong rows.
+///
+/// ```no_run
+/// # async fn f(db: esker::Db) -> esker::Result<()> {
+/// let mut rows = db.scan("a".."z").rev().limit(10);
+/// while let Some(row) = rows.next().await? {
+///     assert!(row.key.as_ref() < b"z".as_slice());
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Scan {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not started: order and limit can still change.
+    New(Box<Plan>),
+    Running(Box<Running>),
+    /// Will fail at the next call.
+    Failed(Error),
+    Done,
+}
+
+/// What is to be read.
+#[derive(Debug)]
+struct Plan {
+    fetcher: Fetcher,
+    sv: Arc<SuperVersion>,
+    keyspace: KeyspaceId,
+    range: KeyRange,
+    seq: Seq,
+    now_ms: u64,
+    direction: Direction,
+    limit: usize,
+}
+
+struct Running {
+    rows: Visible,
+    window: Window,
+    fetch: Option<BoxFuture<'static, Result<Vec<(Missing, Fetched)>>>>,
+    /// Read-ahead of the next round.
+    ahead_bytes: u64,
+    left: usize,
+    keys: BytesMut,
+}
+
+impl Scan {
+    /// The rows of `range` that are visible at `seq` and `now_ms`. `range` is a `Result` so that a bad
+    /// range is reported by the first `next`.
+    pub fn new(
+        fetcher: Fetcher,
+        sv: Arc<SuperVersion>,
+        keyspace: KeyspaceId,
+        range: Result<KeyRange>,
+        seq: Seq,
+        now_ms: u64,
+    ) -> Self {
+        let state = match range {
+            Ok(range) => State::New(Box::new(Plan {
+                fetcher,
+                sv,
+                keyspace,
+                range,
+                seq,
+                now_ms,
+                direction: Direction::Forward,
+                limit: usize::MAX,
+            })),
+            Err(error) => State::Failed(error),
+        };
+        Self { state }
+    }
+
+    /// A scan that fails with `error` at once.
+    pub fn failed(error: Error) -> Self {
+        Self { state: State::Failed(error) }
+    }
+
+    /// Descending order. Has an effect only before the first `next`.
+    #[must_use]
+    pub fn rev(mut self) -> Self {
+        if let State::New(plan) = &mut self.state {
+            plan.direction = Direction::Reverse;
+        }
+        self
+    }
+
+    /// At most `rows` rows. Has an effect only before the first `next`.
+    #[must_use]
+    pub fn limit(mut self, rows: usize) -> Self {
+        if let State::New(plan) = &mut self.state {
+            plan.limit = rows;
+        }
+        self
+    }
+
+    /// The next row; `None` after the last. Fails with `Invalid` for a bad range, `SnapshotExpired`,
+    /// `Corruption`, or as the store does; after a failure there are no more rows.
+    pub async fn next(&mut self) -> Result<Option<Row>> {
+        std::future::poll_fn(|cx| self.poll_row(cx)).await
+    }
+
+    fn poll_row(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Row>>> {
+        let running = match &mut self.state {
+            State::Running(running) => running,
+            _ => match self.start() {
+                Ok(Some(running)) => running,
+                Ok(None) => return Poll::Ready(Ok(None)),
+                Err(error) => return Poll::Ready(Err(error)),
+            },
+        };
+        let row = ready!(running.poll_row(cx));
+        if !matches!(row, Ok(Some(_))) {
+            self.state = State::Done;
+        }
+        Poll::Ready(row)
+    }
+
+    #[cold]
+    fn start(&mut self) -> Result<Option<&mut Box<Running>>> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::New(plan) => self.state = State::Running(Box::new(plan.start())),
+            State::Failed(error) => return Err(error),
+            State::Running(_) | State::Done => {}
+        }
+        Ok(match &mut self.state {
+            State::Running(running) => Some(running),
+            _ => None,
+        })
+    }
+}
+
+impl Stream for Scan {
+    type Item = Result<Row>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_row(cx).map(Result::transpose)
+    }
+}
+
+impl Plan {
+    fn start(self) -> Running {
+        let memtables = self.sv.memtables().map(|memtable| Source::Mem(Arc::clone(memtable)));
+        let runs = self.sv.view.runs.iter().map(|run| Source::Run(Arc::clone(&run.ssts)));
+        let range = self.range.full(self.keyspace);
+        let tree = Tree::new(memtables.chain(runs), &range, self.direction);
+        Running {
+            rows: Visible::new(tree, self.seq, self.now_ms),
+            window: Window { fetcher: self.fetcher, blocks: RefCell::default(), tails: HashMap::new() },
+            fetch: None,
+            ahead_bytes: 0,
+            left: self.limit,
+            keys: BytesMut::with_capacity(FIRST_KEY_CHUNK),
+        }
+    }
+}
+
+impl Running {
+    fn poll_row(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Row>>> {
+        if self.left == 0 {
+            return Poll::Ready(Ok(None));
+        }
+        loop {
+            if let Some(fetch) = &mut self.fetch {
+                let fetched = ready!(fetch.as_mut().poll(cx));
+                self.fetch = None;
+                self.window.take_in(fetched.map_err(expired)?);
+            }
+            match self.rows.step(&self.window)? {
+                Step::Ready => {
+                    self.left -= 1;
+                    return Poll::Ready(Ok(self.row()));
+                }
+                Step::End => return Poll::Ready(Ok(None)),
+                Step::Missing(_) => self.fetch = Some(self.round()),
+            }
+        }
+    }
+
+    #[inline]
+    fn row(&mut self) -> Option<Row> {
+        let entry = self.rows.row()?;
+        let user_key = entry.key.get(KEYSPACE_BYTES..).unwrap_or_default();
+        if self.keys.capacity() < user_key.len() {
+            self.keys = BytesMut::with_capacity(KEY_CHUNK.max(user_key.len()));
+        }
+        self.keys.extend_from_slice(user_key);
+        let (seq, expire_at_ms) = (entry.seq, entry.expire_at_ms);
+        Some(Row { key: self.keys.split().freeze(), value: self.rows.value(), seq, expire_at_ms })
+    }
+
+    /// One round: what is missing, and what will be next.
+    fn round(&mut self) -> BoxFuture<'static, Result<Vec<(Missing, Fetched)>>> {
+        let mut missing = self.rows.missing().to_vec();
+        let has_block = missing.iter().any(|one| matches!(one, Missing::Block(..)));
+        if self.ahead_bytes > 0 && self.window.bytes() < WINDOW_BYTES {
+            self.rows.ahead(self.ahead_bytes, &self.window, &mut missing);
+        }
+        if has_block {
+            self.ahead_bytes = (self.ahead_bytes * 2).clamp(FIRST_AHEAD_BYTES, MOST_AHEAD_BYTES);
+        }
+        missing.retain(|one| match one {
+            Missing::Block(sst, index) => !self.window.blocks.borrow().contains_key(&(sst.id, *index)),
+            Missing::Tail(_) => true,
+        });
+        let fetcher = self.window.fetcher.clone();
+        Box::pin(async move {
+            let fetched = fetcher.fetch(&missing, Cause::Read).await?;
+            Ok(missing.into_iter().zip(fetched).collect())
+        })
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("left", &self.left).field("ahead_bytes", &self.ahead_bytes).finish()
+    }
+}
+
+/// What has been fetched for this scan and not been used yet, in front of the cache: a scan gets to
+/// see what it fetched, however small the cache. A block leaves when it is used.
+struct Window {
+    fetcher: Fetcher,
+    blocks: RefCell<HashMap<(ObjectId, usize), Block>>,
+    tails: HashMap<ObjectId, Arc<Tail>>,
+}
+
+impl Window {
+    fn take_in(&mut self, fetched: Vec<(Missing, Fetched)>) {
+        self.tails.clear();
+        for (missing, fetched) in fetched {
+            match (missing, fetched) {
+                (Missing::Block(sst, index), Fetched::Block(block)) => {
+                    self.blocks.get_mut().insert((sst.id, index), block);
+                }
+                (missing, Fetched::Tail(tail)) => {
+                    self.tails.insert(missing.sst().id, tail);
+                }
+                (Missing::Tail(_), Fetched::Block(_)) => {}
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.blocks.borrow().values().map(|block| block.bytes().len()).sum()
+    }
+}
+
+impl BlockSource for Window {
+    fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block> {
+        self.blocks.borrow_mut().remove(&(sst.id, index)).or_else(|| self.fetcher.block(sst, index))
+    }
+
+    fn tail(&self, sst: &Arc<OpenSst>) -> Option<Arc<Tail>> {
+        self.tails.get(&sst.id).cloned().or_else(|| self.fetcher.tail(sst))
+    }
+}

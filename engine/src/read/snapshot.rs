@@ -1,20 +1,121 @@
 //! A fixed view of the whole database.
+//!
+//! A snapshot is a superversion and a number: it holds its memtables and the description of its SSTs,
+//! so it costs nothing to take, writers do not know of it, and compaction has no list of snapshots to
+//! respect. What it does not hold is the objects: when they have been collected (the database's
+//! retention says how long superseded versions stay), reads fail with `SnapshotExpired`.
+//!
+//! Always true: every read of one snapshot sees the same writes; only expiry moves on, by the clock.
+
 use std::{ops::RangeBounds, sync::Arc};
+
 use bytes::Bytes;
-use crate::{error::Result, key::{KeyspaceId, Seq}, read::{Fetcher, Scan, SuperVersion, Token}};
-/// Holds its memtables and its version, so compaction has no snapshots to respect. Cheap to clone.
+
+use super::{
+    Fetcher, Scan, SuperVersion,
+    fetch::expired,
+    get::{get, stack_key},
+    multi_get::multi_get,
+};
+use crate::{
+    clock::SharedClock,
+    error::Result,
+    key::{DEFAULT_KEYSPACE, KeyspaceId, Seq, full_key},
+    range::KeyRange,
+};
+
+/// The name of the keyspace that a database itself is.
+const DEFAULT_NAME: &str = "default";
+
+/// The whole database as of one write. Cheap to take and to clone.
+///
+/// ```no_run
+/// # async fn f(db: esker::Db) -> esker::Result<()> {
+/// let before = db.snapshot();
+/// db.put("k", "new").await?;
+/// assert_eq!(before.get("k").await?, None);
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
-pub struct Snapshot {}
+pub struct Snapshot {
+    fetcher: Fetcher,
+    sv: Arc<SuperVersion>,
+    seq: Seq,
+    keyspace: KeyspaceId,
+    clock: SharedClock,
+}
+
 impl Snapshot {
-    pub fn new(fetcher: Fetcher, sv: Arc<SuperVersion>, seq: Seq, clock: crate::clock::SharedClock) -> Snapshot { todo!() }
-    pub fn seq(&self) -> Seq { todo!() }
+    /// What is visible in `sv` at `seq`; the two go together (see [`pin`](super::superversion::pin)).
+    pub fn new(fetcher: Fetcher, sv: Arc<SuperVersion>, seq: Seq, clock: SharedClock) -> Self {
+        Self { fetcher, sv, seq, keyspace: DEFAULT_KEYSPACE, clock }
+    }
+
+    /// The number of the newest write it sees.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
     /// The same snapshot, looking at another keyspace; `None` if there is no keyspace of that name.
-    pub fn keyspace(&self, name: &str) -> Option<Snapshot> { todo!() }
-    /// Names of all keyspaces; the default keyspace is "default".
-    pub fn keyspaces(&self) -> Vec<String> { todo!() }
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> { todo!() }
-    pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Bytes>>> { todo!() }
-    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan { todo!() }
-    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan { todo!() }
-    pub fn scan_range(&self, range: crate::range::KeyRange) -> Scan { todo!() }
+    pub fn keyspace(&self, name: &str) -> Option<Self> {
+        let id = match name {
+            DEFAULT_NAME => DEFAULT_KEYSPACE,
+            name => self.sv.view.keyspace(name)?,
+        };
+        Some(self.in_keyspace(id))
+    }
+
+    /// Names of all keyspaces; the default keyspace is "default" and comes first.
+    pub fn keyspaces(&self) -> Vec<String> {
+        let others = self.sv.view.root.keyspaces.iter().filter(|entry| entry.id != DEFAULT_KEYSPACE.0);
+        std::iter::once(DEFAULT_NAME.to_owned()).chain(others.map(|entry| entry.name.clone())).collect()
+    }
+
+    /// The value of `key`; `None` if it has none. Fails with `Invalid` if the key is too long, with
+    /// `SnapshotExpired`, `Corruption`, or as the store does.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        let key = stack_key(self.keyspace, key.as_ref())?;
+        get(&self.fetcher, &self.sv, &key, self.seq, self.clock.wall_ms()).await.map_err(expired)
+    }
+
+    /// The values of `keys`, in their order; round trips do not grow with their number. Fails as
+    /// [`Self::get`] does.
+    pub async fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Bytes>>> {
+        let keys =
+            keys.into_iter().map(|key| full_key(self.keyspace, key.as_ref())).collect::<Result<Vec<_>>>()?;
+        multi_get(&self.fetcher, &self.sv, &keys, self.seq, self.clock.wall_ms()).await.map_err(expired)
+    }
+
+    /// The rows with keys in `range`; an inverted range is reported by the first `next`.
+    pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
+        self.scan_result(KeyRange::new(range))
+    }
+
+    /// The rows whose keys begin with `prefix`.
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        self.scan_range(KeyRange::prefix(prefix))
+    }
+
+    /// The rows with keys in `range`.
+    pub fn scan_range(&self, range: KeyRange) -> Scan {
+        self.scan_result(Ok(range))
+    }
+
+    /// The same snapshot, looking at the keyspace with this number.
+    pub(super) fn in_keyspace(&self, keyspace: KeyspaceId) -> Self {
+        Self { keyspace, ..self.clone() }
+    }
+
+    /// The number of the keyspace it looks at.
+    pub(super) fn keyspace_id(&self) -> KeyspaceId {
+        self.keyspace
+    }
+
+    fn scan_result(&self, range: Result<KeyRange>) -> Scan {
+        let (fetcher, sv) = (self.fetcher.clone(), Arc::clone(&self.sv));
+        Scan::new(fetcher, sv, self.keyspace, range, self.seq, self.clock.wall_ms())
+    }
 }

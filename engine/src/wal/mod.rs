@@ -1,5 +1,17 @@
 //! The write-ahead log: a numbered sequence of DATA and FENCE objects.
+//!
+//! [`LogBuffer`] is where a write is encoded once, [`record`] is what one object looks like,
+//! [`writer`] sends objects to their slots, and [`replay`] walks the slots: to take the log over from
+//! a writer that may still be alive, and to follow one that is.
+
+pub mod buffer;
 pub mod record;
-pub mod writer;
 pub mod replay;
-pub use record::{LogBuffer, SealedLog, WalObject};
+pub mod writer;
+
+pub use buffer::LogBuffer;
+pub use record::{Op, SealedLog, WalHeader, WalObject};
+pub use replay::{Cursor, Opened, OpenedLog, Opening, ReplayedObject, Walk};
+
+#[cfg(test)]
+mod tests;

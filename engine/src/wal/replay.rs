@@ -1,1 +1,381 @@
-//! Probing, fencing and replaying the log (design §4.3).
+//! Walking the log: to take it over from a writer that may still be alive, and to follow one that is.
+//!
+//! ```text
+//! slot   … 7     8     9     10          12    13         K = 2
+//!        DATA  DATA  FENCE  (stray)     DATA  (absent)
+//!        e1    e1    e2                  e2
+//!        └─────┴─────┴──── jump by K ────┴─────┘ the tail
+//! ```
+//!
+//! The walk goes from the replay point: DATA leads to the next slot, a FENCE at f to f+K, because a
+//! fenced writer had at most K objects in flight, the first of them at or before f: all its strays
+//! lie in (f, f+K), and nobody ever reads those. An object of an older epoch than one met before is void
+//! and is stepped over. The first absent slot is the tail.
+//!
+//! [`Opening`] takes the log over (design §4.3): it walks to the tail t, creates a FENCE in t, and
+//! checks that the epoch is still its own. Until the fence is ours, what an older writer lands in t is
+//! simply walked over, so one pass both probes and replays. The new writer's k-th object goes to t+K+k.
+//!
+//! Always true: epochs never decrease along a walk; every slot of it up to the manifest's tail hint
+//! must exist; an opener that meets a newer epoch stops. [`Cursor::pass`] is all of the rule, and pure.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
+
+use crate::{
+    clock,
+    error::{Error, Result},
+    key::{Entry, Seq},
+    manifest::{Manifest, Root, View, edit},
+    stats::Cause,
+    store::{Folder, Name, Sequence, Slot, Token},
+    wal::record::{WalHeader, WalObject, encode_fence},
+};
+
+/// The most GETs of log objects at once.
+const MAX_AHEAD: usize = 8;
+/// Objects above this are decoded on a CPU thread.
+const INLINE_DECODE_BYTES: usize = 256 << 10;
+/// How long the fence may be without an answer, and how long an opener runs after a writer that still writes.
+const FENCE_TIME: Duration = Duration::from_secs(60);
+
+/// A place in the walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// The next slot to look at.
+    pub slot: u64,
+    /// The highest epoch met so far.
+    pub max_epoch: u32,
+    /// Entries up to this sequence number are in SSTs already.
+    pub after_seq: Seq,
+}
+
+impl Cursor {
+    /// Where replay of this version begins.
+    pub fn start(root: &Root) -> Self {
+        Self { slot: root.writer.replay_from, max_epoch: 0, after_seq: root.writer.last_seq }
+    }
+
+    /// Steps over `object`, which lies in `self.slot`. Gives whether it counts: not if it is void.
+    pub fn pass(&mut self, object: &WalObject, wal_window: u32) -> bool {
+        let epoch = object.header().epoch;
+        if epoch < self.max_epoch {
+            self.slot += 1;
+            return false;
+        }
+        self.max_epoch = epoch;
+        self.slot += match object {
+            WalObject::Data { .. } => 1,
+            WalObject::Fence { .. } => wal_window as u64,
+        };
+        true
+    }
+}
+
+/// A walk over the log, a window of GETs ahead of itself. For readers, and inside [`Opening`].
+#[derive(Debug)]
+pub struct Walk {
+    sequence: Sequence,
+    db_uuid: u128,
+    wal_window: u32,
+    cause: Cause,
+    cursor: Cursor,
+    ahead: FuturesOrdered<BoxFuture<'static, Result<Option<Bytes>>>>,
+    /// The slot that the first GET in `ahead` is for, if there is one.
+    ahead_from: u64,
+    width: usize,
+}
+
+impl Walk {
+    /// A walk from `cursor`.
+    pub fn new(manifest: &Manifest, cursor: Cursor, cause: Cause) -> Self {
+        Self {
+            sequence: Sequence::new(manifest.store().clone(), Folder::Wal),
+            db_uuid: manifest.identity().db_uuid,
+            wal_window: manifest.identity().wal_window,
+            cause,
+            cursor,
+            ahead: FuturesOrdered::new(),
+            ahead_from: cursor.slot,
+            width: 1,
+        }
+    }
+
+    /// The next DATA object that counts, less the entries that are in SSTs; `None` at the first absent slot.
+    ///
+    /// Asking again after `None` looks at the absent slot again: that is how a reader follows, one GET a
+    /// time while nothing is new. An absent slot can also have been collected: a reader asks the manifest
+    /// for a moved replay point before it trusts one (faults §3.7).
+    pub async fn next(&mut self) -> Result<Option<WalObject>> {
+        loop {
+            let slot = self.cursor.slot;
+            let Some(bytes) = self.fetch(slot).await? else { return Ok(None) };
+            let object = self.decode(slot, bytes).await?;
+            if !self.cursor.pass(&object, self.wal_window) {
+                continue;
+            }
+            if let WalObject::Data { header, mut entries, last_seq } = object {
+                if header.first_seq <= self.cursor.after_seq {
+                    entries.retain(|entry| entry.seq > self.cursor.after_seq);
+                }
+                return Ok(Some(WalObject::Data { header, entries, last_seq }));
+            }
+        }
+    }
+
+    /// Where the walk is: at the tail, after [`Self::next`] gave `None`.
+    pub fn cursor(&self) -> Cursor {
+        self.cursor
+    }
+
+    async fn decode(&self, slot: u64, bytes: Bytes) -> Result<WalObject> {
+        let db_uuid = self.db_uuid;
+        if bytes.len() > INLINE_DECODE_BYTES {
+            clock::on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await?
+        } else {
+            WalObject::decode(slot, db_uuid, bytes)
+        }
+    }
+
+    /// The object in `slot`, with GETs of the slots behind it under way: one more after each success,
+    /// none after an absence, so that an idle tail costs one request.
+    async fn fetch(&mut self, slot: u64) -> Result<Option<Bytes>> {
+        if self.ahead_from != slot {
+            // A jump: what was asked for lies between a fence and its epoch, and is nobody's.
+            self.ahead = FuturesOrdered::new();
+            self.ahead_from = slot;
+        }
+        while self.ahead.len() < self.width {
+            let (sequence, cause) = (self.sequence.clone(), self.cause);
+            let next = slot + self.ahead.len() as u64;
+            self.ahead.push_back(async move { sequence.get(next, cause).await }.boxed());
+        }
+        match self.ahead.next().await {
+            Some(Ok(Some(bytes))) => {
+                self.ahead_from += 1;
+                self.width = (self.width * 2).min(MAX_AHEAD);
+                Ok(Some(bytes))
+            }
+            absent_or_failed => {
+                self.ahead = FuturesOrdered::new();
+                self.width = 1;
+                absent_or_failed.unwrap_or(Ok(None))
+            }
+        }
+    }
+}
+
+/// The log, taken over.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The version that was checked after the fence was in place: the epoch is ours in it.
+    pub view: Arc<View>,
+    /// t: the slot of our fence. Once everything replayed is in SSTs the replay point may be `next_slot`.
+    pub fence_slot: u64,
+    /// t+K: the slot of our first object.
+    pub next_slot: u64,
+    /// The last sequence number in SSTs or in the log.
+    pub last_seq: Seq,
+    /// DATA objects replayed.
+    pub objects: u64,
+}
+
+/// The log, taken over, with everything that was in it.
+#[derive(Debug, Clone)]
+pub struct OpenedLog {
+    /// The version that was checked after the fence was in place.
+    pub view: Arc<View>,
+    /// The slot of our fence.
+    pub fence_slot: u64,
+    /// What is to be replayed, oldest first.
+    pub objects: Vec<ReplayedObject>,
+}
+
+/// One replayed DATA object.
+#[derive(Debug, Clone)]
+pub struct ReplayedObject {
+    /// Its slot.
+    pub slot: u64,
+    /// Its entries that are not in SSTs, in the order they were written.
+    pub entries: Vec<Entry>,
+    /// The last sequence number in it.
+    pub last_seq: Seq,
+}
+
+/// A writer taking the log over. Call [`Self::next`] until it gives `None`, then [`Self::finish`].
+///
+/// ```
+/// # async fn open(manifest: &esker::manifest::Manifest, claimed: std::sync::Arc<esker::manifest::View>) -> esker::Result<()> {
+/// use esker::wal::{Opening, WalObject};
+///
+/// let mut opening = Opening::begin(manifest, claimed, "host:1");
+/// while let Some(object) = opening.next().await? {
+///     let WalObject::Data { entries, .. } = object else { continue };
+///     // …into a memtable, flushing when it is full…
+/// }
+/// let opened = opening.finish().await?;
+/// assert_eq!(opened.next_slot, opened.fence_slot + manifest.identity().wal_window as u64);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Opening {
+    manifest: Manifest,
+    claimed: Arc<View>,
+    writer_uuid: u128,
+    name: String,
+    walk: Walk,
+    fence_slot: Option<u64>,
+    contended_since: Option<Duration>,
+    last_seq: Seq,
+    objects: u64,
+}
+
+/// Takes the log over and gives all of it at once: an [`Opening`] for a log that fits in memory.
+pub async fn open_log(
+    manifest: &Manifest,
+    claimed: Arc<View>,
+    writer_uuid: u128,
+    name: &str,
+) -> Result<OpenedLog> {
+    let mut opening = Opening::begin(manifest, claimed, writer_uuid, name);
+    let mut objects = Vec::new();
+    while let Some(object) = opening.next().await? {
+        objects.push(object);
+    }
+    let Opened { view, fence_slot, .. } = opening.finish().await?;
+    Ok(OpenedLog { view, fence_slot, objects })
+}
+
+impl Opening {
+    /// Begins to take the log over. `claimed` is the version in which `writer_uuid` claimed the writer role;
+    /// `name` goes into the fence, for the sentence a fenced writer prints.
+    pub fn begin(manifest: &Manifest, claimed: Arc<View>, writer_uuid: u128, name: &str) -> Self {
+        let cursor = Cursor::start(&claimed.root);
+        Self {
+            manifest: manifest.clone(),
+            writer_uuid,
+            name: name.to_owned(),
+            walk: Walk::new(manifest, cursor, Cause::Open),
+            fence_slot: None,
+            contended_since: None,
+            last_seq: cursor.after_seq,
+            objects: 0,
+            claimed,
+        }
+    }
+
+    /// The next DATA object to replay; `None` once the fence is in place.
+    ///
+    /// Fails with `Fenced`, naming the holder, if a newer writer is met; with `Corruption`, naming the slot,
+    /// if an object is missing that must be there. What was replayed is then to be thrown away.
+    pub async fn next(&mut self) -> Result<Option<ReplayedObject>> {
+        while self.fence_slot.is_none() {
+            let object = self.walk.next().await?;
+            if self.walk.cursor.max_epoch > self.epoch() {
+                return Err(self.superseded(self.walk.cursor.max_epoch).await);
+            }
+            if let Some(WalObject::Data { header, entries, last_seq }) = object {
+                self.last_seq = self.last_seq.max(last_seq);
+                self.objects += 1;
+                return Ok(Some(ReplayedObject { slot: header.slot, entries, last_seq }));
+            }
+            self.fence(self.walk.cursor.slot).await?;
+        }
+        Ok(None)
+    }
+
+    /// Checks, with the fence in place, that the epoch is still ours.
+    pub async fn finish(mut self) -> Result<Opened> {
+        while self.next().await?.is_some() {}
+        let view = self.manifest.latest(Cause::Open).await?;
+        edit::check_writer_epoch(&view.root, self.epoch())?;
+        let fence_slot = self.walk.cursor.slot;
+        if view.root.writer.replay_from > fence_slot {
+            // Only this epoch can have moved it, and it has not begun to write.
+            let what =
+                format!("the replay point {} is past the tail {fence_slot}", view.root.writer.replay_from);
+            return Err(Error::corruption(Name::Manifest(view.id()).path(), 0, what));
+        }
+        let next_slot = fence_slot + self.walk.wal_window as u64;
+        Ok(Opened { view, fence_slot, next_slot, last_seq: self.last_seq, objects: self.objects })
+    }
+
+    fn epoch(&self) -> u32 {
+        self.claimed.root.writer.epoch
+    }
+
+    /// Tries to put the fence into `slot`, which was absent; an older writer may be quicker, and then the
+    /// walk goes on over what it wrote.
+    async fn fence(&mut self, slot: u64) -> Result<()> {
+        if slot <= self.claimed.root.writer.tail_hint {
+            return Err(self.missing(slot, "it was durable before the manifest was last written").await);
+        }
+        // An object K slots on is sent only after this one was acknowledged. If it is there, look again.
+        let beyond = slot + self.walk.wal_window as u64;
+        if self.walk.sequence.get(beyond, Cause::Open).await?.is_some() {
+            return match self.walk.sequence.get(slot, Cause::Open).await? {
+                Some(_) => Ok(()),
+                None => Err(self.missing(slot, &format!("{} is there", Name::Wal(beyond))).await),
+            };
+        }
+        let clock = self.manifest.store().clock().clone();
+        let header = WalHeader {
+            db_uuid: self.walk.db_uuid,
+            writer_uuid: self.writer_uuid,
+            epoch: self.epoch(),
+            slot,
+            token: Token::fresh(&*clock).0,
+            first_seq: 0,
+        };
+        let body = encode_fence(&header, &self.name);
+        match self.walk.sequence.create(slot, vec![body], Cause::Open, Some(FENCE_TIME)).await? {
+            Slot::Ours => {
+                self.fence_slot = Some(slot);
+                Ok(())
+            }
+            Slot::Theirs(_) => {
+                let since = *self.contended_since.get_or_insert(clock.monotonic());
+                if clock.monotonic() - since > FENCE_TIME {
+                    return Err(Error::unavailable(format!(
+                        "an older writer has been quicker at every slot for {FENCE_TIME:?}"
+                    ))
+                    .hint("it is fenced at its next flush; open again then"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// An object of a newer epoch was met: the manifest says whose.
+    async fn superseded(&self, epoch: u32) -> Error {
+        match self.manifest.latest(Cause::Open).await.and_then(|view| {
+            edit::check_writer_epoch(&view.root, self.epoch())?;
+            Ok(view.id())
+        }) {
+            Err(error) => error,
+            Ok(id) => Error::corruption(
+                Name::Wal(self.walk.cursor.slot).path(),
+                0,
+                format!(
+                    "the log holds an object of epoch {epoch}, which no version up to {id} has given out"
+                ),
+            ),
+        }
+    }
+
+    /// A slot that must exist is absent: collected under a newer writer, or lost.
+    async fn missing(&self, slot: u64, why: &str) -> Error {
+        match self.manifest.latest(Cause::Open).await {
+            Err(error) => error,
+            Ok(view) => match edit::check_writer_epoch(&view.root, self.epoch()) {
+                Err(fenced) => fenced,
+                Ok(()) => {
+                    Error::corruption(Name::Wal(slot).path(), 0, format!("a log object is missing: {why}"))
+                        .hint("restore it from a copy; going on without it would lose acknowledged writes")
+                }
+            },
+        }
+    }
+}

@@ -1,1 +1,347 @@
-//! Uploads WAL objects, at most K in flight, acknowledged in slot order.
+//! Uploads the log: one object a slot, at most K in flight, acknowledged strictly in slot order.
+//!
+//! ```text
+//!  put ──► open buffer ──seal──► queue ──► at most K uploads ──► landed, in slot order
+//!          (write/head)          (Pipe)    (run)                 (Landing)
+//!
+//!  the k-th object goes to slot t+K+k, t being our fence (design §4.3)
+//! ```
+//!
+//! Group commit without a timer: whoever wants durability pokes the task. If a slot of the window is
+//! free, the open buffer is cut off and sent at once; if not, the buffer goes on filling while the
+//! uploads before it travel, and is sent when the oldest of them lands. Nobody wanting anything means
+//! no request: an idle database sends no PUT.
+//!
+//! Always true: a [`Landing`] says "durable" only when its object and every object before it lie in
+//! their slots with our bytes; once one slot is found to be another's, no later one is ever acknowledged.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesOrdered};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    clock::{self, SharedClock},
+    error::{Error, ErrorKind, Result},
+    key::Seq,
+    stats::Cause,
+    store::{self, Name, Sequence},
+    wal::record::{SealedLog, WalHeader, WalObject, encode_data},
+};
+
+/// Objects above this are encoded on a CPU thread; below it the hop would cost more than the work.
+const INLINE_ENCODE_BYTES: usize = 64 << 10;
+/// The pause before an upload that failed for good in the store floor is begun again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What becomes of one log object: the place where its writers wait.
+#[derive(Debug)]
+pub struct Landing {
+    done: OnceLock<Result<()>>,
+    wanted: AtomicBool,
+    arrived: Notify,
+    poke: Arc<Notify>,
+    clock: SharedClock,
+    deadline: Duration,
+}
+
+impl Landing {
+    /// Whether somebody waits for it.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    /// The outcome, if it is known.
+    pub fn outcome(&self) -> Option<Result<()>> {
+        self.done.get().cloned()
+    }
+
+    /// Asks for the object to be sent as soon as there is room, and waits until it has landed.
+    ///
+    /// Fails with what stopped the log ([`ErrorKind::Fenced`] above all: then the write was not applied),
+    /// or with [`ErrorKind::OutcomeUnknown`] at the deadline: the upload goes on, and may be waited for again.
+    pub async fn durable(&self) -> Result<()> {
+        if let Some(done) = self.done.get() {
+            return done.clone();
+        }
+        let landed = async {
+            loop {
+                let arrived = self.arrived.notified();
+                tokio::pin!(arrived);
+                arrived.as_mut().enable();
+                if let Some(done) = self.done.get() {
+                    return done.clone();
+                }
+                if !self.wanted.swap(true, Ordering::AcqRel) {
+                    self.poke.notify_one();
+                }
+                arrived.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = landed => done,
+            () = self.clock.sleep(self.deadline) => Err(Error::new(
+                ErrorKind::OutcomeUnknown,
+                format!("the write is accepted, but was not confirmed as durable within {:?}", self.deadline),
+            )
+            .hint("it is still being sent: wait again, or call sync()")),
+        }
+    }
+
+    fn land(&self, outcome: Result<()>) {
+        // The first outcome stands: what has landed cannot be un-landed by a later stop.
+        if self.done.set(outcome).is_ok() {
+            self.arrived.notify_waiters();
+        }
+    }
+}
+
+/// A log cut off and given its slot.
+#[derive(Debug)]
+struct Cut {
+    slot: u64,
+    log: SealedLog,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    cuts: VecDeque<Cut>,
+    /// One for each object not yet landed, in slot order; the last belongs to the open buffer.
+    landings: VecDeque<Arc<Landing>>,
+    stopped: Option<Error>,
+}
+
+/// What lies between the put path and the task that uploads.
+#[derive(Debug)]
+pub struct Pipe {
+    waiting: Mutex<Waiting>,
+    poke: Arc<Notify>,
+    durable_seq: AtomicU64,
+    durable_slot: AtomicU64,
+    clock: SharedClock,
+    deadline: Duration,
+}
+
+impl Pipe {
+    /// An empty pipe. Everything up to `durable_seq`, in slots up to `durable_slot`, is durable already.
+    pub fn new(durable_seq: Seq, durable_slot: u64, clock: SharedClock, deadline: Duration) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            poke: Arc::default(),
+            durable_seq: AtomicU64::new(durable_seq),
+            durable_slot: AtomicU64::new(durable_slot),
+            clock,
+            deadline,
+        }
+    }
+
+    /// Opens the landing of the next object. One is open at a time, and the next is opened after the cut.
+    pub fn open(&self) -> Arc<Landing> {
+        let landing = Arc::new(Landing {
+            done: OnceLock::new(),
+            wanted: AtomicBool::new(false),
+            arrived: Notify::new(),
+            poke: self.poke.clone(),
+            clock: self.clock.clone(),
+            deadline: self.deadline,
+        });
+        let mut waiting = self.waiting.lock();
+        match &waiting.stopped {
+            Some(error) => landing.land(Err(error.clone())),
+            None => waiting.landings.push_back(landing.clone()),
+        }
+        landing
+    }
+
+    /// Hands over the log of the open landing, for `slot`. Slots are given in order.
+    pub fn send(&self, slot: u64, log: SealedLog) {
+        let mut waiting = self.waiting.lock();
+        if waiting.stopped.is_none() {
+            debug_assert!(waiting.cuts.back().is_none_or(|before| before.slot + 1 == slot), "slots go up by one");
+            waiting.cuts.push_back(Cut { slot, log });
+            drop(waiting);
+            self.poke.notify_one();
+        }
+    }
+
+    /// Everything up to this number is durable.
+    pub fn durable_seq(&self) -> Seq {
+        self.durable_seq.load(Ordering::Acquire)
+    }
+
+    /// The highest slot that holds our bytes, with nothing missing below it.
+    pub fn durable_slot(&self) -> u64 {
+        self.durable_slot.load(Ordering::Acquire)
+    }
+
+    /// Ends it: everything that has not landed fails with `error`. The first error stands.
+    pub fn stop(&self, error: &Error) {
+        let mut waiting = self.waiting.lock();
+        if waiting.stopped.is_none() {
+            waiting.stopped = Some(error.clone());
+            waiting.cuts.clear();
+            for landing in waiting.landings.drain(..) {
+                landing.land(Err(error.clone()));
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Cut> {
+        self.waiting.lock().cuts.pop_front()
+    }
+
+    fn landed(&self, slot: u64, last_seq: Seq) {
+        let mut waiting = self.waiting.lock();
+        self.durable_slot.store(slot, Ordering::Release);
+        self.durable_seq.store(last_seq, Ordering::Release);
+        if let Some(landing) = waiting.landings.pop_front() {
+            landing.land(Ok(()));
+        }
+    }
+}
+
+/// Who writes, and how much at a time.
+#[derive(Debug, Clone)]
+pub struct LogWriter {
+    /// The `wal/` sequence.
+    pub sequence: Sequence,
+    /// The database's uuid, for the object headers.
+    pub db_uuid: u128,
+    /// This writer's uuid.
+    pub writer_uuid: u128,
+    /// This writer's epoch.
+    pub epoch: u32,
+    /// K: objects in flight, at least 1.
+    pub window: usize,
+    /// Where the bytes of encoded objects are charged while they are in flight.
+    pub charged: Arc<AtomicUsize>,
+    /// For tokens and pauses.
+    pub clock: SharedClock,
+}
+
+impl LogWriter {
+    /// The task: uploads what is cut off, and has the open buffer cut off (`cut_if_wanted`) whenever the
+    /// window has room. Runs until the log cannot go on, and says why; the pipe is stopped then.
+    pub async fn run(self, pipe: Arc<Pipe>, cut_if_wanted: impl Fn()) -> Error {
+        let mut flying = FuturesOrdered::new();
+        loop {
+            while flying.len() < self.window {
+                let next = pipe.next().or_else(|| {
+                    cut_if_wanted();
+                    pipe.next()
+                });
+                let Some(cut) = next else { break };
+                flying.push_back(self.upload(cut));
+            }
+            tokio::select! {
+                biased;
+                Some(landed) = flying.next() => match landed {
+                    Ok((slot, last_seq)) => pipe.landed(slot, last_seq),
+                    Err(error) => {
+                        // What is still in flight can only land in slots that nobody will read (design §4.3).
+                        pipe.stop(&error);
+                        return error;
+                    }
+                },
+                () = pipe.poke.notified() => {}
+            }
+        }
+    }
+
+    /// Puts one object into its slot, with the same bytes however often it takes.
+    async fn upload(&self, cut: Cut) -> Result<(u64, Seq)> {
+        let Cut { slot, log } = cut;
+        let last_seq = log.last_seq;
+        let header = WalHeader {
+            db_uuid: self.db_uuid,
+            writer_uuid: self.writer_uuid,
+            epoch: self.epoch,
+            slot,
+            token: self.clock.random().to_le_bytes(),
+            first_seq: log.first_seq,
+        };
+        let body = if log.bytes > INLINE_ENCODE_BYTES {
+            clock::on_cpu(move || encode_data(&header, &log)).await?
+        } else {
+            encode_data(&header, &log)
+        };
+        let _charge = Charge::new(&self.charged, body.iter().map(Bytes::len).sum());
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.sequence.create(slot, body.clone(), Cause::Wal, None).await {
+                Ok(store::Slot::Ours) => return Ok((slot, last_seq)),
+                Ok(store::Slot::Theirs(bytes)) => return Err(self.taken(slot, bytes)),
+                Err(error) if error.kind() == ErrorKind::Corruption => return Err(error),
+                Err(error) => {
+                    tracing::warn!(slot, %error, "a log object could not be sent; trying again");
+                    self.clock.sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Why our slot holds another's bytes.
+    fn taken(&self, slot: u64, bytes: Bytes) -> Error {
+        let object = WalObject::decode(slot, self.db_uuid, bytes);
+        let name = Name::Wal(slot).path();
+        match object {
+            Ok(object) if object.header().epoch > self.epoch => {
+                let who = match &object {
+                    WalObject::Fence { writer_name, .. } => writer_name.as_str(),
+                    WalObject::Data { .. } => "another process",
+                };
+                fenced(who, object.header().epoch, self.epoch).on(name)
+            }
+            Ok(object) => Error::corruption(
+                name,
+                0,
+                format!(
+                    "a log slot of epoch {} holds an object of epoch {}, which nobody can have written",
+                    self.epoch,
+                    object.header().epoch
+                ),
+            ),
+            Err(error) => error,
+        }
+    }
+}
+
+/// The error of a writer whose database has been taken over by `who`, with `epoch`.
+pub fn fenced(who: &str, epoch: u32, ours: u32) -> Error {
+    Error::new(
+        ErrorKind::Fenced,
+        format!("{who} has taken over writing to this database (epoch {epoch}; this handle was epoch {ours})"),
+    )
+    .hint("this handle is finished; open the database again to take writing back")
+}
+
+/// Bytes charged for as long as this lives.
+struct Charge<'a> {
+    charged: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl<'a> Charge<'a> {
+    fn new(charged: &'a AtomicUsize, bytes: usize) -> Self {
+        charged.fetch_add(bytes, Ordering::Relaxed);
+        Self { charged, bytes }
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        self.charged.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

@@ -1,1 +1,227 @@
-//! budget
+//! One budget for everything that writing holds in memory, and the slow-down before it is full.
+//!
+//! ```text
+//!  charged   0 %                50 %                       90 %   100 %
+//!            ├── writers run free ──┼── a growing delay per byte ──┼──┤ writers wait
+//! ```
+//!
+//! Charged are the memtables until the last reader has let go of them (with the log chunks they share),
+//! encoded log objects in flight, and what a flush has built and not yet sent. The same delay also holds
+//! back writers when level 0 grows faster than this process merges it.
+//!
+//! Always true: below half the budget a charge is one atomic addition. A write larger than the whole
+//! budget is admitted once nothing else is charged, so that no write waits for ever.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, futures::Notified};
+
+use crate::memtable::Memtable;
+
+/// The full delay, reached at 90 % of the budget: a nanosecond a byte is 1 GB/s, a thousand 1 MB/s.
+const FULL_DELAY_NS_PER_BYTE: f64 = 1_000.0;
+/// Pauses shorter than this are saved up: a timer cannot keep them.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+/// No single write is held back longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// The one memory budget of a writer.
+#[derive(Debug)]
+pub struct MemoryBudget {
+    limit: usize,
+    charged: Arc<AtomicUsize>,
+    /// Up to here a write needs no thought: half the limit, or nothing while level 0 is too high.
+    free: AtomicUsize,
+    /// What a byte costs for the height of level 0, in nanoseconds.
+    l0_delay_ns: AtomicU64,
+    /// Delay imposed and not yet served.
+    owed_ns: AtomicU64,
+    released: Notify,
+    /// Memtables that are flushed and still read.
+    read: Mutex<Vec<(Weak<Memtable>, usize)>>,
+}
+
+/// The answer to a write that wants memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Charged: go on.
+    Go,
+    /// Charged: go on after this pause.
+    Pause(Duration),
+    /// Not charged: there is no room.
+    Full,
+}
+
+impl MemoryBudget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            charged: Arc::default(),
+            free: AtomicUsize::new(limit / 2),
+            l0_delay_ns: AtomicU64::new(0),
+            owed_ns: AtomicU64::new(0),
+            released: Notify::new(),
+            read: Mutex::default(),
+        }
+    }
+
+    /// Bytes charged now.
+    pub fn charged(&self) -> usize {
+        self.charged.load(Ordering::Relaxed)
+    }
+
+    /// The budget in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The counter itself, for the floors below that charge what they hold in flight.
+    pub fn counter(&self) -> Arc<AtomicUsize> {
+        self.charged.clone()
+    }
+
+    /// Charges `bytes` if that needs no thought: the one addition of the put path.
+    pub fn try_charge(&self, bytes: usize) -> bool {
+        let before = self.charged.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) <= self.free.load(Ordering::Relaxed) {
+            return true;
+        }
+        self.charged.fetch_sub(bytes, Ordering::Relaxed);
+        false
+    }
+
+    /// Charges `bytes` if they fit, and says how long to pause for them.
+    pub fn admit(&self, bytes: usize) -> Admission {
+        let fits = |charged: usize| {
+            (charged == 0 || charged.saturating_add(bytes) <= self.limit).then_some(charged.saturating_add(bytes))
+        };
+        let Ok(before) = self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) else {
+            return Admission::Full;
+        };
+        let by_memory = delay_ns_per_byte(before, self.limit);
+        let per_byte = by_memory.max(self.l0_delay_ns.load(Ordering::Relaxed) as f64);
+        let imposed = (per_byte * bytes as f64) as u64;
+        let owed = self.owed_ns.fetch_add(imposed, Ordering::Relaxed).saturating_add(imposed);
+        if owed < SHORTEST_PAUSE.as_nanos() as u64 {
+            return Admission::Go;
+        }
+        // Whoever finds a whole pause owed serves it, for everyone who added to it.
+        let served = self.owed_ns.swap(0, Ordering::Relaxed);
+        if served == 0 { Admission::Go } else { Admission::Pause(Duration::from_nanos(served).min(LONGEST_PAUSE)) }
+    }
+
+    /// Charges `bytes` whatever the limit says: what is held already, or cannot wait.
+    pub fn force(&self, bytes: usize) {
+        self.charged.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives `bytes` back.
+    pub fn release(&self, bytes: usize) {
+        self.charged.fetch_sub(bytes, Ordering::Relaxed);
+        self.released.notify_waiters();
+    }
+
+    /// `memtable` is flushed: its `bytes` are given back when the last reader has let go of it.
+    pub fn release_with(&self, memtable: &Arc<Memtable>, bytes: usize) {
+        self.read.lock().push((Arc::downgrade(memtable), bytes));
+    }
+
+    /// Gives back what readers have let go of since the last sweep.
+    pub fn sweep(&self) {
+        let mut freed = 0;
+        self.read.lock().retain(|(memtable, bytes)| {
+            let read = memtable.strong_count() > 0;
+            freed += if read { 0 } else { *bytes };
+            read
+        });
+        if freed > 0 {
+            self.release(freed);
+        }
+    }
+
+    /// Bytes of memtables that are flushed, and held by snapshots and scans only.
+    pub fn held_by_readers(&self) -> usize {
+        self.read.lock().iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Ready when something has been given back after this call (create it, then look, then wait).
+    pub fn released(&self) -> Notified<'_> {
+        self.released.notified()
+    }
+
+    /// Level 0 has `runs` runs, of which `due` make a merge due: from twice that, writers are held back.
+    pub fn note_l0(&self, runs: usize, due: usize) {
+        let soft = due.max(1) * 2;
+        let delay = if runs <= soft { 0.0 } else { ramp((runs - soft) as f64 / soft as f64) };
+        self.l0_delay_ns.store(delay as u64, Ordering::Relaxed);
+        self.free.store(if delay > 0.0 { 0 } else { self.limit / 2 }, Ordering::Relaxed);
+    }
+}
+
+/// The delay for each byte while `charged` of `limit` are in use.
+fn delay_ns_per_byte(charged: usize, limit: usize) -> f64 {
+    let used = charged as f64 / limit.max(1) as f64;
+    ramp((used - 0.5) / 0.4)
+}
+
+/// From no delay at 0 to the full one at 1: slowly at first, so that a short burst is hardly felt.
+fn ramp(x: f64) -> f64 {
+    x.clamp(0.0, 1.0).powi(3) * FULL_DELAY_NS_PER_BYTE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_grows_from_nothing_at_half_to_full_at_nine_tenths() {
+        let at = |percent: usize| delay_ns_per_byte(percent, 100);
+        assert_eq!(at(0), 0.0);
+        assert_eq!(at(50), 0.0);
+        assert!(at(60) > 0.0 && at(60) < at(70) && at(70) < at(80) && at(80) < at(90));
+        assert!((at(90) - FULL_DELAY_NS_PER_BYTE).abs() < 1e-6);
+        assert_eq!(at(90), at(100));
+    }
+
+    #[test]
+    fn a_write_larger_than_the_budget_is_admitted_alone_and_only_alone() {
+        let budget = MemoryBudget::new(1000);
+        assert!(!budget.try_charge(5000));
+        assert_ne!(budget.admit(5000), Admission::Full);
+        assert_eq!(budget.charged(), 5000);
+        assert_eq!(budget.admit(1), Admission::Full);
+        budget.release(5000);
+        assert!(budget.try_charge(500));
+        assert_eq!(budget.admit(5000), Admission::Full);
+        assert_eq!(budget.charged(), 500, "a refused write is not charged");
+    }
+
+    #[test]
+    fn small_delays_are_saved_up_until_a_timer_can_serve_them() {
+        let budget = MemoryBudget::new(1 << 20);
+        budget.force((1 << 20) * 9 / 10);
+        let pauses: Vec<_> = (0..40).map(|_| budget.admit(100)).collect();
+        assert!(pauses.iter().filter(|p| matches!(p, Admission::Pause(_))).count() >= 2);
+        assert!(pauses.iter().filter(|p| **p == Admission::Go).count() > 20);
+    }
+
+    #[test]
+    fn a_high_level_0_takes_the_free_half_away_and_gives_it_back() {
+        let budget = MemoryBudget::new(1 << 20);
+        budget.note_l0(8, 4);
+        assert!(budget.try_charge(10));
+        budget.note_l0(12, 4);
+        assert!(!budget.try_charge(10));
+        assert_ne!(budget.admit(10), Admission::Full);
+        budget.note_l0(3, 4);
+        assert!(budget.try_charge(10));
+    }
+}

@@ -1,3 +1,25 @@
 //! From a call to durable.
-pub mod batch; pub mod commit; pub mod fence; pub mod flush; pub mod budget;
-pub use batch::WriteBatch; pub use commit::{Accepted, Put, Delete, Write};
+//!
+//! | file | holds |
+//! |---|---|
+//! | `commit` | the verbs: limits, budget, and the wait for durability |
+//! | `batch` | several changes as one |
+//! | `head` | the one lock: log buffer, numbers, memtables, the version in use |
+//! | `budget` | one memory budget, and the slow-down before it is full |
+//! | `room` | waiting for memory |
+//! | `fence` | opening: claim the epoch, fence the log, replay it |
+//! | `flush` | the task that turns frozen memtables into level-0 SSTs |
+//!
+//! The task that sends the log lives a floor below, in `wal/writer`.
+
+pub mod batch;
+pub mod budget;
+pub mod commit;
+pub mod fence;
+pub mod flush;
+pub mod head;
+mod room;
+
+pub use batch::WriteBatch;
+pub use commit::{Accepted, Delete, Put, Write};
+pub use head::Writer;

@@ -1,1 +1,7 @@
-//! Tests of compaction.
+//! Compaction: what is picked, what a merge makes of it, whose turn it is, and what is collected.
+
+mod collecting;
+mod merging;
+mod picking;
+mod roles;
+mod tree;

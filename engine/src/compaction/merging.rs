@@ -1,0 +1,257 @@
+//! The merge of a job: synchronous, from blocks that are here to bytes of new SSTs.
+//!
+//! An output ends where the first of these is met, and never between two versions of one key:
+//!
+//! ```text
+//! it is as large as SSTs are to be
+//! the next key is of another keyspace                        dropping a keyspace drops files
+//! an SST that stays in the target run begins before it       the run remains disjoint
+//! it overlaps ten SSTs' worth of the level below             merging it down later stays affordable
+//! ```
+//!
+//! Always true: between two turns nothing is lost; what was read is what was written plus what was dropped.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    clock::SharedClock,
+    compaction::{ahead::Windows, levels::overlapping, plan::Plan},
+    error::{Error, Result},
+    key::KEYSPACE_BYTES,
+    manifest::View,
+    merge::{Missing, Retain, Step, Tree},
+    sst::{OpenSst, SstBuilder, SstMeta, SstOptions},
+    store::{ObjectId, Role},
+};
+
+/// Bytes of output after which a turn ends, so that they can go up while the next turn runs.
+pub(super) const TURN_BYTES: usize = 4 << 20;
+
+/// How many SSTs' worth of the level below an output may overlap.
+const BELOW_SSTS: u64 = 10;
+
+/// A merge between two turns.
+#[derive(Debug)]
+pub(super) struct Merging {
+    pub(super) windows: Windows,
+    tree: Tree,
+    retain: Retain,
+    cuts: Cuts,
+    namer: Namer,
+    sst_options: SstOptions,
+    output: Option<(ObjectId, SstBuilder)>,
+    last_key: Vec<u8>,
+    read_entries: u64,
+    pieces: Vec<Piece>,
+    pending_bytes: usize,
+}
+
+/// Bytes of an output, in order.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// More of the output with this id.
+    More(ObjectId, Vec<Bytes>),
+    /// The end of it.
+    End(SstMeta, Vec<Bytes>),
+}
+
+/// Why a turn ended.
+#[derive(Debug)]
+pub(super) enum Pause {
+    /// There are bytes to send.
+    Full,
+    /// Blocks have to be fetched.
+    Missing(Vec<Missing>),
+    /// Everything has been merged.
+    Done,
+}
+
+/// Gives outputs their never-reused names.
+#[derive(Debug)]
+pub(super) struct Namer {
+    pub(super) epoch: u32,
+    pub(super) counter: Arc<AtomicU64>,
+    pub(super) clock: SharedClock,
+}
+
+/// Where outputs have to end.
+#[derive(Debug)]
+pub(super) struct Cuts {
+    sst_bytes: u64,
+    /// First keys of SSTs that stay in the target run, ascending.
+    barriers: Vec<Bytes>,
+    /// Last keys and bytes of the SSTs one level below the target, ascending.
+    below: Vec<(Bytes, u64)>,
+    next_barrier: usize,
+    next_below: usize,
+    /// Bytes of the level below that the output has passed over.
+    below_bytes: u64,
+}
+
+impl Merging {
+    pub(super) fn new(
+        tree: Tree,
+        runs: usize,
+        retain: Retain,
+        cuts: Cuts,
+        namer: Namer,
+        sst_options: SstOptions,
+    ) -> Self {
+        Self {
+            windows: Windows::new(runs),
+            tree,
+            retain,
+            cuts,
+            namer,
+            sst_options,
+            output: None,
+            last_key: Vec::new(),
+            read_entries: 0,
+            pieces: Vec::new(),
+            pending_bytes: 0,
+        }
+    }
+
+    /// Merges until bytes are missing, enough bytes are ready, or the end.
+    pub(super) fn turn(&mut self) -> Result<Pause> {
+        loop {
+            match self.tree.advance(&self.windows)? {
+                Step::Ready => {}
+                Step::Missing(_) => return Ok(Pause::Missing(self.tree.missing().to_vec())),
+                Step::End => {
+                    self.end_output()?;
+                    return Ok(Pause::Done);
+                }
+            }
+            let Some(entry) = self.tree.peek() else {
+                return Err(Error::closed("a merge that was ready has no entry"));
+            };
+            self.read_entries += 1;
+            if !self.retain.keep(entry)? {
+                continue;
+            }
+            if let Some((_, output)) = &self.output
+                && self.cuts.is_due(output, &self.last_key, entry.key)
+                && entry.key != &self.last_key[..]
+            {
+                end_output(&mut self.output, &mut self.pieces)?;
+            }
+            self.cuts.pass(entry.key);
+            let (_, output) = self.output.get_or_insert_with(|| {
+                // What lies before the first key of an output does not overlap it.
+                self.cuts.below_bytes = 0;
+                let id = self.namer.name();
+                (id, SstBuilder::new(id, self.sst_options))
+            });
+            output.add(entry)?;
+            self.last_key.clear();
+            self.last_key.extend_from_slice(entry.key);
+            self.pending_bytes += entry.key.len() + entry.value.len();
+            if self.pending_bytes >= TURN_BYTES {
+                self.pending_bytes = 0;
+                return Ok(Pause::Full);
+            }
+        }
+    }
+
+    /// The bytes that are ready, in order.
+    pub(super) fn take_pieces(&mut self) -> Vec<Piece> {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        if let Some((id, output)) = &mut self.output {
+            let ready = output.take_ready();
+            if !ready.is_empty() {
+                pieces.push(Piece::More(*id, ready));
+            }
+        }
+        pieces
+    }
+
+    pub(super) fn read_entries(&self) -> u64 {
+        self.read_entries
+    }
+
+    pub(super) fn retain(&self) -> &Retain {
+        &self.retain
+    }
+
+    fn end_output(&mut self) -> Result<()> {
+        end_output(&mut self.output, &mut self.pieces)
+    }
+}
+
+impl Namer {
+    fn name(&self) -> ObjectId {
+        ObjectId {
+            role: Role::Compactor,
+            epoch: self.epoch,
+            counter: self.counter.fetch_add(1, Ordering::Relaxed),
+            nonce: self.clock.random() as u64,
+        }
+    }
+}
+
+impl Cuts {
+    /// The places where the outputs of `plan` have to end.
+    pub(super) fn of(view: &View, plan: &Plan) -> Self {
+        let stays = |sst: &&Arc<OpenSst>| !plan.ids().any(|id| id == sst.id);
+        let inputs: Vec<&SstMeta> = plan.ids().filter_map(|id| view.sst(id)).map(|sst| &sst.meta).collect();
+        let target = view.runs.iter().find(|run| run.level == plan.level && !run.ssts.is_empty());
+        // Outputs join this run, unless something that stays in it overlaps an input.
+        let joins = target.filter(|run| {
+            inputs.iter().all(|input| overlapping(run, input).iter().all(|sst| !stays(&sst)))
+        });
+        let barriers = joins.map(|run| run.ssts.iter().filter(stays).map(|sst| sst.meta.first_key.clone()).collect());
+        let mut below: Vec<(Bytes, u64)> = view
+            .runs
+            .iter()
+            .filter(|run| run.level == plan.level + 1)
+            .flat_map(|run| run.ssts.iter())
+            .map(|sst| (sst.meta.last_key.clone(), sst.meta.bytes))
+            .collect();
+        below.sort();
+        Self {
+            sst_bytes: view.root.options.sst_bytes.max(1),
+            barriers: barriers.unwrap_or_default(),
+            below,
+            next_barrier: 0,
+            next_below: 0,
+            below_bytes: 0,
+        }
+    }
+
+    /// Whether `output`, which ends with `last_key`, is to end before `key`.
+    #[inline]
+    fn is_due(&self, output: &SstBuilder, last_key: &[u8], key: &[u8]) -> bool {
+        output.bytes() >= self.sst_bytes
+            || key.get(..KEYSPACE_BYTES) != last_key.get(..KEYSPACE_BYTES)
+            || self.barriers.get(self.next_barrier).is_some_and(|barrier| key >= &barrier[..])
+            || self.below_bytes > self.sst_bytes.saturating_mul(BELOW_SSTS)
+    }
+
+    /// Notes that the merge has come to `key`.
+    #[inline]
+    fn pass(&mut self, key: &[u8]) {
+        while self.barriers.get(self.next_barrier).is_some_and(|barrier| key >= &barrier[..]) {
+            self.next_barrier += 1;
+        }
+        while let Some((last, bytes)) = self.below.get(self.next_below)
+            && key > &last[..]
+        {
+            self.below_bytes += bytes;
+            self.next_below += 1;
+        }
+    }
+}
+
+fn end_output(output: &mut Option<(ObjectId, SstBuilder)>, pieces: &mut Vec<Piece>) -> Result<()> {
+    if let Some((_, output)) = output.take() {
+        let finished = output.finish()?;
+        pieces.push(Piece::End(finished.meta, finished.chunks));
+    }
+    Ok(())
+}

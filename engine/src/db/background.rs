@@ -1,0 +1,250 @@
+//! The background tasks of an open database: the log, the flush, compaction.
+//!
+//! | task | reacts to | lives in |
+//! |---|---|---|
+//! | log | a log cut off, someone waiting, an upload landed | `wal/writer` |
+//! | flush | a memtable frozen | `write/flush` |
+//! | compaction | a new version, a call of `compact()`, `close()` | here |
+//!
+//! Compaction works only when the picker says that something is due, so an idle database claims nothing and
+//! sends nothing. After merging it collects garbage twice: soon, and when the retention has passed.
+//!
+//! Always true: a task that ends, for whatever reason, stops the writer, so that nobody waits for it.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    clock::{self, Task},
+    compaction::{
+        plan,
+        publish::{Compactor, Did},
+    },
+    db::core::Core,
+    error::{Error, ErrorKind, Result},
+    options::Compaction,
+    wal::writer::LogWriter,
+    write::{Writer, flush::Flusher},
+};
+
+/// Without any new version, what is due is looked at again after this: rows expire silently.
+const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// Garbage is collected this long after a merge, together with that of the merges that follow at once.
+const COLLECT_AFTER: Duration = Duration::from_secs(60);
+/// The pause after a failure, and at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The tasks of one database. Dropping it ends them.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    asks: mpsc::Sender<Ask>,
+    /// Taken, or dropped, to end compaction.
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+    running: Mutex<Vec<Task>>,
+    compaction: Mutex<Option<Task>>,
+}
+
+/// A call to merge until nothing is due, now.
+type Ask = oneshot::Sender<Result<()>>;
+
+impl Tasks {
+    /// Starts all tasks of `core`.
+    pub(super) fn start(core: &Arc<Core>, log: LogWriter, who: Compaction, name: String) -> Self {
+        let (asks, asked) = mpsc::channel(8);
+        let log = {
+            let writer = core.writer().clone();
+            Task::spawn(async move {
+                let ended = StopsWriter(&writer);
+                let pipe = writer.pipe().clone();
+                let error = log.run(pipe, || writer.cut_if_wanted()).await;
+                ended.because(&error);
+            })
+        };
+        let flush = {
+            let writer = core.writer().clone();
+            let flusher = Flusher::new(writer.clone(), core.manifest().clone());
+            Task::spawn(async move {
+                let ended = StopsWriter(&writer);
+                let error = flusher.run().await;
+                ended.because(&error);
+            })
+        };
+        let compaction = CompactionTask {
+            core: core.clone(),
+            automatic: who == Compaction::InProcess,
+            name,
+            role: None,
+            collections: Vec::new(),
+            pause: FIRST_PAUSE,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let compaction = Task::spawn(compaction.run(asked, stopped));
+        Self {
+            asks,
+            stop: Mutex::new(Some(stop)),
+            running: Mutex::new(vec![log, flush]),
+            compaction: Mutex::new(Some(compaction)),
+        }
+    }
+
+    /// Merges until nothing is due.
+    pub(super) async fn compact(&self) -> Result<()> {
+        let (answer, answered) = oneshot::channel();
+        let gone = || Error::closed("the database was closed while it was merging");
+        self.asks.send(answer).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Ends all tasks; compaction gives its role up first, if it can within `limit`.
+    pub(super) async fn stop(&self, clock: &dyn clock::Clock, limit: Duration) {
+        drop(self.stop.lock().take());
+        let compaction = self.compaction.lock().take();
+        let released = async {
+            if let Some(compaction) = compaction {
+                compaction.join().await;
+            }
+            Ok(())
+        };
+        // At the deadline the role is not given up; it lapses by itself.
+        let _ = clock::deadline(clock, limit, "giving up the compactor's role", released).await;
+        self.running.lock().clear();
+    }
+}
+
+/// Stops the writer when it goes out of scope, whether the task ended, was aborted or panicked.
+struct StopsWriter<'a>(&'a Writer);
+
+impl StopsWriter<'_> {
+    fn because(self, error: &Error) {
+        self.0.stop(error);
+    }
+}
+
+impl Drop for StopsWriter<'_> {
+    fn drop(&mut self) {
+        self.0.stop(&Error::closed("a background task of the database has ended unexpectedly"));
+    }
+}
+
+/// The compaction task. It alone has the compactor's role.
+struct CompactionTask {
+    core: Arc<Core>,
+    automatic: bool,
+    name: String,
+    role: Option<Compactor>,
+    /// When garbage is to be collected (monotonic), soonest first.
+    collections: Vec<Duration>,
+    pause: Duration,
+}
+
+impl CompactionTask {
+    /// The task: until `stop` is dropped, which may happen at any await.
+    async fn run(mut self, asked: mpsc::Receiver<Ask>, stop: oneshot::Receiver<()>) {
+        tokio::select! {
+            biased;
+            _ = stop => {}
+            () = self.react(asked) => {}
+        }
+        if let Some(role) = self.role
+            && let Err(error) = role.release().await
+        {
+            tracing::debug!(%error, "the compactor's role was not given up; it lapses by itself");
+        }
+    }
+
+    async fn react(&mut self, mut asked: mpsc::Receiver<Ask>) {
+        let clock = self.core.clock().clone();
+        let mut progress = self.core.writer().progress();
+        // The version at opening counts as new.
+        progress.mark_changed();
+        // After a failure nothing but the end of the pause, or a call, starts work again.
+        let mut pausing = false;
+        loop {
+            let pause = if pausing { self.pause } else { self.next_look() };
+            tokio::select! {
+                biased;
+                ask = asked.recv() => match ask {
+                    // Whoever asked may have gone meanwhile.
+                    Some(answer) => { let _ = answer.send(self.merge().await); }
+                    None => return,
+                },
+                _ = progress.changed(), if self.automatic && !pausing => pausing = self.work().await.is_err(),
+                () = clock.sleep(pause), if self.automatic => pausing = self.work().await.is_err(),
+            }
+            // A writer that has been fenced leaves merging to its successor.
+            self.automatic &= progress.borrow().stopped.is_none();
+        }
+    }
+
+    /// What is due now: merging, then collecting.
+    async fn work(&mut self) -> Result<()> {
+        let done = self.work_once().await;
+        match &done {
+            Ok(()) => self.pause = FIRST_PAUSE,
+            Err(error) => {
+                match error.kind() {
+                    ErrorKind::Conflict => tracing::debug!(%error, "another compactor is at work"),
+                    ErrorKind::Fenced => {
+                        self.role = None;
+                        tracing::info!(%error, "another compactor has taken over");
+                    }
+                    _ => tracing::warn!(%error, "compaction failed; trying again"),
+                }
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+        done
+    }
+
+    async fn work_once(&mut self) -> Result<()> {
+        let view = self.core.writer().current().load().view.clone();
+        if plan::pick(&view, self.core.clock().wall_ms()).is_some() {
+            self.merge().await?;
+        }
+        let now = self.core.clock().monotonic();
+        if self.collections.first().is_some_and(|due| *due <= now)
+            && let Some(role) = &mut self.role
+        {
+            role.collect(false).await?;
+            self.collections.retain(|due| *due > now);
+        }
+        Ok(())
+    }
+
+    /// Merges until nothing is due; each new version is in use at once.
+    async fn merge(&mut self) -> Result<()> {
+        let mut merged = false;
+        let role = match &mut self.role {
+            Some(role) => role,
+            none => none.insert(Compactor::claim(self.core.manifest().clone(), &self.name, false).await?),
+        };
+        let done = loop {
+            match role.step().await {
+                Ok(Did::Nothing) => break Ok(()),
+                Ok(_) => {
+                    merged = true;
+                    self.core.writer().publish(role.view());
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        if merged {
+            let now = self.core.clock().monotonic();
+            let retention = Duration::from_millis(role.view().root.options.retention_ms);
+            self.collections = vec![now + COLLECT_AFTER, now.saturating_add(retention) + COLLECT_AFTER];
+        }
+        if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
+            self.role = None;
+        }
+        done
+    }
+
+    /// How long until there may be something to do without anything having happened.
+    fn next_look(&self) -> Duration {
+        let now = self.core.clock().monotonic();
+        self.collections.first().map_or(LOOK_AGAIN, |due| due.saturating_sub(now).min(LOOK_AGAIN))
+    }
+}

@@ -1,0 +1,187 @@
+//! What the calls of a [`Db`](crate::Db) and its background tasks share.
+//!
+//! A read whose SSTs are gone, because another process merged and collected them, is repeated once on the
+//! newest version: that is how a database learns of an external compactor without asking the store for news.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    clock::{self, SharedClock},
+    error::{Error, Result},
+    key::{DEFAULT_KEYSPACE, KeyspaceId, full_key},
+    manifest::{Edit, Manifest},
+    range::KeyRange,
+    read::{Fetcher, Scan, Snapshot, SuperVersion, get, multi_get},
+    stats::Cause,
+    store::{self, Name},
+    write::Writer,
+};
+
+/// The name of the keyspace that the database itself is.
+pub(super) const DEFAULT_NAME: &str = "default";
+
+/// The shared parts of an open database.
+#[derive(Debug)]
+pub(super) struct Core {
+    writer: Arc<Writer>,
+    manifest: Manifest,
+    fetcher: Fetcher,
+    clock: SharedClock,
+    closed: AtomicBool,
+}
+
+impl Core {
+    pub(super) fn new(writer: Arc<Writer>, manifest: Manifest, fetcher: Fetcher) -> Self {
+        let clock = writer.settings().clock.clone();
+        Self { writer, manifest, fetcher, clock, closed: AtomicBool::new(false) }
+    }
+
+    pub(super) fn writer(&self) -> &Arc<Writer> {
+        &self.writer
+    }
+    pub(super) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+    pub(super) fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+    pub(super) fn deadline(&self) -> Duration {
+        self.writer.settings().deadline
+    }
+
+    /// From now on every call fails with `Closed`.
+    pub(super) fn refuse(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Fails if the database was closed.
+    pub(super) fn open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::closed("the database was closed"));
+        }
+        Ok(())
+    }
+
+    /// The point read: a function call while every byte is in memory.
+    pub(super) async fn get(&self, keyspace: KeyspaceId, user_key: &[u8]) -> Result<Option<Bytes>> {
+        self.open()?;
+        let full = get::stack_key(keyspace, user_key)?;
+        let now_ms = self.clock.wall_ms();
+        if let Some(answer) =
+            self.writer.with_pinned(|sv, seq| get::get_cached(&self.fetcher, sv, &full, seq, now_ms))
+        {
+            return answer;
+        }
+        let (sv, seq) = self.writer.pin();
+        match get::get(&self.fetcher, &sv, &full, seq, now_ms).await {
+            Err(error) if self.has_moved_on(&sv, &error).await? => {
+                let (sv, seq) = self.writer.pin();
+                get::get(&self.fetcher, &sv, &full, seq, now_ms).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The point read, if it can be answered without waiting.
+    pub(super) fn get_cached(&self, keyspace: KeyspaceId, user_key: &[u8]) -> Option<Result<Option<Bytes>>> {
+        let full = match self.open().and_then(|()| get::stack_key(keyspace, user_key)) {
+            Ok(full) => full,
+            Err(error) => return Some(Err(error)),
+        };
+        let now_ms = self.clock.wall_ms();
+        self.writer.with_pinned(|sv, seq| get::get_cached(&self.fetcher, sv, &full, seq, now_ms))
+    }
+
+    pub(super) fn full_keys<K: AsRef<[u8]>>(
+        &self,
+        keyspace: KeyspaceId,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Bytes>> {
+        self.open()?;
+        keys.into_iter().map(|key| full_key(keyspace, key.as_ref())).collect()
+    }
+
+    pub(super) async fn multi_get(&self, full_keys: Vec<Bytes>) -> Result<Vec<Option<Bytes>>> {
+        let (sv, seq) = self.writer.pin();
+        let now_ms = self.clock.wall_ms();
+        match multi_get::multi_get(&self.fetcher, &sv, &full_keys, seq, now_ms).await {
+            Err(error) if self.has_moved_on(&sv, &error).await? => {
+                let (sv, seq) = self.writer.pin();
+                multi_get::multi_get(&self.fetcher, &sv, &full_keys, seq, now_ms).await
+            }
+            answer => answer,
+        }
+    }
+
+    pub(super) fn scan(&self, keyspace: KeyspaceId, range: Result<KeyRange>) -> Scan {
+        if let Err(closed) = self.open() {
+            return Scan::failed(closed);
+        }
+        let (sv, seq) = self.writer.pin();
+        Scan::new(self.fetcher.clone(), sv, keyspace, range, seq, self.clock.wall_ms())
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let (sv, seq) = self.writer.pin();
+        Snapshot::new(self.fetcher.clone(), sv, seq, self.clock.clone())
+    }
+
+    /// The number of the keyspace `name`, which is created if it is new.
+    pub(super) async fn keyspace(&self, name: &str) -> Result<KeyspaceId> {
+        self.open()?;
+        if name == DEFAULT_NAME {
+            return Ok(DEFAULT_KEYSPACE);
+        }
+        if name.is_empty() || name.len() > 255 {
+            return Err(Error::invalid(format!("a keyspace's name of {} bytes is not 1 to 255 bytes", name.len())));
+        }
+        let view = self.writer.current().load().view.clone();
+        if let Some(id) = view.keyspace(name) {
+            return Ok(id);
+        }
+        let edit = Edit::CreateKeyspace { epoch: self.writer.settings().epoch, name: name.to_owned() };
+        let view = self.manifest.commit(&view, &edit, Cause::Manifest).await?;
+        self.writer.publish(&view);
+        view.keyspace(name).ok_or_else(|| {
+            Error::corruption(Name::Manifest(view.id()).path(), 0, format!("the keyspace {name:?} is not in it"))
+        })
+    }
+
+    /// Freezes the memtable and waits until everything up to here is in SSTs.
+    pub(super) async fn flush(&self) -> Result<()> {
+        self.open()?;
+        let target = self.writer.freeze()?;
+        let mut progress = self.writer.progress();
+        clock::deadline(&*self.clock, self.deadline(), "the flush", async {
+            let reached = progress.wait_for(|now| now.flushed_seq >= target || now.stopped.is_some()).await;
+            let now = reached.map_err(|_| Error::closed("the database was dropped"))?;
+            match &now.stopped {
+                Some(error) if now.flushed_seq < target => Err(error.clone()),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+
+    /// Whether `error` says that an SST is gone and there is a newer version, which is in use when this
+    /// returns: then the read is worth repeating.
+    async fn has_moved_on(&self, sv: &SuperVersion, error: &Error) -> Result<bool> {
+        if !store::is_missing(error) {
+            return Ok(false);
+        }
+        let newest = self.manifest.latest(Cause::Read).await?;
+        self.writer.publish(&newest);
+        Ok(newest.id() > sv.view.id())
+    }
+}

@@ -1,0 +1,131 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{MemCursor, Memtable};
+use crate::key::{Entry, Kind, Seq};
+
+fn entry(key: &[u8], seq: Seq) -> Entry {
+    let value = Bytes::from(format!("{}@{seq}", key.escape_ascii()));
+    Entry { key: Bytes::copy_from_slice(key), seq, kind: Kind::Put, expire_at_ms: 0, value }
+}
+
+/// Where a cursor stands.
+fn place(cursor: &MemCursor) -> Option<(Vec<u8>, Seq)> {
+    cursor.is_valid().then(|| (cursor.entry().key.to_vec(), cursor.entry().seq))
+}
+
+#[test]
+fn a_get_finds_the_newest_version_at_or_below_the_number() {
+    let memtable = Memtable::new();
+    for seq in [3, 5, 9] {
+        memtable.insert(entry(b"k", seq));
+    }
+    memtable.insert(entry(b"kk", 1));
+    assert!(memtable.get(b"k", 2).is_none());
+    assert_eq!(memtable.get(b"k", 3).unwrap().seq, 3);
+    assert_eq!(memtable.get(b"k", 8).unwrap().seq, 5);
+    assert_eq!(memtable.get(b"k", Seq::MAX).unwrap().value, "k@9");
+    assert!(memtable.get(b"", Seq::MAX).is_none());
+    assert!(memtable.get(b"kkk", Seq::MAX).is_none());
+    assert_eq!((memtable.len(), memtable.max_seq()), (4, 9));
+}
+
+#[test]
+fn memory_counts_keys_values_and_nodes() {
+    let memtable = Memtable::new();
+    assert_eq!(memtable.bytes(), 0);
+    memtable.insert(entry(b"0123456789", 1));
+    assert!(memtable.bytes() >= 10 + 12 + 100, "{}", memtable.bytes());
+}
+
+#[test]
+fn a_cursor_outlives_the_callers_handle_and_sees_inserts_ahead_of_it() {
+    let memtable = Arc::new(Memtable::new());
+    memtable.insert(entry(b"a", 1));
+    let mut cursor = memtable.cursor();
+    cursor.first();
+    memtable.insert(entry(b"b", 2));
+    drop(memtable);
+    let mut cursor = std::thread::spawn(move || {
+        cursor.next();
+        cursor
+    })
+    .join()
+    .unwrap();
+    assert_eq!(place(&cursor), Some((b"b".to_vec(), 2)));
+    cursor.next();
+    assert_eq!(place(&cursor), None);
+    cursor.next();
+    cursor.prev();
+    assert_eq!(place(&cursor), None, "an invalid cursor stays where it is");
+}
+
+#[test]
+fn readers_see_every_published_entry_while_a_writer_inserts() {
+    let memtable = Arc::new(Memtable::new());
+    let visible = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for seq in 1..=20_000u64 {
+                memtable.insert(entry(&(seq.wrapping_mul(0x9E37_79B9) as u32).to_be_bytes(), seq));
+                visible.store(seq, std::sync::atomic::Ordering::Release);
+            }
+        });
+        threads.spawn(|| {
+            loop {
+                let seq = visible.load(std::sync::atomic::Ordering::Acquire);
+                let mut cursor = memtable.cursor();
+                cursor.first();
+                let mut seen = 0;
+                while cursor.is_valid() {
+                    seen += u64::from(cursor.entry().seq <= seq);
+                    cursor.next();
+                }
+                assert_eq!(seen, seq);
+                if seq == 20_000 {
+                    break;
+                }
+            }
+        });
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_cursor_moves_as_a_sorted_map_does(
+        keys in prop::collection::vec(prop::collection::vec(0u8..3, 0..4), 0..300),
+        moves in prop::collection::vec((0u8..6, prop::collection::vec(0u8..3, 0..4), 0u64..310), 1..200),
+    ) {
+        let memtable = Arc::new(Memtable::new());
+        let mut model = BTreeMap::new();
+        for (seq, key) in (1..).zip(&keys) {
+            memtable.insert(entry(key, seq));
+            model.insert((key.clone(), !seq), seq);
+        }
+        let mut cursor = memtable.cursor();
+        let mut at: Option<(Vec<u8>, u64)> = None;
+        for (step, key, seq) in moves {
+            match step {
+                0 => { cursor.first(); at = model.keys().next().cloned(); }
+                1 => { cursor.last(); at = model.keys().next_back().cloned(); }
+                2 => { cursor.seek(&key, seq); at = model.range((key, !seq)..).next().map(|e| e.0.clone()); }
+                3 => { cursor.seek_before(&key, seq); at = model.range(..(key, !seq)).next_back().map(|e| e.0.clone()); }
+                4 => for _ in 0..seq % 50 {
+                    cursor.next();
+                    at = at.and_then(|at| model.range((std::ops::Bound::Excluded(at), std::ops::Bound::Unbounded)).next().map(|e| e.0.clone()));
+                },
+                _ => for _ in 0..seq % 50 {
+                    cursor.prev();
+                    at = at.and_then(|at| model.range(..at).next_back().map(|e| e.0.clone()));
+                },
+            }
+            prop_assert_eq!(place(&cursor), at.clone().map(|(key, not_seq)| (key, !not_seq)));
+            if cursor.is_valid() {
+                prop_assert_eq!(&cursor.value(), &entry(&cursor.key(), cursor.entry().seq).value);
+            }
+        }
+    }
+}

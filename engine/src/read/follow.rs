@@ -1,0 +1,326 @@
+//! Following a database that another process writes: its manifest and its log.
+//!
+//! ```text
+//! round   walk the log from the cursor to the first absent slot, into a staging list
+//!         look for a newer version (GET n+1; a LIST when it must be certain)
+//!         has its replay point passed the slot the walk began at? → discard the walk, begin again there
+//!         else insert what was staged, publish (memtables, version, number) as one value
+//! ```
+//!
+//! The order is what makes it right (see `wal_fence_reader.py` among the protocol's models): a slot
+//! that is absent may have been collected instead of not written yet, and a collected slot may since
+//! hold the fence of a stalled opener, whose jump leads past live data. Collection touches only
+//! slots before the replay point of a version that exists by then, so a walk that is followed by a look
+//! at the manifest, and that no replay point has entered, saw the log as it was.
+//!
+//! One task owns all state; whoever needs freshness asks it and waits, and all who ask before a round
+//! begins share that round. A round that finds nothing costs two GETs, and idle rounds back off from 50 ms
+//! to 5 s. Nothing is ever written, and nothing is listed while idle.
+//!
+//! Falling behind: when version n+1 has been collected, asking for it finds nothing for ever. So when
+//! the last proof is a minute old, the round asks for its own version n too, and lists if that is gone.
+//! Numbers that do not continue where the log was left make a round list as well.
+//!
+//! Always true: a published number covers every entry at or below it: those up to the version's `last_seq`
+//! lie in its runs, those after it in the memtables. A memtable all of which has been flushed is
+//! dropped (it must be: it could show a key again whose delete has been compacted away).
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::SuperVersion;
+use crate::{
+    clock::{SharedClock, deadline},
+    error::{Error, ErrorKind, Result},
+    key::{Entry, Seq},
+    manifest::{Manifest, View},
+    memtable::Memtable,
+    stats::Cause,
+    store::{Folder, Name, Sequence},
+    wal::{Cursor, WalObject, Walk},
+};
+
+/// Between rounds: after one that found something, and at most.
+const SOONEST: Duration = Duration::from_millis(50);
+const LATEST: Duration = Duration::from_secs(5);
+
+/// How old the proof may grow that this version has not been collected.
+const PROOF_AGE: Duration = Duration::from_secs(60);
+
+/// A walk is published when it has staged this much, and goes on.
+const STAGED_BYTES: usize = 32 << 20;
+
+/// How often a round may find its walk overtaken before it gives up.
+const WALKS: usize = 16;
+
+/// What a reader has: published as one value, so that a number and what it needs go together.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) sv: Arc<SuperVersion>,
+    pub(super) seq: Seq,
+    /// When (monotonic) the round began that confirmed this.
+    pub(super) confirmed: Duration,
+}
+
+/// A request for a round.
+#[derive(Debug)]
+pub(super) struct Ask {
+    /// Whether it must be certain that no newer version exists (one LIST).
+    pub(super) certain: bool,
+    pub(super) reply: oneshot::Sender<Result<()>>,
+}
+
+/// Where the walk through the log stands.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    cursor: Cursor,
+    /// The number after the last entry met.
+    next_seq: Seq,
+}
+
+/// The one owner of a reader's state.
+#[derive(Debug)]
+pub(super) struct Follower {
+    manifest: Manifest,
+    versions: Sequence,
+    clock: SharedClock,
+    limit: Duration,
+    current: Arc<ArcSwap<Current>>,
+    place: Place,
+    /// The highest number inserted into a memtable.
+    inserted: Seq,
+    /// When (monotonic) it was last proved that our version or a newer one exists.
+    proved: Duration,
+}
+
+impl Follower {
+    /// Begins at `view`, with nothing read from the log yet.
+    pub(super) fn new(manifest: Manifest, view: Arc<View>, clock: SharedClock, limit: Duration) -> Self {
+        let store = manifest.store().clone();
+        let (place, seq, now) = (start_of(&view), view.root.writer.last_seq, clock.monotonic());
+        let sv = Arc::new(SuperVersion { active: Arc::new(Memtable::new()), frozen: Vec::new(), view });
+        Self {
+            versions: Sequence::new(store, Folder::Manifest),
+            manifest,
+            clock,
+            limit,
+            current: Arc::new(ArcSwap::from_pointee(Current { sv, seq, confirmed: Duration::ZERO })),
+            place,
+            inserted: 0,
+            proved: now,
+        }
+    }
+
+    /// What readers read.
+    pub(super) fn current(&self) -> Arc<ArcSwap<Current>> {
+        Arc::clone(&self.current)
+    }
+
+    /// Runs rounds until every asker is gone: when asked, and (if `poll`) by itself.
+    pub(super) async fn run(mut self, mut asks: mpsc::Receiver<Ask>, poll: bool) {
+        let mut pause = SOONEST;
+        loop {
+            let mut waiting = Vec::new();
+            tokio::select! {
+                biased;
+                ask = asks.recv() => match ask {
+                    Some(ask) => waiting.push(ask),
+                    None => return,
+                },
+                () = self.clock.sleep(pause), if poll => {}
+            }
+            while let Ok(ask) = asks.try_recv() {
+                waiting.push(ask);
+            }
+            let certain = waiting.iter().any(|ask| ask.certain);
+            let done = self.round(certain, Cause::Poll).await;
+            pause = match &done {
+                Ok(true) => SOONEST,
+                _ if !waiting.is_empty() => SOONEST,
+                _ => (pause * 2).min(LATEST),
+            };
+            if let Err(error) = &done
+                && waiting.is_empty()
+            {
+                tracing::warn!(%error, "following the database failed; trying again");
+            }
+            for ask in waiting {
+                // An asker that has stopped waiting needs no answer.
+                let _ = ask.reply.send(done.clone().map(|_| ()));
+            }
+        }
+    }
+
+    /// One round; says whether there was anything new. Fails closed: a round that cannot finish
+    /// publishes nothing that it has not proved.
+    pub(super) async fn round(&mut self, certain: bool, cause: Cause) -> Result<bool> {
+        let (clock, limit) = (Arc::clone(&self.clock), self.limit);
+        deadline(&*clock, limit, "following the database", self.round_unbounded(certain, cause)).await
+    }
+
+    async fn round_unbounded(&mut self, certain: bool, cause: Cause) -> Result<bool> {
+        let began = self.clock.monotonic();
+        let mut changed = false;
+        for _ in 0..WALKS {
+            let from = self.place;
+            let walk = self.walk(from, cause).await?;
+            let doubtful = walk.gap || self.hole(&walk).is_some();
+            let newer = self.newer(certain || doubtful, cause).await?;
+            let followed = newer.is_some();
+            changed |= followed || walk.to.cursor.slot != from.cursor.slot;
+            let overtaken =
+                newer.as_ref().is_some_and(|view| view.root.writer.replay_from > from.cursor.slot);
+            if let Some(view) = newer {
+                self.adopt(view, began);
+            }
+            if overtaken {
+                // What was walked may have been collected, and something else put there, meanwhile.
+                self.place = start_of(&self.current.load().sv.view);
+                continue;
+            }
+            let (ended, hole) = (walk.ended, self.hole(&walk));
+            self.apply(walk.entries, walk.to, began);
+            match hole {
+                // The newer version knows of slots that were written after the walk had been there.
+                Some(_) if followed => {}
+                Some(slot) => return Err(lost(slot)),
+                None if ended => return Ok(changed),
+                None => {}
+            }
+        }
+        Err(Error::unavailable("the log is written and flushed faster than it can be followed")
+            .hint("give this process a shorter way to the store, or raise the writer's memtable size"))
+    }
+
+    /// The slot a walk ended at, if the version says that it has been written.
+    fn hole(&self, walk: &Staged) -> Option<u64> {
+        let tail = self.current.load().sv.view.root.writer.tail_hint;
+        let slot = walk.to.cursor.slot;
+        (walk.ended && slot <= tail).then_some(slot)
+    }
+
+    /// Walks the log to the first absent slot, or until much is staged.
+    async fn walk(&self, from: Place, cause: Cause) -> Result<Staged> {
+        let mut walk = Walk::new(&self.manifest, from.cursor, cause);
+        let mut staged = Staged { to: from, entries: Vec::new(), gap: false, ended: false };
+        let mut bytes = 0;
+        while bytes < STAGED_BYTES {
+            match walk.next().await? {
+                Some(WalObject::Data { header, entries, last_seq }) => {
+                    staged.gap |= header.first_seq > staged.to.next_seq;
+                    staged.to.next_seq = staged.to.next_seq.max(last_seq + 1);
+                    bytes += entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>();
+                    staged.entries.extend(entries);
+                }
+                Some(WalObject::Fence { .. }) => {}
+                None => {
+                    staged.ended = true;
+                    break;
+                }
+            }
+        }
+        staged.to.cursor = walk.cursor();
+        Ok(staged)
+    }
+
+    /// The newest version after ours, if there is one.
+    async fn newer(&mut self, certain: bool, cause: Cause) -> Result<Option<Arc<View>>> {
+        let ours = Arc::clone(&self.current.load().sv.view);
+        let began = self.clock.monotonic();
+        if certain {
+            let latest = self.versions.latest(ours.id(), cause).await?;
+            let newer = if latest.is_some_and(|id| id > ours.id()) {
+                Some(self.latest(&ours, cause).await?)
+            } else {
+                None
+            };
+            self.proved = began;
+            return Ok(newer);
+        }
+        let mut newest = None;
+        while let Some(next) = self.manifest.follow(newest.as_deref().unwrap_or(&ours), cause).await? {
+            newest = Some(next);
+        }
+        if newest.is_none() && began.saturating_sub(self.proved) > PROOF_AGE {
+            if self.versions.get(ours.id(), cause).await?.is_none() {
+                newest = Some(self.latest(&ours, cause).await?);
+            }
+            self.proved = began;
+        }
+        if newest.is_some() {
+            self.proved = began;
+        }
+        Ok(newest)
+    }
+
+    /// The latest version by LIST, which must not be older than ours.
+    async fn latest(&self, ours: &View, cause: Cause) -> Result<Arc<View>> {
+        let latest = self.manifest.latest(cause).await?;
+        if latest.id() < ours.id() {
+            let place = format!("manifest version {}", ours.id());
+            return Err(Error::new(ErrorKind::Corruption, format!("{place} existed and the latest is now {}", latest.id()))
+                .hint("the store has lost objects, or the database has been deleted and made anew; `esker verify` tells"));
+        }
+        Ok(latest)
+    }
+
+    /// Publishes a newer version; memtables that it holds all of are dropped.
+    fn adopt(&mut self, view: Arc<View>, began: Duration) {
+        let ours = self.current.load_full();
+        let flushed = view.root.writer.last_seq;
+        let kept = |memtable: &&Arc<Memtable>| memtable.max_seq() > flushed;
+        let sv = if flushed == ours.sv.view.root.writer.last_seq {
+            SuperVersion { view, ..(*ours.sv).clone() }
+        } else {
+            // A memtable a span between replay points, so that spans can go one by one.
+            let frozen = ours.sv.memtables().filter(kept).cloned().collect();
+            SuperVersion { active: Arc::new(Memtable::new()), frozen, view }
+        };
+        self.publish(sv, ours.seq.max(flushed), began);
+    }
+
+    /// Inserts what a proven walk has staged and publishes it.
+    fn apply(&mut self, entries: Vec<Entry>, to: Place, began: Duration) {
+        let ours = self.current.load_full();
+        let flushed = ours.sv.view.root.writer.last_seq;
+        for entry in entries {
+            if entry.seq > flushed && entry.seq > self.inserted {
+                self.inserted = entry.seq;
+                ours.sv.active.insert(entry);
+            }
+        }
+        self.place = to;
+        self.publish((*ours.sv).clone(), ours.seq.max(to.next_seq - 1), began);
+    }
+
+    fn publish(&self, sv: SuperVersion, seq: Seq, confirmed: Duration) {
+        self.current.store(Arc::new(Current { sv: Arc::new(sv), seq, confirmed }));
+    }
+}
+
+/// What a walk found.
+#[derive(Debug)]
+struct Staged {
+    to: Place,
+    entries: Vec<Entry>,
+    /// Whether numbers are missing between what was known and what was found.
+    gap: bool,
+    /// Whether it came to an absent slot.
+    ended: bool,
+}
+
+fn lost(slot: u64) -> Error {
+    Error::corruption(
+        Name::Wal(slot).path(),
+        0,
+        "the log has a hole: this object was written and is not there",
+    )
+    .hint("the store has lost it, or somebody deleted it; `esker verify` says what else is missing")
+}
+
+/// Where the log begins that a version does not hold.
+fn start_of(view: &View) -> Place {
+    Place { cursor: Cursor::start(&view.root), next_seq: view.root.writer.last_seq + 1 }
+}

@@ -1,0 +1,124 @@
+//! Checks a whole SST held in memory: everything that can be checked of it.
+//!
+//! Always true: an SST that passes holds exactly the entries its manifest entry sums up, in order,
+//! and every read of it will find them.
+
+use bytes::Bytes;
+use twox_hash::XxHash3_128;
+
+use crate::{
+    error::{Error, Result},
+    key::{Kind, split_full_key},
+    sst::{
+        SstMeta,
+        reader::{Tail, decode_block, key_hash},
+        tally::Tally,
+    },
+    store::Name,
+};
+
+/// Every checksum, length and offset, the order of all entries, the index and the filter against
+/// them, every count and bound, the conservation sum, the hash of the object. `bytes` is the object.
+pub fn verify_object(meta: &SstMeta, bytes: &Bytes) -> Result<()> {
+    meta.check()?;
+    let object = || Name::Sst(meta.object_id()).path();
+    if bytes.len() as u64 != meta.bytes {
+        let what = format!("the object has {} bytes where the manifest says {}", bytes.len(), meta.bytes);
+        return Err(Error::corruption(object(), 0, what));
+    }
+    let tail = Tail::decode(meta, bytes.slice(meta.tail_offset as usize..))?;
+    let mut walk = Walk { tally: Tally::new(), first_key: Bytes::new(), last_key: Vec::new(), last_seq: 0 };
+    for index in 0..tail.blocks() {
+        walk.block(meta, &tail, index, bytes)?;
+    }
+    let found = SstMeta {
+        id: meta.id.clone(),
+        bytes: meta.bytes,
+        tail_offset: meta.tail_offset,
+        first_key: walk.first_key,
+        last_key: walk.last_key.into(),
+        hash: object_hash(bytes),
+        blocks: tail.blocks() as u64,
+        ..walk.tally.meta()
+    };
+    match difference(&found, meta) {
+        None => Ok(()),
+        Some(what) => Err(Error::corruption(object(), 0, format!("{what} is not what the manifest says"))),
+    }
+}
+
+/// The hash of a whole object, as the manifest records it: XXH3-128, little-endian.
+pub fn object_hash(object: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(&XxHash3_128::oneshot(object).to_le_bytes())
+}
+
+/// What is carried from entry to entry.
+struct Walk {
+    tally: Tally,
+    first_key: Bytes,
+    last_key: Vec<u8>,
+    last_seq: u64,
+}
+
+impl Walk {
+    fn block(&mut self, meta: &SstMeta, tail: &Tail, index: usize, bytes: &Bytes) -> Result<()> {
+        let (id, place) = (meta.object_id(), tail.block(index));
+        let bad = |what: &str| Error::corruption(Name::Sst(id).path(), place.offset, what);
+        // The index was checked: blocks lie back to back and end at the tail.
+        let start = place.offset as usize;
+        let block = decode_block(id, place, bytes.slice(start..start + place.bytes as usize))?;
+        let here = |e: Error| e.at(Name::Sst(id).path(), place.offset);
+        block.validate().map_err(here)?;
+        let separators = (index.checked_sub(1).map(|before| tail.separator(before)), tail.separator(index));
+        let mut cursor = block.cursor();
+        cursor.first().map_err(here)?;
+        if let Some(before) = separators.0 {
+            let split = cursor.key() == self.last_key;
+            if split != tail.is_split(index - 1) || !split && cursor.key() <= &before[..] {
+                return Err(bad("the index does not separate this block from the one before"));
+            }
+        }
+        while cursor.is_valid() {
+            let entry = cursor.entry();
+            let new_key = self.tally.entries == 0 || entry.key != self.last_key;
+            if !new_key && entry.seq >= self.last_seq || new_key && entry.key < &self.last_key[..] {
+                return Err(bad("the entries are out of order"));
+            }
+            if split_full_key(entry.key).is_none() {
+                return Err(bad("a key has no keyspace"));
+            }
+            if entry.kind == Kind::RangeDelete {
+                return Err(bad("there is a range delete among the points"));
+            }
+            if new_key && !tail.may_contain(key_hash(entry.key)) {
+                return Err(bad("the filter misses a key"));
+            }
+            if self.tally.entries == 0 {
+                self.first_key = Bytes::copy_from_slice(entry.key);
+            }
+            self.tally.add(entry, new_key);
+            self.last_seq = entry.seq;
+            if new_key {
+                self.last_key.clear();
+                self.last_key.extend_from_slice(entry.key);
+            }
+            cursor.next().map_err(here)?;
+        }
+        if self.last_key > separators.1 {
+            return Err(bad("the index ends this block before its last key"));
+        }
+        Ok(())
+    }
+}
+
+/// The first thing that differs, in words.
+fn difference(found: &SstMeta, said: &SstMeta) -> Option<&'static str> {
+    let checks = [
+        (found.hash == said.hash, "the hash of the object"),
+        (found.first_key == said.first_key && found.last_key == said.last_key, "the range of keys"),
+        (found.entries == said.entries && found.keys == said.keys, "the number of entries"),
+        (found.sum == said.sum, "the conservation sum of the entries"),
+        (found == said, "a count or a bound"),
+    ];
+    checks.into_iter().find(|(same, _)| !same).map(|(_, what)| what)
+}

@@ -1,0 +1,4 @@
+//! Tests that need private parts of the store floor.
+
+mod names;
+mod url;

@@ -1,0 +1,407 @@
+//! The head of the database: what one short lock protects.
+//!
+//! ```text
+//!             ┌ open log buffer ── cut at 4 MiB, or when someone waits ──► wal::Pipe
+//!  lock ──────┤ next sequence number, next slot
+//!             ├ active memtable ── frozen at `memtable_bytes` ───────────► frozen ──► flush
+//!             └ why it stopped, if it did
+//!  no lock ──── visible (atomic), current (SuperVersion, swapped whole)
+//! ```
+//!
+//! The replay point is captured here, where log and memtable are cut in the same moment: a frozen
+//! memtable holds exactly the log objects below the slot noted with it.
+//!
+//! Always true: a number becomes visible only when all entries of its batch are in the memtable; a new
+//! memtable is in the SuperVersion before anything is inserted into it; views only move forward.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    clock::SharedClock,
+    error::{Error, Result},
+    key::Seq,
+    manifest::View,
+    memtable::Memtable,
+    read::{SuperVersion, Token, superversion},
+    wal::{
+        LogBuffer, Op,
+        writer::{Landing, Pipe, fenced},
+    },
+    write::{budget::MemoryBudget, commit::Accepted, room::Room},
+};
+
+/// The log buffer is cut off at this size, waited for or not.
+const LOG_OBJECT_BYTES: usize = 4 << 20;
+
+/// What every write of an open database goes through.
+pub struct Writer {
+    head: Mutex<Head>,
+    current: ArcSwap<SuperVersion>,
+    visible: AtomicU64,
+    pipe: Arc<Pipe>,
+    budget: MemoryBudget,
+    freshly_frozen: Notify,
+    progress: watch::Sender<Progress>,
+    settings: Settings,
+}
+
+/// What a [`Writer`] is told once.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Our epoch.
+    pub epoch: u32,
+    /// A memtable is frozen at this size.
+    pub memtable_bytes: usize,
+    /// The memory budget.
+    pub memory_bytes: usize,
+    /// Every wait ends after this.
+    pub deadline: Duration,
+    /// Whether this process merges, so that writers are held back when level 0 grows too high.
+    pub heed_l0: bool,
+    /// Time.
+    pub clock: SharedClock,
+}
+
+/// Where writing begins: after what is stored and what was replayed.
+#[derive(Debug)]
+pub struct Start {
+    /// The version to read.
+    pub view: Arc<View>,
+    /// What was replayed and is not in the version; oldest first.
+    pub replayed: Vec<Replayed>,
+    /// The first number to give.
+    pub next_seq: Seq,
+    /// The slot of our first log object.
+    pub next_slot: u64,
+    /// Our fence: everything below it is durable.
+    pub fence_slot: u64,
+}
+
+/// A memtable that came out of the log.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The entries.
+    pub memtable: Arc<Memtable>,
+    /// The highest number in it.
+    pub last_seq: Seq,
+    /// Where replay starts once it is flushed.
+    pub replay_from: u64,
+}
+
+/// A memtable that takes no more writes and waits to be flushed.
+#[derive(Debug, Clone)]
+pub struct Frozen {
+    /// The entries.
+    pub memtable: Arc<Memtable>,
+    /// The highest number in it.
+    pub last_seq: Seq,
+    /// Where replay starts once it is flushed: the slot after the last one that is wholly in it.
+    pub replay_from: u64,
+    /// The log object that makes it durable; `None` if it is durable already.
+    pub landing: Option<Arc<Landing>>,
+    charged: usize,
+}
+
+/// How far background work has come; watched by those who wait for it.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Everything up to here is in SSTs.
+    pub flushed_seq: Seq,
+    /// The version in use.
+    pub view_id: u64,
+    /// Why no more can be written, if so.
+    pub stopped: Option<Error>,
+}
+
+#[derive(Debug)]
+struct Head {
+    log: LogBuffer,
+    /// The landing of the open log.
+    landing: Arc<Landing>,
+    /// The landing of the log cut last.
+    last_cut: Option<Arc<Landing>>,
+    next_seq: Seq,
+    next_slot: u64,
+    active: Arc<Memtable>,
+    active_charged: usize,
+    /// Oldest first.
+    frozen: VecDeque<Frozen>,
+    stopped: Option<Error>,
+}
+
+impl Writer {
+    /// The head of a database opened at `start`.
+    pub fn new(settings: Settings, start: Start) -> Self {
+        let pipe = Arc::new(Pipe::new(
+            start.next_seq - 1,
+            start.fence_slot,
+            settings.clock.clone(),
+            settings.deadline,
+        ));
+        let budget = MemoryBudget::new(settings.memory_bytes);
+        let frozen: VecDeque<_> = start
+            .replayed
+            .into_iter()
+            .map(|replayed| {
+                let charged = replayed.memtable.bytes();
+                budget.force(charged);
+                Frozen {
+                    memtable: replayed.memtable,
+                    last_seq: replayed.last_seq,
+                    replay_from: replayed.replay_from,
+                    landing: None,
+                    charged,
+                }
+            })
+            .collect();
+        let head = Head {
+            log: LogBuffer::new(start.next_seq),
+            landing: pipe.open(),
+            last_cut: None,
+            next_seq: start.next_seq,
+            next_slot: start.next_slot,
+            active: Arc::new(Memtable::new()),
+            active_charged: 0,
+            frozen,
+            stopped: None,
+        };
+        let progress = Progress {
+            flushed_seq: start.view.root.writer.last_seq,
+            view_id: start.view.id(),
+            stopped: None,
+        };
+        let writer = Self {
+            current: ArcSwap::from_pointee(head.superversion(start.view)),
+            visible: AtomicU64::new(head.next_seq - 1),
+            head: Mutex::new(head),
+            pipe,
+            budget,
+            freshly_frozen: Notify::new(),
+            progress: watch::Sender::new(progress),
+            settings,
+        };
+        writer.note_l0(&writer.current.load().view);
+        // What was replayed is as good as frozen.
+        writer.freshly_frozen.notify_one();
+        writer
+    }
+
+    /// What reads read now.
+    pub fn current(&self) -> &ArcSwap<SuperVersion> {
+        &self.current
+    }
+    /// A SuperVersion and the newest visible number that go together, to keep.
+    pub fn pin(&self) -> (Arc<SuperVersion>, Seq) {
+        superversion::pin(&self.current, &self.visible)
+    }
+    /// The same for a read that ends before it returns.
+    pub fn with_pinned<T>(&self, read: impl FnOnce(&Arc<SuperVersion>, Seq) -> T) -> T {
+        superversion::with_pinned(&self.current, &self.visible, read)
+    }
+    /// The memory budget.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.budget
+    }
+    /// The way to the log.
+    pub fn pipe(&self) -> &Arc<Pipe> {
+        &self.pipe
+    }
+    /// What this writer was told when it was made.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+    /// How far background work has come.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Applies a batch: log, memtable, then visible. `ops` are numbered in order.
+    pub(super) fn apply<'a>(&self, room: Room<'_>, ops: impl ExactSizeIterator<Item = Op<'a>> + Clone) -> Result<Accepted> {
+        let mut head = self.head.lock();
+        if let Some(error) = &head.stopped {
+            return Err(error.clone());
+        }
+        if ops.len() == 0 {
+            return Ok(self.newest(&head));
+        }
+        let first = head.next_seq;
+        head.next_seq += ops.len() as u64;
+        let last = head.next_seq - 1;
+        let Head { log, active, .. } = &mut *head;
+        log.append(first, ops, |entry| active.insert(entry));
+        self.visible.store(last, Ordering::Release);
+        head.active_charged += room.keep();
+        let accepted = Accepted::new(Token { epoch: self.settings.epoch, seq: last }, Some(head.landing.clone()));
+        if head.log.bytes() >= LOG_OBJECT_BYTES {
+            head.cut(&self.pipe);
+        }
+        if head.active.bytes() >= self.settings.memtable_bytes {
+            self.freeze_locked(&mut head);
+        }
+        Ok(accepted)
+    }
+
+    /// Everything accepted so far.
+    pub fn accepted(&self) -> Accepted {
+        self.newest(&self.head.lock())
+    }
+
+    /// Cuts off the open log if somebody waits for it. The log task's way in.
+    pub fn cut_if_wanted(&self) {
+        let mut head = self.head.lock();
+        if head.landing.is_wanted() {
+            head.cut(&self.pipe);
+        }
+    }
+
+    /// Freezes the active memtable, whatever its size. Gives the number up to which all is frozen.
+    pub fn freeze(&self) -> Result<Seq> {
+        let mut head = self.head.lock();
+        if let Some(error) = &head.stopped {
+            return Err(error.clone());
+        }
+        self.freeze_locked(&mut head);
+        Ok(head.next_seq - 1)
+    }
+
+    /// The frozen memtable to flush next.
+    pub fn oldest_frozen(&self) -> Option<Frozen> {
+        self.head.lock().frozen.front().cloned()
+    }
+
+    /// Waits until a memtable may have been frozen.
+    pub async fn frozen(&self) {
+        self.freshly_frozen.notified().await;
+    }
+
+    /// Reads `view` from now on, if it is newer than what is read. Memtables that it contains go. A view of
+    /// a later writer stops this one instead: what that one wrote is not for this handle to show.
+    pub fn publish(&self, view: &Arc<View>) {
+        let owner = &view.root.writer;
+        if owner.epoch != self.settings.epoch {
+            return self.stop(&fenced(&owner.name, owner.epoch, self.settings.epoch));
+        }
+        {
+            let mut head = self.head.lock();
+            if view.id() <= self.current.load().view.id() {
+                return;
+            }
+            let stored = owner.last_seq;
+            while let Some(flushed) = head.frozen.pop_front_if(|oldest| oldest.last_seq <= stored) {
+                self.budget.release_with(&flushed.memtable, flushed.charged);
+            }
+            self.current.store(Arc::new(head.superversion(view.clone())));
+            self.note_l0(view);
+            self.progress.send_modify(|progress| {
+                progress.view_id = view.id();
+                progress.flushed_seq = stored;
+            });
+        }
+        self.budget.sweep();
+    }
+
+    /// Refuses every later write with `error`. The first error stands. What was accepted is still sent.
+    pub fn stop(&self, error: &Error) {
+        let mut head = self.head.lock();
+        if head.stopped.is_none() {
+            head.stopped = Some(error.clone());
+            self.progress.send_modify(|progress| progress.stopped = Some(error.clone()));
+        }
+    }
+
+    /// Refuses every later write with `error`, and fails what has not landed.
+    pub fn abandon(&self, error: &Error) {
+        self.stop(error);
+        self.pipe.stop(error);
+    }
+
+    /// Why writes are refused, if they are.
+    pub fn stopped(&self) -> Option<Error> {
+        self.head.lock().stopped.clone()
+    }
+
+    /// Freezes the active memtable if nothing else is on its way out of memory: then it has to go.
+    pub(super) fn freeze_for_room(&self) {
+        let mut head = self.head.lock();
+        if head.frozen.is_empty() && head.stopped.is_none() {
+            self.freeze_locked(&mut head);
+        }
+    }
+
+    fn newest(&self, head: &Head) -> Accepted {
+        let landing = if head.log.is_empty() { head.last_cut.clone() } else { Some(head.landing.clone()) };
+        Accepted::new(Token { epoch: self.settings.epoch, seq: head.next_seq - 1 }, landing)
+    }
+
+    fn freeze_locked(&self, head: &mut Head) {
+        if head.active.is_empty() {
+            return;
+        }
+        head.cut(&self.pipe);
+        let memtable = mem::replace(&mut head.active, Arc::new(Memtable::new()));
+        // What writers charged was an estimate; from here on it is what the memtable holds.
+        let charged = memtable.bytes();
+        self.budget.force(charged);
+        self.budget.release(mem::take(&mut head.active_charged));
+        head.frozen.push_back(Frozen {
+            memtable,
+            last_seq: head.next_seq - 1,
+            replay_from: head.next_slot,
+            landing: head.last_cut.clone(),
+            charged,
+        });
+        let view = self.current.load().view.clone();
+        self.current.store(Arc::new(head.superversion(view)));
+        self.freshly_frozen.notify_one();
+    }
+
+    fn note_l0(&self, view: &View) {
+        if self.settings.heed_l0 {
+            let runs = view.runs.iter().filter(|run| run.level == 0).count();
+            self.budget.note_l0(runs, view.root.options.shape.l0_runs as usize);
+        }
+    }
+}
+
+impl Head {
+    /// Cuts off the open log, if there is anything in it.
+    fn cut(&mut self, pipe: &Pipe) {
+        if self.log.is_empty() {
+            return;
+        }
+        pipe.send(self.next_slot, self.log.seal(self.next_seq));
+        self.next_slot += 1;
+        self.last_cut = Some(mem::replace(&mut self.landing, pipe.open()));
+    }
+
+    fn superversion(&self, view: Arc<View>) -> SuperVersion {
+        SuperVersion {
+            active: self.active.clone(),
+            frozen: self.frozen.iter().rev().map(|frozen| frozen.memtable.clone()).collect(),
+            view,
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("epoch", &self.settings.epoch)
+            .field("visible", &self.visible.load(Ordering::Relaxed))
+            .field("charged", &self.budget.charged())
+            .finish_non_exhaustive()
+    }
+}

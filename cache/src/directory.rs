@@ -207,7 +207,10 @@ fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
 fn refusal(path: &Path, cannot: &str, error: &io::Error) -> Refusal {
     let what = format!("{} of the SSD cache cannot {cannot}: {error}", path.display());
     match error.kind() {
-        ErrorKind::NotADirectory | ErrorKind::AlreadyExists | ErrorKind::IsADirectory | ErrorKind::InvalidInput => {
+        ErrorKind::NotADirectory
+        | ErrorKind::AlreadyExists
+        | ErrorKind::IsADirectory
+        | ErrorKind::InvalidInput => {
             Refusal::Mend(CacheError::new(format!("{what}; name a directory that exists or can be created")))
         }
         _ => Refusal::Without(what),

@@ -76,7 +76,10 @@ impl Flights {
     }
 
     /// A seat in the flight of `key`, if there is one.
-    pub(crate) fn join<E: Clone + Send + Sync + 'static>(self: &Arc<Self>, key: FlightKey) -> Option<Seat<E>> {
+    pub(crate) fn join<E: Clone + Send + Sync + 'static>(
+        self: &Arc<Self>,
+        key: FlightKey,
+    ) -> Option<Seat<E>> {
         let mut flights = self.shard(&key).lock();
         self.seat(flights.get_mut(&key)?, key)
     }

@@ -168,7 +168,8 @@ impl BlockCache {
 
     /// Whether `id` is in memory or (barring damage, and ids of the same hash) on the SSD. Counts nothing.
     pub fn contains(&self, id: &BlockId, class: Class) -> bool {
-        self.core.memory(class).contains(id) || self.core.ssd.as_ref().is_some_and(|ssd| ssd.contains(id, class))
+        self.core.memory(class).contains(id)
+            || self.core.ssd.as_ref().is_some_and(|ssd| ssd.contains(id, class))
     }
 
     /// What the cache did since it was opened.

@@ -14,16 +14,18 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
 use foyer::{
-    Age, BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder, HybridCachePolicy,
-    HybridCacheProperties, Load, Location, PsyncIoEngineConfig, RecoverMode, Spawner,
+    Age, BlockEngineConfig, DeviceBuilder, FsDeviceBuilder, HybridCache, HybridCacheBuilder,
+    HybridCachePolicy, HybridCacheProperties, Load, Location, PsyncIoEngineConfig, RecoverMode, Spawner,
 };
 use parking_lot::Mutex;
-use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -57,9 +59,9 @@ pub(crate) struct Ssd {
 
 /// The SSD tier of one class.
 #[derive(Debug)]
-struct SsdTier {
+pub(crate) struct SsdTier {
     foyer: HybridCache<BlockId, SsdEntry, IdHash>,
-    ledger: Arc<Ledger>,
+    pub(crate) ledger: Arc<Ledger>,
     /// The longest entry that fits, framed.
     longest: usize,
     hits: AtomicU64,
@@ -93,11 +95,15 @@ impl Ssd {
         let runtime = Background(Some(runtime));
 
         let (meta, data) = shapes(options, ssd.bytes);
-        let opening = runtime.get().spawn_blocking(move || Directory::open(&ssd.dir, meta.extent, data.extent));
-        let directory = opening.await.map_err(|e| Refusal::Without(format!("opening the SSD cache failed: {e}")))??;
+        let opening =
+            runtime.get().spawn_blocking(move || Directory::open(&ssd.dir, meta.extent, data.extent));
+        let directory =
+            opening.await.map_err(|e| Refusal::Without(format!("opening the SSD cache failed: {e}")))??;
 
         let opened = match SsdTier::open(runtime.get(), &directory.meta(), meta).await {
-            Ok(opened) => SsdTier::open(runtime.get(), &directory.data(), data).await.map(|data| (opened, data)),
+            Ok(opened) => {
+                SsdTier::open(runtime.get(), &directory.data(), data).await.map(|data| (opened, data))
+            }
             Err(e) => Err(e),
         };
         let (meta_tier, data_tier) = opened.map_err(|e| {
@@ -166,7 +172,7 @@ impl Ssd {
         stats.ssd_bytes = if stats.ssd_enabled { self.bytes } else { 0 };
     }
 
-    fn tier(&self, class: Class) -> &SsdTier {
+    pub(crate) fn tier(&self, class: Class) -> &SsdTier {
         match class {
             Class::Meta => &self.meta,
             Class::Data => &self.data,
@@ -245,9 +251,11 @@ impl SsdTier {
                 }
                 found.map(Some)
             }
-            Ok(Load::Piece { piece, .. }) => {
-                piece.value().verified(&id).ok_or_else(|| "its checksum does not match in memory".to_owned()).map(Some)
-            }
+            Ok(Load::Piece { piece, .. }) => piece
+                .value()
+                .verified(&id)
+                .ok_or_else(|| "its checksum does not match in memory".to_owned())
+                .map(Some),
             Ok(Load::Throttled) => Ok(None),
             // foyer knew the entry a moment ago, and has found and forgotten that it is damaged.
             Ok(Load::Miss) => Err("it is damaged".to_owned()),
@@ -324,7 +332,10 @@ impl Shape {
     }
 
     fn longest(&self) -> usize {
-        usize::try_from(self.extent.block_bytes).unwrap_or(usize::MAX).saturating_sub(INDEX_BYTES).min(self.buffer)
+        usize::try_from(self.extent.block_bytes)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(INDEX_BYTES)
+            .min(self.buffer)
     }
 }
 

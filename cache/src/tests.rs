@@ -1,0 +1,195 @@
+//! What the public API does not show: eviction, the ledger, and whose files are deleted.
+
+use std::{fs, sync::atomic::Ordering::Relaxed};
+
+use bytes::Bytes;
+
+use crate::{
+    directory::{Directory, Extent, Refusal},
+    entry::{Ledger, SsdEntry, footprint},
+    id::{BlockId, Class},
+    memory::{ENTRY_OVERHEAD, MemoryTier},
+    options::{CacheOptions, SsdOptions},
+    ssd::Ssd,
+    stats::CacheStats,
+};
+
+const SMALL: Extent = Extent { blocks: 4, block_bytes: 64 << 10 };
+
+fn id(n: u64) -> BlockId {
+    BlockId { object: 0xE5CE_0000_0000_0000_0000_0000_0000_0000 | u128::from(n), offset: n * 4096 }
+}
+
+fn block(n: u64, len: usize) -> Bytes {
+    Bytes::from((0..len).map(|i| (n as usize * 31 + i) as u8).collect::<Vec<_>>())
+}
+
+#[test]
+fn the_hash_of_an_id_is_the_same_in_every_run() {
+    // On the SSD entries are found by it: if this fails, LAYOUT has to be counted up.
+    assert_eq!(BlockId { object: 1 << 100 | 7, offset: 4096 }.hash64(), 3_786_319_909_527_378_900);
+    let distinct: std::collections::HashSet<_> = (0..100_000).map(|n| id(n).hash64()).collect();
+    assert_eq!(distinct.len(), 100_000);
+}
+
+#[test]
+fn memory_never_exceeds_its_budget_and_keeps_what_is_used() {
+    const BUDGET: usize = 8 << 20;
+    let tier = MemoryTier::new(BUDGET);
+    for n in 0..64 {
+        tier.insert(id(n), block(n, 16 << 10));
+    }
+    for n in 0..10_000 {
+        tier.insert(id(1000 + n), block(n, 1 + (n as usize * 7919) % (32 << 10)));
+        // Asked for now and then, while a scan of once-used blocks passes by.
+        assert_eq!(tier.get(&id(n % 64)), Some(block(n % 64, 16 << 10)), "after {n} others");
+        assert!(tier.bytes() <= BUDGET);
+    }
+    assert!(tier.bytes() > BUDGET / 2, "evicts no more than it must: {}", tier.bytes());
+}
+
+#[test]
+fn a_value_as_large_as_the_whole_tier_is_kept_and_a_larger_one_is_not() {
+    const BUDGET: usize = 64 << 20;
+    let tier = MemoryTier::new(BUDGET);
+    for n in 0..3000 {
+        tier.insert(id(n), block(n, 16 << 10));
+    }
+    let largest = Bytes::from(vec![1; BUDGET - ENTRY_OVERHEAD]);
+    tier.insert(id(9000), largest.clone());
+    assert_eq!(tier.peek(&id(9000)), Some(largest));
+    assert_eq!(tier.bytes(), BUDGET);
+    tier.insert(id(9001), Bytes::from(vec![1; BUDGET - ENTRY_OVERHEAD + 1]));
+    assert!(!tier.contains(&id(9001)));
+    assert!(tier.contains(&id(9000)), "what does not fit evicts nothing");
+    MemoryTier::new(0).insert(id(1), Bytes::new());
+}
+
+#[test]
+fn threads_inserting_together_stay_within_the_budget() {
+    const BUDGET: usize = 4 << 20;
+    let tier = MemoryTier::new(BUDGET);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let tier = &tier;
+            scope.spawn(move || {
+                for n in 0..3000_u64 {
+                    let n = n * 4 + thread;
+                    tier.insert(id(n), block(n, 4 << 10));
+                    if let Some(found) = tier.get(&id(n / 2)) {
+                        assert_eq!(found, block(n / 2, 4 << 10));
+                    }
+                }
+            });
+        }
+    });
+    assert!(tier.bytes() <= BUDGET, "{}", tier.bytes());
+    let held: usize = (0..12_000).filter(|n| tier.contains(&id(*n))).count();
+    assert_eq!(held * ((4 << 10) + ENTRY_OVERHEAD), tier.bytes(), "the account agrees with what is there");
+}
+
+#[test]
+fn an_entry_of_the_ssd_does_not_pass_for_another() {
+    let ledger = Ledger::new(1 << 20);
+    let ticket = ledger.ticket(id(1), 100).expect("there is room");
+    let entry = SsdEntry::new(&id(1), block(1, 100), ticket);
+    assert_eq!(entry.verified(&id(1)), Some(block(1, 100)));
+    assert_eq!(entry.verified(&id(2)), None);
+}
+
+#[test]
+fn the_ledger_drops_what_does_not_fit_and_counts_it() {
+    let ledger = Ledger::new(3 * footprint(4000));
+    let held: Vec<_> = (0..5).map_while(|n| ledger.ticket(id(n), 4000)).collect();
+    assert_eq!(held.len(), 3);
+    assert_eq!(ledger.dropped.load(Relaxed), 1);
+    drop(held);
+    assert_eq!(ledger.take_settled(), [id(0), id(1), id(2)], "what was refused did not settle");
+    assert!(ledger.ticket(id(9), 4000).is_some());
+}
+
+#[test]
+fn only_files_of_the_cache_are_ever_deleted() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("thesis.txt"), "years of work").expect("writes");
+    for name in ["esker-cache-v0-foyer-0.18", "esker-cache-vacation", "esker-cache-v1-foyer-0.22-notes"] {
+        fs::create_dir_all(path(name).join("data")).expect("creates");
+        fs::write(path(name).join("LAYOUT"), "something else").expect("writes");
+        fs::write(path(name).join("data/foyer-storage-direct-fs-00000000"), "old").expect("writes");
+    }
+    let current = path("esker-cache-v1-foyer-0.22");
+    fs::create_dir_all(current.join("meta")).expect("creates");
+    fs::write(current.join("meta/foyer-storage-direct-fs-00000077"), "of another layout").expect("writes");
+    fs::write(current.join("meta/mine"), "not the cache's").expect("writes");
+
+    let opened = Directory::open(dir.path(), SMALL, SMALL).expect("opens");
+    assert!(!path("esker-cache-v0-foyer-0.18").exists(), "an older version's files go");
+    assert!(path("esker-cache-vacation/data/foyer-storage-direct-fs-00000000").exists());
+    assert!(path("esker-cache-v1-foyer-0.22-notes/data/foyer-storage-direct-fs-00000000").exists());
+    assert_eq!(fs::read_to_string(path("thesis.txt")).expect("reads"), "years of work");
+    assert_eq!(fs::read_to_string(current.join("meta/mine")).expect("reads"), "not the cache's");
+    assert!(!current.join("meta/foyer-storage-direct-fs-00000077").exists());
+    let reserved = fs::metadata(opened.data().join("foyer-storage-direct-fs-00000003")).expect("is there");
+    assert_eq!(reserved.len(), SMALL.block_bytes);
+
+    // What belongs to this layout is kept; another size of it starts afresh.
+    let block = opened.data().join("foyer-storage-direct-fs-00000002");
+    fs::write(&block, [7; 10]).expect("writes");
+    drop(opened);
+    drop(Directory::open(dir.path(), SMALL, SMALL).expect("opens"));
+    assert_eq!(fs::read(&block).expect("reads")[..10], [7; 10]);
+    let larger = Extent { blocks: 5, ..SMALL };
+    drop(Directory::open(dir.path(), SMALL, larger).expect("opens"));
+    assert_eq!(fs::read(&block).expect("reads")[..10], [0; 10]);
+}
+
+#[test]
+fn a_disk_that_is_full_is_found_full_at_once_and_left_as_it_was() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    // More than any disk has: 64 files of 128 TiB each.
+    let huge = Extent { blocks: 64, block_bytes: 1 << 47 };
+    match Directory::open(dir.path(), SMALL, huge) {
+        Err(Refusal::Without(reason)) => assert!(reason.contains("cannot be reserved"), "{reason}"),
+        other => panic!("a disk was not full: {other:?}"),
+    }
+    let left: Vec<_> =
+        fs::read_dir(dir.path()).expect("lists").map(|e| e.expect("lists").file_name()).collect();
+    assert_eq!(left, ["esker-cache.lock"], "the space is given back");
+}
+
+#[tokio::test]
+async fn writes_that_do_not_arrive_are_faults_and_give_the_disk_a_rest() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let ssd = Some(SsdOptions { dir: dir.path().to_owned(), bytes: 32 << 20 });
+    let options = CacheOptions { ssd, ..CacheOptions::default() };
+    let ssd = Ssd::open(&options).await.expect("opens").expect("is asked for");
+    let counted = || {
+        let mut stats = CacheStats::default();
+        ssd.write_into(&mut stats);
+        (stats.ssd_writes, stats.ssd_dropped, stats.ssd_faults)
+    };
+    // Accepted, and let go of without having been written: what a write error looks like from outside of foyer.
+    drop(ssd.tier(Class::Data).ledger.ticket(id(1), 100));
+    for n in 2..300 {
+        ssd.offer(id(n), Class::Data, block(n, 100));
+    }
+    assert_eq!(counted(), (1 + 298 - 256, 256, 1), "256 writes are left out, then it is tried again");
+    assert_eq!(ssd.load(id(299), Class::Data).await, Some(block(299, 100)));
+    assert_eq!(ssd.load(id(2), Class::Data).await, None);
+    ssd.close().await;
+    assert_eq!(counted().2, 1, "what was written arrived");
+}
+
+#[test]
+fn the_shares_of_memory_add_up() {
+    for meta_share in [0.0, 0.1, 0.25, 1.0] {
+        let options = CacheOptions { meta_share, ..CacheOptions::default() };
+        options.check().expect("is a share");
+        let (meta, data) = options.split(1_000_003);
+        assert_eq!(meta + data, 1_000_003);
+    }
+    for meta_share in [-0.1, 1.1, f64::NAN] {
+        CacheOptions { meta_share, ..CacheOptions::default() }.check().expect_err("is no share");
+    }
+}

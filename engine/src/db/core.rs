@@ -1,7 +1,7 @@
 //! What the calls of a [`Db`](crate::Db) and its background tasks share.
 //!
-//! A read takes the version first and the visible number after it: whatever the version's SSTs hold was
-//! visible before the version was in use, so the number covers it, and no merge needs to know of readers.
+//! A read whose SSTs are gone, because another process merged and collected them, is repeated once on the
+//! newest version: that is how a database learns of an external compactor without asking the store for news.
 
 use std::{
     sync::{
@@ -12,16 +12,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::{
     clock::{self, SharedClock},
-    error::{Error, ErrorKind, Result},
-    key::{DEFAULT_KEYSPACE, KEYSPACE_BYTES, KeyspaceId, Seq, check_key, full_key},
+    error::{Error, Result},
+    key::{DEFAULT_KEYSPACE, KeyspaceId, full_key},
     manifest::{Edit, Manifest},
     range::KeyRange,
     read::{Fetcher, Scan, Snapshot, SuperVersion, get, multi_get},
     stats::Cause,
+    store::{self, Name},
     write::Writer,
 };
 
@@ -75,15 +75,18 @@ impl Core {
 
     /// The point read: a function call while every byte is in memory.
     pub(super) async fn get(&self, keyspace: KeyspaceId, user_key: &[u8]) -> Result<Option<Bytes>> {
-        if let Some(answer) = self.get_cached(keyspace, user_key) {
+        self.open()?;
+        let full = get::stack_key(keyspace, user_key)?;
+        let now_ms = self.clock.wall_ms();
+        if let Some(answer) =
+            self.writer.with_pinned(|sv, seq| get::get_cached(&self.fetcher, sv, &full, seq, now_ms))
+        {
             return answer;
         }
-        let full = full_key(keyspace, user_key)?;
-        let (sv, seq) = self.now();
-        let now_ms = self.clock.wall_ms();
+        let (sv, seq) = self.writer.pin();
         match get::get(&self.fetcher, &sv, &full, seq, now_ms).await {
             Err(error) if self.has_moved_on(&sv, &error).await? => {
-                let (sv, seq) = self.now();
+                let (sv, seq) = self.writer.pin();
                 get::get(&self.fetcher, &sv, &full, seq, now_ms).await
             }
             answer => answer,
@@ -92,15 +95,12 @@ impl Core {
 
     /// The point read, if it can be answered without waiting.
     pub(super) fn get_cached(&self, keyspace: KeyspaceId, user_key: &[u8]) -> Option<Result<Option<Bytes>>> {
-        if let Err(error) = self.open().and_then(|()| check_key(user_key)) {
-            return Some(Err(error));
-        }
-        let mut full: SmallVec<[u8; 124]> = SmallVec::with_capacity(KEYSPACE_BYTES + user_key.len());
-        full.extend_from_slice(&keyspace.0.to_be_bytes());
-        full.extend_from_slice(user_key);
-        let sv = self.writer.current().load();
-        let seq = self.writer.visible();
-        get::get_cached(&self.fetcher, &sv, &full, seq, self.clock.wall_ms())
+        let full = match self.open().and_then(|()| get::stack_key(keyspace, user_key)) {
+            Ok(full) => full,
+            Err(error) => return Some(Err(error)),
+        };
+        let now_ms = self.clock.wall_ms();
+        self.writer.with_pinned(|sv, seq| get::get_cached(&self.fetcher, sv, &full, seq, now_ms))
     }
 
     pub(super) fn full_keys<K: AsRef<[u8]>>(
@@ -113,11 +113,11 @@ impl Core {
     }
 
     pub(super) async fn multi_get(&self, full_keys: Vec<Bytes>) -> Result<Vec<Option<Bytes>>> {
-        let (sv, seq) = self.now();
+        let (sv, seq) = self.writer.pin();
         let now_ms = self.clock.wall_ms();
         match multi_get::multi_get(&self.fetcher, &sv, &full_keys, seq, now_ms).await {
             Err(error) if self.has_moved_on(&sv, &error).await? => {
-                let (sv, seq) = self.now();
+                let (sv, seq) = self.writer.pin();
                 multi_get::multi_get(&self.fetcher, &sv, &full_keys, seq, now_ms).await
             }
             answer => answer,
@@ -128,12 +128,12 @@ impl Core {
         if let Err(closed) = self.open() {
             return Scan::failed(closed);
         }
-        let (sv, seq) = self.now();
+        let (sv, seq) = self.writer.pin();
         Scan::new(self.fetcher.clone(), sv, keyspace, range, seq, self.clock.wall_ms())
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let (sv, seq) = self.now();
+        let (sv, seq) = self.writer.pin();
         Snapshot::new(self.fetcher.clone(), sv, seq, self.clock.clone())
     }
 
@@ -154,7 +154,7 @@ impl Core {
         let view = self.manifest.commit(&view, &edit, Cause::Manifest).await?;
         self.writer.publish(&view);
         view.keyspace(name).ok_or_else(|| {
-            Error::corruption(crate::store::Name::Manifest(view.id()).path(), 0, format!("the keyspace {name:?} is not in it"))
+            Error::corruption(Name::Manifest(view.id()).path(), 0, format!("the keyspace {name:?} is not in it"))
         })
     }
 
@@ -174,22 +174,10 @@ impl Core {
         .await
     }
 
-    /// A version, and a number that covers it and is not above it.
-    fn now(&self) -> (Arc<SuperVersion>, Seq) {
-        loop {
-            let sv = self.writer.current().load_full();
-            let seq = self.writer.visible();
-            // If a memtable was frozen in between, the number may lie in one that this version lacks.
-            if Arc::ptr_eq(&sv.active, &self.writer.current().load().active) {
-                return (sv, seq);
-            }
-        }
-    }
-
-    /// Whether `error` may come from reading a version whose SSTs have been merged and collected by another
-    /// process: then the newest version is in use when this returns, and the read is worth repeating.
+    /// Whether `error` says that an SST is gone and there is a newer version, which is in use when this
+    /// returns: then the read is worth repeating.
     async fn has_moved_on(&self, sv: &SuperVersion, error: &Error) -> Result<bool> {
-        if error.kind() != ErrorKind::Corruption && error.kind() != ErrorKind::SnapshotExpired {
+        if !store::is_missing(error) {
             return Ok(false);
         }
         let newest = self.manifest.latest(Cause::Read).await?;

@@ -152,7 +152,8 @@ pub(crate) fn check_sst(sst: &SstMeta) -> Result<(), String> {
 
 /// The SST's path, for sentences.
 pub(crate) fn sst_name(sst: &SstMeta) -> String {
-    ObjectId::from_bytes(&sst.id).map_or_else(|| "an SST without a name".to_owned(), |id| Name::Sst(id).path())
+    ObjectId::from_bytes(&sst.id)
+        .map_or_else(|| "an SST without a name".to_owned(), |id| Name::Sst(id).path())
 }
 
 /// What can be told from the stored form alone; overlap is checked once the parts are loaded.
@@ -164,11 +165,15 @@ fn check_root(root: &Root) -> Result<(), String> {
         && root.ring.iter().all(|slot| slot.id <= root.id && slot.token.len() == TOKEN_BYTES);
     say(ring_fits, "the ring of commits is malformed")?;
     let mut names = HashSet::new();
-    let keyspaces_fit = root.keyspaces.iter().all(|k| k.id < root.next_keyspace && names.insert(k.name.as_str()));
+    let keyspaces_fit =
+        root.keyspaces.iter().all(|k| k.id < root.next_keyspace && names.insert(k.name.as_str()));
     say(keyspaces_fit, "the keyspaces are malformed")?;
     say(root.runs.is_sorted_by_key(|run| run.level), "the runs are not in the order of their levels")?;
     let mut ids = HashSet::new();
-    say(root.runs.iter().all(|run| run.id < root.next_run && ids.insert(run.id)), "the ids of runs are malformed")?;
+    say(
+        root.runs.iter().all(|run| run.id < root.next_run && ids.insert(run.id)),
+        "the ids of runs are malformed",
+    )?;
     root.ssts().try_for_each(check_sst)
 }
 

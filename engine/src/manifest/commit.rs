@@ -116,7 +116,9 @@ impl Manifest {
                 return Ok(view);
             }
         }
-        Err(Error::unavailable(format!("the latest version was collected {MAX_READS} times while it was being read")))
+        Err(Error::unavailable(format!(
+            "the latest version was collected {MAX_READS} times while it was being read"
+        )))
     }
 
     /// The version `id`; `None` if it has been collected or is not there yet.
@@ -138,7 +140,11 @@ impl Manifest {
                 }
                 let view = loaded?;
                 if view.root.prev_hash[..] != base.stored_hash().to_le_bytes() {
-                    let what = format!("version {} does not follow version {} that was read before", view.id(), base.id());
+                    let what = format!(
+                        "version {} does not follow version {} that was read before",
+                        view.id(),
+                        base.id()
+                    );
                     return Err(Error::corruption(Name::Manifest(view.id()).path(), 0, what));
                 }
                 self.remember(&view, asked);
@@ -220,7 +226,9 @@ impl Manifest {
         let created = self.shared.sequence.create(slot, vec![body], cause, Some(left)).await;
         let ours = match created {
             Ok(verdict) => matches!(verdict, Slot::Ours),
-            Err(e) if e.kind() == ErrorKind::Unavailable => return Err(unknown(slot, "the store did not answer").because(e)),
+            Err(e) if e.kind() == ErrorKind::Unavailable => {
+                return Err(unknown(slot, "the store did not answer").because(e));
+            }
             Err(e) => return Err(e),
         };
         // From here on the slot is taken, and a failure to find out by whom leaves the outcome unknown.
@@ -260,7 +268,12 @@ impl Manifest {
     }
 
     /// Version `id`, unless it is not there or at or under the floor.
-    async fn read_above_floor(&self, id: u64, near: Option<&View>, cause: Cause) -> Result<Option<Arc<View>>> {
+    async fn read_above_floor(
+        &self,
+        id: u64,
+        near: Option<&View>,
+        cause: Cause,
+    ) -> Result<Option<Arc<View>>> {
         let Some(bytes) = self.shared.sequence.get(id, cause).await? else { return Ok(None) };
         let loaded = self.load(id, bytes, near, cause).await;
         // Only now: what is wrong with a version that has been collected meanwhile is nobody's concern.
@@ -281,9 +294,16 @@ impl Manifest {
 
     async fn no_version(&self) -> Error {
         match is_empty(&self.shared.store, &[Folder::Wal, Folder::Sst, Folder::ManifestFloor]).await {
-            Ok(true) => Error::invalid(format!("the database at {} was never finished being created", self.store().url()))
-                .hint("open it once for writing to finish that"),
-            Ok(false) => Error::corruption(Name::Manifest(FIRST_ID).path(), 0, "there is data here, and every version of the manifest is missing"),
+            Ok(true) => Error::invalid(format!(
+                "the database at {} was never finished being created",
+                self.store().url()
+            ))
+            .hint("open it once for writing to finish that"),
+            Ok(false) => Error::corruption(
+                Name::Manifest(FIRST_ID).path(),
+                0,
+                "there is data here, and every version of the manifest is missing",
+            ),
             Err(error) => error,
         }
     }
@@ -350,8 +370,11 @@ fn prepare(root: &mut Root, id: u64, token: Token, wall_ms: u64) {
 }
 
 fn unknown(slot: u64, why: &str) -> Error {
-    Error::new(ErrorKind::OutcomeUnknown, format!("it is not known whether version {slot} was committed: {why}"))
-        .hint("open the database again and look whether the change is there")
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        format!("it is not known whether version {slot} was committed: {why}"),
+    )
+    .hint("open the database again and look whether the change is there")
 }
 
 async fn pause(clock: &dyn Clock, attempt: u32) {
@@ -373,7 +396,8 @@ async fn refuse_orphans(store: &Store) -> Result<()> {
     if is_empty(store, &[Folder::Manifest, Folder::Wal]).await? || Identity::load(store).await?.is_some() {
         return Ok(());
     }
-    let what = format!("the identity object is missing, and there are objects of a database at {}", store.url());
+    let what =
+        format!("the identity object is missing, and there are objects of a database at {}", store.url());
     Err(Error::corruption(Name::Identity.path(), 0, what)
         .hint("restore the object DB from a copy; creating a new database here would lose what is there"))
 }

@@ -191,7 +191,8 @@ impl Edit {
 /// The error of a handle whose role (`"writing to"`, `"compacting"`) `who` has taken over with `epoch`.
 pub fn fenced(role: &str, who: &str, epoch: u32, ours: u32) -> Error {
     let who = if who.is_empty() { "another process" } else { who };
-    let what = format!("{who} has taken over {role} this database (epoch {epoch}; this handle was epoch {ours})");
+    let what =
+        format!("{who} has taken over {role} this database (epoch {epoch}; this handle was epoch {ours})");
     Error::new(ErrorKind::Fenced, what).hint("this handle is finished; open again to take the role back")
 }
 
@@ -232,7 +233,8 @@ fn flush(next: &mut Root, ssts: &[SstMeta], writer: WriterState) -> Result<()> {
         Error::invalid(format!("a flush would move the {what} back from {from} to {to}"))
     };
     if !ssts.is_empty() && writer.last_seq == before.last_seq {
-        let what = format!("everything up to sequence number {} is in version {} already", writer.last_seq, next.id);
+        let what =
+            format!("everything up to sequence number {} is in version {} already", writer.last_seq, next.id);
         return Err(Error::invalid(what));
     }
     if writer.replay_from < before.replay_from {
@@ -251,7 +253,10 @@ fn flush(next: &mut Root, ssts: &[SstMeta], writer: WriterState) -> Result<()> {
     }
     if let Some(sst) = ssts.iter().find(|sst| sst.max_seq > writer.last_seq) {
         let (name, seq) = (codec::sst_name(sst), sst.max_seq);
-        return Err(Error::invalid(format!("{name} holds sequence number {seq}, above the flush's {}", writer.last_seq)));
+        return Err(Error::invalid(format!(
+            "{name} holds sequence number {seq}, above the flush's {}",
+            writer.last_seq
+        )));
     }
     let mut sum = Sum::from_bytes(&next.sum).unwrap_or_default();
     for sst in ssts {
@@ -268,14 +273,18 @@ fn flush(next: &mut Root, ssts: &[SstMeta], writer: WriterState) -> Result<()> {
 
 fn create_keyspace(next: &mut Root, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_BYTES {
-        let what = format!("the name of a keyspace has 1 to {MAX_KEYSPACE_NAME_BYTES} bytes, and this one {}", name.len());
+        let what = format!(
+            "the name of a keyspace has 1 to {MAX_KEYSPACE_NAME_BYTES} bytes, and this one {}",
+            name.len()
+        );
         return Err(Error::invalid(what));
     }
     if next.keyspaces.iter().any(|keyspace| keyspace.name == name) {
         return Ok(());
     }
     let id = next.next_keyspace;
-    next.next_keyspace = id.checked_add(1).ok_or_else(|| Error::unsupported("this database has run out of keyspaces"))?;
+    next.next_keyspace =
+        id.checked_add(1).ok_or_else(|| Error::unsupported("this database has run out of keyspaces"))?;
     next.keyspaces.push(KeyspaceEntry { id, name: name.to_owned() });
     Ok(())
 }

@@ -65,7 +65,9 @@ impl Identity {
     /// Fails with `Unsupported`, naming the property, on a store that fails the test.
     pub async fn create(store: &Store, wal_window: u32) -> Result<Self> {
         if !(1..=MAX_WAL_WINDOW).contains(&wal_window) {
-            return Err(Error::invalid(format!("a WAL window of {wal_window} is outside 1 to {MAX_WAL_WINDOW}")));
+            return Err(Error::invalid(format!(
+                "a WAL window of {wal_window} is outside 1 to {MAX_WAL_WINDOW}"
+            )));
         }
         probe::probe(store, Depth::Short).await?;
         let clock = store.clock();
@@ -99,7 +101,8 @@ impl Identity {
         if input.array::<8>().map_err(bad)? != *MAGIC {
             return Err(Error::corruption(name, 0, "this is not the identity object of a database"));
         }
-        let body = bytes.get(..BYTES - 8).ok_or_else(|| bad(Input::new(&[]).bad("the bytes end too early")))?;
+        let body =
+            bytes.get(..BYTES - 8).ok_or_else(|| bad(Input::new(&[]).bad("the bytes end too early")))?;
         input.take(16).map_err(bad)?;
         let version = input.u32().map_err(bad)?;
         let kind = input.u32().map_err(bad)?;
@@ -117,7 +120,11 @@ impl Identity {
             return Err(Error::unsupported(what).on(name).hint("open this database with a newer esker"));
         }
         if !(1..=MAX_WAL_WINDOW).contains(&wal_window) {
-            return Err(Error::corruption(name, 48, format!("a WAL window of {wal_window} is outside its limits")));
+            return Err(Error::corruption(
+                name,
+                48,
+                format!("a WAL window of {wal_window} is outside its limits"),
+            ));
         }
         Ok(Self { db_uuid, wal_window })
     }

@@ -246,10 +246,7 @@ impl Root {
             min_writer: codec::WRITER_VERSION,
             prev_hash: Bytes::from_static(&[0; 16]),
             writer: WriterState { replay_from: FIRST_SLOT, ..WriterState::default() },
-            keyspaces: vec![KeyspaceEntry {
-                id: DEFAULT_KEYSPACE.0,
-                name: DEFAULT_KEYSPACE_NAME.to_owned(),
-            }],
+            keyspaces: vec![KeyspaceEntry { id: DEFAULT_KEYSPACE.0, name: DEFAULT_KEYSPACE_NAME.to_owned() }],
             sum: Bytes::copy_from_slice(&Sum::default().to_bytes()),
             options,
             next_run: 1,

@@ -99,9 +99,8 @@ impl PartRef {
 /// Moves long stretches of `next` (complete) into parts, keeping those of `base` (complete) that still
 /// fit. Sets `next.runs[…].parts`; gives the stored form and the parts to write, named by `new_id`.
 pub fn pack(base: &Root, next: &mut Root, mut new_id: impl FnMut() -> ObjectId) -> Packed {
-    let known: HashMap<&[u8], (&PartRef, &[SstMeta])> = parts_of(base)
-        .filter_map(|(part, ssts)| Some((&ssts.first()?.id[..], (part, ssts))))
-        .collect();
+    let known: HashMap<&[u8], (&PartRef, &[SstMeta])> =
+        parts_of(base).filter_map(|(part, ssts)| Some((&ssts.first()?.id[..], (part, ssts)))).collect();
     let mut plans: Vec<Vec<Piece>> = next.runs.iter().map(|run| keep(run, &known)).collect();
     let loose: Vec<usize> = next.runs.iter().zip(&plans).map(|(run, plan)| loose_bytes(run, plan)).collect();
     let mut inline: usize = loose.iter().sum();
@@ -154,11 +153,8 @@ pub fn pack(base: &Root, next: &mut Root, mut new_id: impl FnMut() -> ObjectId) 
 ///
 /// Fails with `Corruption` if a part is missing or damaged, naming it.
 pub async fn complete(store: &Store, mut root: Root, previous: Option<&Root>, cause: Cause) -> Result<Root> {
-    let known: HashMap<&[u8], &[SstMeta]> = previous
-        .into_iter()
-        .flat_map(parts_of)
-        .map(|(part, ssts)| (&part.id[..], ssts))
-        .collect();
+    let known: HashMap<&[u8], &[SstMeta]> =
+        previous.into_iter().flat_map(parts_of).map(|(part, ssts)| (&part.id[..], ssts)).collect();
     let wanted: Vec<PartRef> = root.runs.iter().flat_map(|run| &run.parts).cloned().collect();
     let known = &known;
     let mut found = stream::iter(wanted)
@@ -176,7 +172,8 @@ pub async fn complete(store: &Store, mut root: Root, previous: Option<&Root>, ca
         let mut inline = std::mem::take(&mut run.ssts).into_iter();
         for part in &run.parts {
             let misplaced = || {
-                let what = format!("a part of run {} is said to begin at {}, where it cannot", run.id, part.at);
+                let what =
+                    format!("a part of run {} is said to begin at {}, where it cannot", run.id, part.at);
                 Error::corruption(Name::Manifest(root.id).path(), 0, what)
             };
             let before = (part.at as usize).checked_sub(run.ssts.len()).ok_or_else(misplaced)?;
@@ -226,7 +223,9 @@ pub fn decode(id: ObjectId, bytes: &Bytes) -> Result<Vec<SstMeta>> {
         return Err(corrupt(sealed.len() as u64, "the checksum does not match"));
     }
     if version != FORMAT_VERSION {
-        let what = format!("this part was written by a newer esker: format {version}, and {FORMAT_VERSION} is known");
+        let what = format!(
+            "this part was written by a newer esker: format {version}, and {FORMAT_VERSION} is known"
+        );
         return Err(Error::unsupported(what).at(name, 8).hint("open this database with a newer esker"));
     }
     let body = PartBody::decode(bytes.slice(HEADER_BYTES..sealed.len()))
@@ -251,7 +250,11 @@ async fn fetch(store: &Store, part: &PartRef, cause: Cause) -> Result<Vec<SstMet
     }
     let ssts = decode(id, &bytes)?;
     if ssts.len() != part.ssts as usize {
-        return Err(Error::corruption(name.path(), 12, "a part does not hold as many SSTs as the manifest says"));
+        return Err(Error::corruption(
+            name.path(),
+            12,
+            "a part does not hold as many SSTs as the manifest says",
+        ));
     }
     Ok(ssts)
 }
@@ -269,9 +272,9 @@ enum Piece {
 
 /// The parts of a complete root, each with its SSTs.
 fn parts_of(root: &Root) -> impl Iterator<Item = (&PartRef, &[SstMeta])> {
-    root.runs.iter().flat_map(|run| {
-        run.parts.iter().filter_map(|part| Some((part, run.ssts.get(part.range())?)))
-    })
+    root.runs
+        .iter()
+        .flat_map(|run| run.parts.iter().filter_map(|part| Some((part, run.ssts.get(part.range())?))))
 }
 
 /// The run as known parts and what lies between them.

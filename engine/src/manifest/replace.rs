@@ -53,12 +53,13 @@ pub(crate) fn replace(root: &mut Root, with: &Replacement<'_>) -> Result<()> {
     check_order_of_data(root, &taken, place)?;
 
     if !with.outputs.is_empty() {
-        let joined = root.runs.get(place).filter(|run| run.level == with.level && with.level > 0).and_then(|run| {
-            let mut ssts = [&run.ssts[..], with.outputs].concat();
-            ssts.sort_by(|a, b| a.first_key.cmp(&b.first_key));
-            let run = Run { ssts, parts: Vec::new(), ..*run };
-            codec::check_order(&run).is_ok().then_some(run)
-        });
+        let joined =
+            root.runs.get(place).filter(|run| run.level == with.level && with.level > 0).and_then(|run| {
+                let mut ssts = [&run.ssts[..], with.outputs].concat();
+                ssts.sort_by(|a, b| a.first_key.cmp(&b.first_key));
+                let run = Run { ssts, parts: Vec::new(), ..*run };
+                codec::check_order(&run).is_ok().then_some(run)
+            });
         match joined {
             Some(run) => root.runs[place] = run,
             None => {
@@ -134,13 +135,17 @@ fn check_balance(root: &mut Root, with: &Replacement<'_>, taken: &[Taken]) -> Re
 fn check_outputs(outputs: &[SstMeta], taken: &[Taken]) -> Result<()> {
     let run = Run { ssts: outputs.to_vec(), ..Run::default() };
     outputs.iter().try_for_each(codec::check_sst).and_then(|()| codec::check_order(&run)).map_err(refused)?;
-    let within = |key: &Bytes| taken.iter().any(|(_, input)| input.first_key <= *key && *key <= input.last_key);
+    let within =
+        |key: &Bytes| taken.iter().any(|(_, input)| input.first_key <= *key && *key <= input.last_key);
     let max_seq = taken.iter().map(|(_, input)| input.max_seq).max();
     let min_seq = taken.iter().map(|(_, input)| input.min_seq).min();
     for output in outputs {
         let numbers_fit = min_seq <= Some(output.min_seq) && Some(output.max_seq) <= max_seq;
         if !numbers_fit || !within(&output.first_key) || !within(&output.last_key) {
-            return Err(refused(format!("{} holds keys or numbers that no input holds", codec::sst_name(output))));
+            return Err(refused(format!(
+                "{} holds keys or numbers that no input holds",
+                codec::sst_name(output)
+            )));
         }
     }
     Ok(())
@@ -157,7 +162,9 @@ fn check_order_of_data(root: &Root, taken: &[Taken], place: usize) -> Result<()>
         for (_, input) in crossing {
             if let Some(stays) = overlapping(run, input) {
                 let (stays, input) = (codec::sst_name(stays), codec::sst_name(input));
-                return Err(refused(format!("{stays} would change order with {input}, whose keys it overlaps")));
+                return Err(refused(format!(
+                    "{stays} would change order with {input}, whose keys it overlaps"
+                )));
             }
         }
     }

@@ -80,7 +80,11 @@ impl View {
 
     /// The keyspace of this name, if there is one.
     pub fn keyspace(&self, name: &str) -> Option<KeyspaceId> {
-        self.root.keyspaces.iter().find(|keyspace| keyspace.name == name).map(|keyspace| KeyspaceId(keyspace.id))
+        self.root
+            .keyspaces
+            .iter()
+            .find(|keyspace| keyspace.name == name)
+            .map(|keyspace| KeyspaceId(keyspace.id))
     }
 
     /// XXH3-128 of the stored object; 0 for a view that was not read from a store.

@@ -28,8 +28,6 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use futures::future::try_join_all;
 use tokio::sync::{mpsc, oneshot};
 
 use super::SuperVersion;
@@ -41,7 +39,7 @@ use crate::{
     memtable::Memtable,
     stats::Cause,
     store::{Folder, Name, Sequence},
-    wal::WalObject,
+    wal::{Cursor, WalObject, Walk},
 };
 
 /// Between rounds: after one that found something, and at most.
@@ -50,9 +48,6 @@ const LATEST: Duration = Duration::from_secs(5);
 
 /// How old the proof may grow that this version has not been collected.
 const PROOF_AGE: Duration = Duration::from_secs(60);
-
-/// Slots asked for at once while catching up.
-const MOST_SLOTS: u64 = 16;
 
 /// A walk is published when it has staged this much, and goes on.
 const STAGED_BYTES: usize = 32 << 20;
@@ -80,9 +75,7 @@ pub(super) struct Ask {
 /// Where the walk through the log stands.
 #[derive(Debug, Clone, Copy)]
 struct Place {
-    slot: u64,
-    /// The highest epoch met.
-    epoch: u32,
+    cursor: Cursor,
     /// The number after the last entry met.
     next_seq: Seq,
 }
@@ -91,7 +84,6 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Follower {
     manifest: Manifest,
-    log: Sequence,
     versions: Sequence,
     clock: SharedClock,
     limit: Duration,
@@ -110,7 +102,6 @@ impl Follower {
         let (place, seq, now) = (start_of(&view), view.root.writer.last_seq, clock.monotonic());
         let sv = Arc::new(SuperVersion { active: Arc::new(Memtable::new()), frozen: Vec::new(), view });
         Self {
-            log: Sequence::new(store.clone(), Folder::Wal),
             versions: Sequence::new(store, Folder::Manifest),
             manifest,
             clock,
@@ -178,8 +169,9 @@ impl Follower {
             let doubtful = walk.gap || self.hole(&walk).is_some();
             let newer = self.newer(certain || doubtful, cause).await?;
             let followed = newer.is_some();
-            changed |= followed || walk.to.slot != from.slot;
-            let overtaken = newer.as_ref().is_some_and(|view| view.root.writer.replay_from > from.slot);
+            changed |= followed || walk.to.cursor.slot != from.cursor.slot;
+            let overtaken =
+                newer.as_ref().is_some_and(|view| view.root.writer.replay_from > from.cursor.slot);
             if let Some(view) = newer {
                 self.adopt(view, began);
             }
@@ -203,53 +195,34 @@ impl Follower {
     }
 
     /// The slot a walk ended at, if the version says that it has been written.
-    fn hole(&self, walk: &Walk) -> Option<u64> {
+    fn hole(&self, walk: &Staged) -> Option<u64> {
         let tail = self.current.load().sv.view.root.writer.tail_hint;
-        (walk.ended && walk.to.slot <= tail).then_some(walk.to.slot)
+        let slot = walk.to.cursor.slot;
+        (walk.ended && slot <= tail).then_some(slot)
     }
 
     /// Walks the log to the first absent slot, or until much is staged.
-    async fn walk(&self, from: Place, cause: Cause) -> Result<Walk> {
-        let identity = self.manifest.identity();
-        let mut walk = Walk { to: from, entries: Vec::new(), gap: false, ended: false };
-        let (mut width, mut staged) = (1, 0);
-        'slots: while staged < STAGED_BYTES {
-            let slots = walk.to.slot..walk.to.slot.saturating_add(width);
-            let objects = try_join_all(slots.clone().map(|slot| self.log.get(slot, cause))).await?;
-            width = (width * 2).min(MOST_SLOTS);
-            for (slot, object) in slots.zip(objects) {
-                let Some(bytes) = object else {
-                    walk.ended = true;
-                    break 'slots;
-                };
-                staged += bytes.len();
-                if self.read(&mut walk, slot, bytes, identity.db_uuid)? {
-                    walk.to.slot = slot.saturating_add(u64::from(identity.wal_window));
-                    continue 'slots;
+    async fn walk(&self, from: Place, cause: Cause) -> Result<Staged> {
+        let mut walk = Walk::new(&self.manifest, from.cursor, cause);
+        let mut staged = Staged { to: from, entries: Vec::new(), gap: false, ended: false };
+        let mut bytes = 0;
+        while bytes < STAGED_BYTES {
+            match walk.next().await? {
+                Some(WalObject::Data { header, entries, last_seq }) => {
+                    staged.gap |= header.first_seq > staged.to.next_seq;
+                    staged.to.next_seq = staged.to.next_seq.max(last_seq + 1);
+                    bytes += entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>();
+                    staged.entries.extend(entries);
                 }
-                walk.to.slot = slot + 1;
+                Some(WalObject::Fence { .. }) => {}
+                None => {
+                    staged.ended = true;
+                    break;
+                }
             }
         }
-        Ok(walk)
-    }
-
-    /// Stages one object; says whether it is a fence.
-    fn read(&self, walk: &mut Walk, slot: u64, bytes: Bytes, db_uuid: u128) -> Result<bool> {
-        match WalObject::decode(slot, db_uuid, bytes)? {
-            WalObject::Fence { header, .. } => {
-                walk.to.epoch = walk.to.epoch.max(header.epoch);
-                Ok(true)
-            }
-            // A stray of a fenced writer: void for ever.
-            WalObject::Data { header, .. } if header.epoch < walk.to.epoch => Ok(false),
-            WalObject::Data { header, entries, last_seq } => {
-                walk.gap |= header.first_seq > walk.to.next_seq;
-                walk.to.epoch = header.epoch;
-                walk.to.next_seq = walk.to.next_seq.max(last_seq + 1);
-                walk.entries.extend(entries);
-                Ok(false)
-            }
-        }
+        staged.to.cursor = walk.cursor();
+        Ok(staged)
     }
 
     /// The newest version after ours, if there is one.
@@ -329,7 +302,7 @@ impl Follower {
 
 /// What a walk found.
 #[derive(Debug)]
-struct Walk {
+struct Staged {
     to: Place,
     entries: Vec<Entry>,
     /// Whether numbers are missing between what was known and what was found.
@@ -349,6 +322,5 @@ fn lost(slot: u64) -> Error {
 
 /// Where the log begins that a version does not hold.
 fn start_of(view: &View) -> Place {
-    let writer = &view.root.writer;
-    Place { slot: writer.replay_from, epoch: 0, next_seq: writer.last_seq + 1 }
+    Place { cursor: Cursor::start(&view.root), next_seq: view.root.writer.last_seq + 1 }
 }

@@ -3,7 +3,7 @@
 //! Always true: what is returned was checked against a checksum that knows its place, and every
 //! error names the object and the byte offset in it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -54,13 +54,15 @@ pub struct OpenSst {
     pub meta: SstMeta,
     /// The tail, once it has been read.
     pub tail: ArcSwapOption<Tail>,
+    /// Whether the tail has been used since the clock that unpins tails last came by.
+    pub touched: AtomicBool,
 }
 
 impl OpenSst {
     /// An SST whose tail has not been read yet. Fails with `Corruption` if the entry makes no sense.
     pub fn new(meta: SstMeta) -> Result<Arc<Self>> {
         meta.check()?;
-        Ok(Arc::new(Self { id: meta.object_id(), meta, tail: ArcSwapOption::empty() }))
+        Ok(Arc::new(Self { id: meta.object_id(), meta, tail: ArcSwapOption::empty(), touched: AtomicBool::new(false) }))
     }
 }
 

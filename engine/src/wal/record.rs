@@ -174,24 +174,35 @@ impl WalObject {
         let whole = (HEADER_BYTES + CHECKSUM_BYTES) as u64;
         if stored_bytes.checked_add(whole) != Some(bytes.len() as u64) {
             let found = bytes.len();
-            return Err(corrupt(LENGTHS_AT, format!("{stored_bytes} bytes of body do not fit an object of {found} bytes")));
+            return Err(corrupt(
+                LENGTHS_AT,
+                format!("{stored_bytes} bytes of body do not fit an object of {found} bytes"),
+            ));
         }
         let body = bytes.slice(HEADER_BYTES..bytes.len() - CHECKSUM_BYTES);
         let sealed = &bytes[..HEADER_BYTES + body.len()];
         let (found, expected) = (object_checksum(db_uuid, slot, [sealed]), &bytes[sealed.len()..]);
         if found.to_le_bytes() != *expected {
-            let what = "the checksum does not match: the bytes are damaged, or belong to another slot or database";
+            let what =
+                "the checksum does not match: the bytes are damaged, or belong to another slot or database";
             return Err(corrupt(sealed.len() as u64, what.into()));
         }
         if version != FORMAT_VERSION {
-            let what = format!("this log was written by a newer esker: format {version}, and {FORMAT_VERSION} is known");
-            return Err(Error::unsupported(what).at(name, VERSION_AT).hint("open this database with a newer esker"));
+            let what = format!(
+                "this log was written by a newer esker: format {version}, and {FORMAT_VERSION} is known"
+            );
+            return Err(Error::unsupported(what)
+                .at(name, VERSION_AT)
+                .hint("open this database with a newer esker"));
         }
         if stored_slot != slot {
             return Err(corrupt(SLOT_AT, format!("this object belongs in slot {stored_slot}")));
         }
         if stored_uuid != db_uuid {
-            return Err(corrupt(UUID_AT, format!("this object belongs to database {stored_uuid:032x}, not {db_uuid:032x}")));
+            return Err(corrupt(
+                UUID_AT,
+                format!("this object belongs to database {stored_uuid:032x}, not {db_uuid:032x}"),
+            ));
         }
         let header = WalHeader { db_uuid, writer_uuid, epoch, slot, token, first_seq };
         match kind {
@@ -202,8 +213,9 @@ impl WalObject {
                 Ok(Self::Data { header, entries, last_seq })
             }
             FENCE => {
-                let writer_name = std::str::from_utf8(&body)
-                    .map_err(|e| corrupt(HEADER_BYTES as u64, "a writer's name is not UTF-8".into()).because(e))?;
+                let writer_name = std::str::from_utf8(&body).map_err(|e| {
+                    corrupt(HEADER_BYTES as u64, "a writer's name is not UTF-8".into()).because(e)
+                })?;
                 if writer_name.len() > MAX_WRITER_NAME_BYTES {
                     return Err(corrupt(LENGTHS_AT, "a writer's name is over its limit".into()));
                 }
@@ -345,7 +357,8 @@ fn decode_batches(
         let delta = input.varint().map_err(bad)?;
         let ops = input.varint().map_err(bad)?;
         let first = header.first_seq.checked_add(delta).filter(|first| *first >= next_seq);
-        let end = first.and_then(|first| first.checked_add(ops)).filter(|end| *end <= last_seq.saturating_add(1));
+        let end =
+            first.and_then(|first| first.checked_add(ops)).filter(|end| *end <= last_seq.saturating_add(1));
         let (Some(first), Some(end)) = (first, end) else {
             return Err(corrupt(base, "the sequence numbers of a batch are out of order"));
         };
@@ -361,7 +374,10 @@ fn decode_batches(
         at += length;
     }
     if at != body.len() || entries.len() != count as usize {
-        return Err(corrupt(COUNTS_AT, "the body does not hold as many batches and entries as the header says"));
+        return Err(corrupt(
+            COUNTS_AT,
+            "the body does not hold as many batches and entries as the header says",
+        ));
     }
     // One past the last, or an empty object: `last` is then one below `first`.
     if next_seq.saturating_sub(1) != last_seq {

@@ -294,7 +294,8 @@ impl Opening {
         let fence_slot = self.walk.cursor.slot;
         if view.root.writer.replay_from > fence_slot {
             // Only this epoch can have moved it, and it has not begun to write.
-            let what = format!("the replay point {} is past the tail {fence_slot}", view.root.writer.replay_from);
+            let what =
+                format!("the replay point {} is past the tail {fence_slot}", view.root.writer.replay_from);
             return Err(Error::corruption(Name::Manifest(view.id()).path(), 0, what));
         }
         let next_slot = fence_slot + self.walk.wal_window as u64;
@@ -357,7 +358,9 @@ impl Opening {
             Ok(id) => Error::corruption(
                 Name::Wal(self.walk.cursor.slot).path(),
                 0,
-                format!("the log holds an object of epoch {epoch}, which no version up to {id} has given out"),
+                format!(
+                    "the log holds an object of epoch {epoch}, which no version up to {id} has given out"
+                ),
             ),
         }
     }
@@ -368,8 +371,10 @@ impl Opening {
             Err(error) => error,
             Ok(view) => match edit::check_writer_epoch(&view.root, self.epoch()) {
                 Err(fenced) => fenced,
-                Ok(()) => Error::corruption(Name::Wal(slot).path(), 0, format!("a log object is missing: {why}"))
-                    .hint("restore it from a copy; going on without it would lose acknowledged writes"),
+                Ok(()) => {
+                    Error::corruption(Name::Wal(slot).path(), 0, format!("a log object is missing: {why}"))
+                        .hint("restore it from a copy; going on without it would lose acknowledged writes")
+                }
             },
         }
     }

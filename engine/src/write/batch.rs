@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::{
     error::{Error, Result},
     key::{KEYSPACE_BYTES, KeyspaceId, Kind, NEVER, check_key, check_value},
-    wal::record::Op,
+    wal::Op,
 };
 
 /// The most bytes of keys and values one batch may hold. A batch is one object of the log.

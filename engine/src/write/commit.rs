@@ -22,7 +22,7 @@ use crate::{
     error::Result,
     key::{KEYSPACE_BYTES, KeyspaceId, Kind, NEVER, check_key, check_value},
     read::Token,
-    wal::{record::Op, writer::Landing},
+    wal::{Op, writer::Landing},
     write::{
         batch::{WriteBatch, expire_at},
         head::Writer,

@@ -12,17 +12,16 @@
 //!
 //! Always true: a number is given again only if nobody will ever read what had it.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use crate::{
-    clock,
     error::Result,
     key::Seq,
     manifest::{Edit, Manifest},
     memtable::Memtable,
     stats::Cause,
     wal::{
-        replay::{self, OpenedLog, ReplayedObject},
+        replay::{Opening, ReplayedObject},
         writer::fenced,
     },
     write::head::{Replayed, Start},
@@ -51,37 +50,51 @@ pub async fn open(manifest: &Manifest, name: &str, memtable_bytes: usize) -> Res
         return Err(fenced(&owner.name, owner.epoch, owner.epoch.saturating_sub(1)));
     }
     let epoch = owner.epoch;
-    let OpenedLog { view, fence_slot, objects } = replay::open_log(manifest, claimed, writer_uuid, name).await?;
-    let stored = view.root.writer.last_seq;
-    let replayed = clock::on_cpu(move || memtables(objects, fence_slot, memtable_bytes)).await?;
-    let last_seq = replayed.last().map_or(stored, |newest| newest.last_seq.max(stored));
+    let mut opening = Opening::begin(manifest, claimed, writer_uuid, name);
+    let mut replay = Replay { memtable_bytes, full: Vec::new(), open: Memtable::new(), last_seq: 0 };
+    while let Some(object) = opening.next().await? {
+        replay.object(object);
+    }
+    let log = opening.finish().await?;
     let start = Start {
-        next_slot: fence_slot + u64::from(manifest.identity().wal_window.max(1)),
-        next_seq: last_seq + 1,
-        fence_slot,
-        view,
-        replayed,
+        next_seq: log.last_seq.max(log.view.root.writer.last_seq) + 1,
+        next_slot: log.next_slot,
+        fence_slot: log.fence_slot,
+        replayed: replay.finish(log.fence_slot),
+        view: log.view,
     };
     Ok(Opened { start, epoch, writer_uuid })
 }
 
-/// The log's entries as memtables, oldest first.
-fn memtables(objects: Vec<ReplayedObject>, fence_slot: u64, memtable_bytes: usize) -> Vec<Replayed> {
-    let mut full = Vec::new();
-    let mut open = Memtable::new();
-    let mut last_seq: Seq = 0;
-    for object in objects {
-        last_seq = object.last_seq;
+/// The log's entries on their way into memtables.
+struct Replay {
+    memtable_bytes: usize,
+    /// Oldest first.
+    full: Vec<Replayed>,
+    open: Memtable,
+    last_seq: Seq,
+}
+
+impl Replay {
+    fn object(&mut self, object: ReplayedObject) {
+        self.last_seq = object.last_seq;
         for entry in object.entries {
-            open.insert(entry);
+            self.open.insert(entry);
         }
-        if open.bytes() >= memtable_bytes {
-            let memtable = Arc::new(std::mem::replace(&mut open, Memtable::new()));
-            full.push(Replayed { memtable, last_seq, replay_from: object.slot + 1 });
+        if self.open.bytes() >= self.memtable_bytes {
+            self.cut(object.slot + 1);
         }
     }
-    if !open.is_empty() {
-        full.push(Replayed { memtable: Arc::new(open), last_seq, replay_from: fence_slot });
+
+    fn cut(&mut self, replay_from: u64) {
+        let memtable = Arc::new(mem::replace(&mut self.open, Memtable::new()));
+        self.full.push(Replayed { memtable, last_seq: self.last_seq, replay_from });
     }
-    full
+
+    fn finish(mut self, fence_slot: u64) -> Vec<Replayed> {
+        if !self.open.is_empty() {
+            self.cut(fence_slot);
+        }
+        self.full
+    }
 }

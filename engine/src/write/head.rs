@@ -35,21 +35,16 @@ use crate::{
     key::Seq,
     manifest::View,
     memtable::Memtable,
-    read::{SuperVersion, Token},
+    read::{SuperVersion, Token, superversion},
     wal::{
-        record::{LogBuffer, Op},
+        LogBuffer, Op,
         writer::{Landing, Pipe, fenced},
     },
-    write::{
-        budget::{Admission, MemoryBudget},
-        commit::Accepted,
-    },
+    write::{budget::MemoryBudget, commit::Accepted, room::Room},
 };
 
 /// The log buffer is cut off at this size, waited for or not.
 const LOG_OBJECT_BYTES: usize = 4 << 20;
-/// How often a writer that waits for memory looks again by itself: readers let go of memtables silently.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What every write of an open database goes through.
 pub struct Writer {
@@ -147,13 +142,6 @@ struct Head {
     stopped: Option<Error>,
 }
 
-/// Memory charged for a write that has not been made yet. Given back when dropped.
-#[derive(Debug)]
-pub(super) struct Room<'a> {
-    budget: &'a MemoryBudget,
-    bytes: usize,
-}
-
 impl Writer {
     /// The head of a database opened at `start`.
     pub fn new(settings: Settings, start: Start) -> Self {
@@ -215,9 +203,13 @@ impl Writer {
     pub fn current(&self) -> &ArcSwap<SuperVersion> {
         &self.current
     }
-    /// The highest number that reads may see.
-    pub fn visible(&self) -> Seq {
-        self.visible.load(Ordering::Acquire)
+    /// A SuperVersion and the newest visible number that go together, to keep.
+    pub fn pin(&self) -> (Arc<SuperVersion>, Seq) {
+        superversion::pin(&self.current, &self.visible)
+    }
+    /// The same for a read that ends before it returns.
+    pub fn with_pinned<T>(&self, read: impl FnOnce(&Arc<SuperVersion>, Seq) -> T) -> T {
+        superversion::with_pinned(&self.current, &self.visible, read)
     }
     /// The memory budget.
     pub fn budget(&self) -> &MemoryBudget {
@@ -236,17 +228,8 @@ impl Writer {
         self.progress.subscribe()
     }
 
-    /// Memory for a write of `bytes`: at once below half the budget, after a pause above, and at the
-    /// limit when some has been given back. Fails with `Unavailable` at the deadline; nothing was written.
-    pub(super) async fn room(&self, bytes: usize) -> Result<Room<'_>> {
-        if !self.budget.try_charge(bytes) {
-            return self.wait_for_room(bytes).await;
-        }
-        Ok(Room { budget: &self.budget, bytes })
-    }
-
     /// Applies a batch: log, memtable, then visible. `ops` are numbered in order.
-    pub(super) fn apply<'a>(&self, mut room: Room<'_>, ops: impl ExactSizeIterator<Item = Op<'a>> + Clone) -> Result<Accepted> {
+    pub(super) fn apply<'a>(&self, room: Room<'_>, ops: impl ExactSizeIterator<Item = Op<'a>> + Clone) -> Result<Accepted> {
         let mut head = self.head.lock();
         if let Some(error) = &head.stopped {
             return Err(error.clone());
@@ -260,7 +243,7 @@ impl Writer {
         let Head { log, active, .. } = &mut *head;
         log.append(first, ops, |entry| active.insert(entry));
         self.visible.store(last, Ordering::Release);
-        head.active_charged += mem::take(&mut room.bytes);
+        head.active_charged += room.keep();
         let accepted = Accepted::new(Token { epoch: self.settings.epoch, seq: last }, Some(head.landing.clone()));
         if head.log.bytes() >= LOG_OBJECT_BYTES {
             head.cut(&self.pipe);
@@ -350,6 +333,14 @@ impl Writer {
         self.head.lock().stopped.clone()
     }
 
+    /// Freezes the active memtable if nothing else is on its way out of memory: then it has to go.
+    pub(super) fn freeze_for_room(&self) {
+        let mut head = self.head.lock();
+        if head.frozen.is_empty() && head.stopped.is_none() {
+            self.freeze_locked(&mut head);
+        }
+    }
+
     fn newest(&self, head: &Head) -> Accepted {
         let landing = if head.log.is_empty() { head.last_cut.clone() } else { Some(head.landing.clone()) };
         Accepted::new(Token { epoch: self.settings.epoch, seq: head.next_seq - 1 }, landing)
@@ -383,59 +374,6 @@ impl Writer {
             self.budget.note_l0(runs, view.root.options.shape.l0_runs as usize);
         }
     }
-
-    #[cold]
-    async fn wait_for_room(&self, bytes: usize) -> Result<Room<'_>> {
-        let clock = &self.settings.clock;
-        let began = clock.monotonic();
-        loop {
-            let released = self.budget.released();
-            tokio::pin!(released);
-            released.as_mut().enable();
-            match self.budget.admit(bytes) {
-                Admission::Go => return Ok(Room { budget: &self.budget, bytes }),
-                Admission::Pause(pause) => {
-                    let room = Room { budget: &self.budget, bytes };
-                    clock.sleep(pause).await;
-                    return Ok(room);
-                }
-                Admission::Full => {}
-            }
-            if let Some(error) = self.stopped() {
-                return Err(error);
-            }
-            if clock.monotonic().saturating_sub(began) >= self.settings.deadline {
-                return Err(self.no_room(bytes));
-            }
-            self.freeze_for_room();
-            tokio::select! {
-                () = released => {}
-                () = clock.sleep(LOOK_AGAIN) => self.budget.sweep(),
-            }
-        }
-    }
-
-    /// If nothing is on its way out of memory, the active memtable has to go.
-    fn freeze_for_room(&self) {
-        let mut head = self.head.lock();
-        if head.frozen.is_empty() && head.stopped.is_none() {
-            self.freeze_locked(&mut head);
-        }
-    }
-
-    fn no_room(&self, bytes: usize) -> Error {
-        let budget = &self.budget;
-        let error = Error::unavailable(format!(
-            "a write of {bytes} bytes found no room for {:?}: {} of the memory budget of {} bytes are in use; nothing was written",
-            self.settings.deadline,
-            budget.charged(),
-            budget.limit(),
-        ));
-        match budget.held_by_readers() {
-            0 => error.hint("the store takes no writes, or takes them too slowly; try again later"),
-            held => error.hint(format!("snapshots and scans hold {held} bytes of it: drop them, or give the database more memory")),
-        }
-    }
 }
 
 impl Head {
@@ -458,19 +396,11 @@ impl Head {
     }
 }
 
-impl Drop for Room<'_> {
-    fn drop(&mut self) {
-        if self.bytes > 0 {
-            self.budget.release(self.bytes);
-        }
-    }
-}
-
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer")
             .field("epoch", &self.settings.epoch)
-            .field("visible", &self.visible())
+            .field("visible", &self.visible.load(Ordering::Relaxed))
             .field("charged", &self.budget.charged())
             .finish_non_exhaustive()
     }

@@ -1,1 +1,519 @@
-//! Tests of reading.
+//! Tests of reading: gets, scans and snapshots over memtables and SSTs laid out by hand, compared
+//! with a map; bytes that are missing, gone or wrong.
+
+use std::{cell::RefCell, collections::BTreeMap, ops::Bound, sync::Arc};
+
+use bytes::Bytes;
+use esker::{
+    ErrorKind, KeyRange, Row, Scan, Snapshot,
+    block::Block,
+    clock::SystemClock,
+    codec::frame::Codec,
+    key::{DEFAULT_KEYSPACE, Entry, KeyspaceId, Kind, full_key},
+    manifest::{Root, Run, StoredOptions, View},
+    memtable::Memtable,
+    merge::{BlockSource, Direction, Missing, Source, Step, Tree},
+    range::FullRange,
+    read::{Fetched, Fetcher, SuperVersion, get, get_cached, multi_get},
+    sst::{OpenSst, SstBuilder, SstMeta, SstOptions, Tail},
+    stats::{Cause, RequestKind},
+    store::{Name, ObjectId, Role, Store},
+};
+use esker_cache::BlockCache;
+use object_store::{ObjectStoreExt as _, memory::InMemory, path::Path};
+use proptest::prelude::*;
+
+/// A key that every op is about: few of them, so that versions pile up.
+fn key(n: u8) -> Vec<u8> {
+    match n % 4 {
+        0 => vec![n / 4],
+        1 => vec![n / 4, 0],
+        2 => format!("user{:03}", n).into_bytes(),
+        _ => [vec![0xFF; 3], vec![n]].concat(),
+    }
+}
+
+/// One write. Its number is its place in the list, from 1.
+#[derive(Debug, Clone)]
+struct Op {
+    key: u8,
+    kind: Kind,
+    expire_at_ms: u64,
+    value_bytes: usize,
+    keyspace: u32,
+}
+
+fn entry(op: &Op, seq: u64) -> Entry {
+    let value = match op.kind {
+        Kind::Put => Bytes::from(format!("{seq}:").repeat(1 + op.value_bytes)),
+        _ => Bytes::new(),
+    };
+    let key = full_key(KeyspaceId(op.keyspace), &key(op.key)).unwrap();
+    Entry { key, seq, kind: op.kind, expire_at_ms: op.expire_at_ms, value }
+}
+
+/// A place to lay out a database by hand.
+struct Lab {
+    objects: Arc<InMemory>,
+    store: Store,
+    fetcher: Fetcher,
+}
+
+impl Lab {
+    fn new(cache_bytes: usize) -> Self {
+        let objects = Arc::new(InMemory::new());
+        let store = Store::from_object_store(objects.clone(), "memory", SystemClock::shared());
+        let fetcher =
+            Fetcher::new(store.clone(), BlockCache::in_memory(cache_bytes), 7).pin_tails(cache_bytes / 4);
+        Self { objects, store, fetcher }
+    }
+
+    /// Stores sorted entries as a run of SSTs of about `per_sst` entries, never splitting a key.
+    async fn run(&self, id: u64, level: u32, entries: &[Entry], per_sst: usize, block_bytes: usize) -> Run {
+        let mut ssts = Vec::new();
+        let mut from = 0;
+        while from < entries.len() {
+            let mut to = (from + per_sst).min(entries.len());
+            while to < entries.len() && entries[to].key == entries[to - 1].key {
+                to += 1;
+            }
+            ssts.push(self.sst(id << 16 | ssts.len() as u64, &entries[from..to], block_bytes).await);
+            from = to;
+        }
+        Run { id, level, ssts, parts: Vec::new() }
+    }
+
+    async fn sst(&self, counter: u64, entries: &[Entry], block_bytes: usize) -> SstMeta {
+        let id = ObjectId { role: Role::Writer, epoch: 1, counter, nonce: counter };
+        let codec = [Codec::None, Codec::Lz4, Codec::Zstd][counter as usize % 3];
+        let options = SstOptions { block_bytes, restart_interval: 4, codec, filter_bits_per_key: 10 };
+        let mut builder = SstBuilder::new(id, options);
+        entries.iter().for_each(|entry| builder.add(entry.as_ref()).unwrap());
+        let mut chunks = builder.take_ready();
+        let finished = builder.finish().unwrap();
+        chunks.extend(finished.chunks);
+        self.store.put_new(&Name::Sst(id), chunks, Cause::Flush).await.unwrap();
+        finished.meta
+    }
+
+    /// Lays `ops` out: cut at `cuts` into layers, the oldest in a run at level 1, then runs at level 0, a
+    /// frozen memtable, an active one.
+    async fn layers(&self, ops: &[Op], cuts: &[usize], block_bytes: usize) -> Arc<SuperVersion> {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (ops.len() + 1)).collect();
+        cuts.extend([0, ops.len()]);
+        cuts.sort_unstable();
+        let mut layers = Vec::new();
+        for pair in cuts.windows(2) {
+            let mut layer: Vec<_> = (pair[0]..pair[1]).map(|at| entry(&ops[at], at as u64 + 1)).collect();
+            layer.sort_by(|a, b| a.key.cmp(&b.key).then(b.seq.cmp(&a.seq)));
+            layers.push(layer);
+        }
+        let memtable = |layer: Option<Vec<Entry>>| {
+            let memtable = Memtable::new();
+            layer.into_iter().flatten().for_each(|entry| memtable.insert(entry));
+            Arc::new(memtable)
+        };
+        let active = memtable(layers.pop());
+        let frozen = vec![memtable(layers.pop())];
+        let mut runs = Vec::new();
+        for (at, layer) in layers.iter().enumerate().filter(|(_, layer)| !layer.is_empty()) {
+            runs.insert(0, self.run(at as u64 + 1, u32::from(at == 0), layer, 7, block_bytes).await);
+        }
+        Arc::new(SuperVersion { active, frozen, view: Arc::new(view(runs)) })
+    }
+
+    fn scan(&self, sv: &Arc<SuperVersion>, range: KeyRange, seq: u64, now_ms: u64) -> Scan {
+        Scan::new(self.fetcher.clone(), Arc::clone(sv), DEFAULT_KEYSPACE, Ok(range), seq, now_ms)
+    }
+
+    fn gets(&self) -> u64 {
+        self.store.stats().snapshot().total(RequestKind::Get)
+    }
+
+    /// Overwrites an object's bytes: what no part of Esker ever does.
+    async fn tamper(&self, meta: &SstMeta, change: impl FnOnce(&mut Vec<u8>)) {
+        let path = Path::from(Name::Sst(meta.object_id()).path());
+        let mut bytes = self.objects.get(&path).await.unwrap().bytes().await.unwrap().to_vec();
+        change(&mut bytes);
+        self.objects.put(&path, bytes.into()).await.unwrap();
+    }
+}
+
+fn view(runs: Vec<Run>) -> View {
+    View::new(Root { runs, ..Root::first(7, StoredOptions::default()) }, None).unwrap()
+}
+
+/// What is visible at `seq` and `now_ms`, by user key.
+fn model(ops: &[Op], keyspace: u32, seq: u64, now_ms: u64) -> BTreeMap<Vec<u8>, Entry> {
+    let mut model = BTreeMap::new();
+    for (op, at) in ops.iter().zip(1..=seq).filter(|(op, _)| op.keyspace == keyspace) {
+        model.insert(key(op.key), entry(op, at));
+    }
+    model.retain(|_, entry| {
+        entry.kind == Kind::Put && (entry.expire_at_ms == 0 || entry.expire_at_ms > now_ms)
+    });
+    model
+}
+
+async fn collect(mut scan: Scan) -> esker::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    while let Some(row) = scan.next().await? {
+        rows.push(row);
+    }
+    assert!(scan.next().await?.is_none(), "an ended scan stays ended");
+    Ok(rows)
+}
+
+fn expect(rows: &[Row], model: Vec<(&Vec<u8>, &Entry)>) -> Result<(), TestCaseError> {
+    let got: Vec<_> =
+        rows.iter().map(|row| (row.key.to_vec(), row.value.clone(), row.seq, row.expire_at_ms)).collect();
+    let want: Vec<_> =
+        model.into_iter().map(|(key, e)| (key.clone(), e.value.clone(), e.seq, e.expire_at_ms)).collect();
+    prop_assert_eq!(got, want);
+    Ok(())
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = (0u8..48, 0u8..10, 0u64..4, 0usize..30, 0u32..8).prop_map(
+        |(key, kind, expiry, value_bytes, keyspace)| Op {
+            key,
+            kind: if kind < 3 { Kind::Delete } else { Kind::Put },
+            expire_at_ms: if kind == 9 { 1000 * expiry } else { 0 },
+            value_bytes,
+            keyspace: u32::from(keyspace == 0),
+        },
+    );
+    prop::collection::vec(op, 0..160)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn reads_agree_with_a_map_however_the_writes_are_laid_out(
+        ops in ops(),
+        cuts in prop::collection::vec(0usize..200, 2..6),
+        block_bytes in prop_oneof![Just(1usize), Just(64), Just(400), Just(16384)],
+        cache_bytes in prop_oneof![Just(1usize), Just(1 << 20)],
+        back in 0u64..40,
+        now_ms in 0u64..4000,
+        bounds in (0u8..48, 0u8..48, 0u8..3, 0u8..3),
+        limit in 0usize..12,
+    ) {
+        runtime().block_on(async {
+            let lab = Lab::new(cache_bytes);
+            let sv = lab.layers(&ops, &cuts, block_bytes).await;
+            let seq = (ops.len() as u64).saturating_sub(back);
+            let model = model(&ops, 0, seq, now_ms);
+
+            let mut keys = Vec::new();
+            for n in 0..48 {
+                let full = full_key(DEFAULT_KEYSPACE, &key(n)).unwrap();
+                let expected = model.get(&key(n)).map(|entry| entry.value.clone());
+                if n % 2 == 0 {
+                    prop_assert_eq!(&get(&lab.fetcher, &sv, &full, seq, now_ms).await.unwrap(), &expected);
+                    if let Some(cached) = get_cached(&lab.fetcher, &sv, &full, seq, now_ms) {
+                        prop_assert_eq!(&cached.unwrap(), &expected);
+                    }
+                }
+                keys.push((full, expected));
+            }
+            let (asked, expected): (Vec<_>, Vec<_>) = keys.into_iter().rev().unzip();
+            prop_assert_eq!(multi_get(&lab.fetcher, &sv, &asked, seq, now_ms).await.unwrap(), expected);
+
+            let all = KeyRange::all();
+            expect(&collect(lab.scan(&sv, all.clone(), seq, now_ms)).await.unwrap(), model.iter().collect())?;
+            let reversed = collect(lab.scan(&sv, all.clone(), seq, now_ms).rev()).await.unwrap();
+            expect(&reversed, model.iter().rev().collect())?;
+            let limited = collect(lab.scan(&sv, all, seq, now_ms).rev().limit(limit)).await.unwrap();
+            expect(&limited, model.iter().rev().take(limit).collect())?;
+            let prefixed = collect(lab.scan(&sv, KeyRange::prefix("user"), seq, now_ms).limit(limit)).await.unwrap();
+            expect(&prefixed, model.iter().filter(|(key, _)| key.starts_with(b"user")).take(limit).collect())?;
+
+            let bound = |n: u8, how: u8| match how {
+                0 => Bound::Included(key(n)),
+                1 => Bound::Excluded(key(n)),
+                _ => Bound::Unbounded,
+            };
+            let range = (bound(bounds.0, bounds.2), bound(bounds.1, bounds.3));
+            if let Ok(range) = KeyRange::new(range) {
+                let within = || model.iter().filter(|(key, _)| range.contains(key));
+                expect(&collect(lab.scan(&sv, range.clone(), seq, now_ms)).await.unwrap(), within().collect())?;
+                let reversed = collect(lab.scan(&sv, range.clone(), seq, now_ms).rev()).await.unwrap();
+                let mut expected: Vec<_> = within().collect();
+                expected.reverse();
+                expect(&reversed, expected)?;
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_merge_resumes_where_it_was_whichever_byte_is_missing(
+        ops in ops(),
+        cuts in prop::collection::vec(0usize..200, 2..6),
+        reverse: bool,
+    ) {
+        runtime().block_on(async {
+            let lab = Lab::new(1 << 20);
+            let sv = lab.layers(&ops, &cuts, 64).await;
+            let direction = if reverse { Direction::Reverse } else { Direction::Forward };
+            let sources = || sv.memtables().cloned().map(Source::Mem)
+                .chain(sv.view.runs.iter().map(|run| Source::Run(Arc::clone(&run.ssts))));
+            let mut tree = Tree::new(sources(), &FullRange::all(), direction);
+            let grudging = Grudging::default();
+            let mut seen = Vec::new();
+            loop {
+                match tree.advance(&grudging).unwrap() {
+                    Step::End => break,
+                    Step::Ready => seen.push((tree.peek().unwrap().key.to_vec(), tree.peek().unwrap().seq)),
+                    Step::Missing(_) => {
+                        prop_assert!(tree.peek().is_none(), "nothing is shown while bytes are missing");
+                        // Only the last of what is missing comes.
+                        let one = tree.missing().last().unwrap().clone();
+                        let fetched = lab.fetcher.fetch(std::slice::from_ref(&one), Cause::Read).await.unwrap();
+                        grudging.bring(&one, fetched.into_iter().next().unwrap());
+                    }
+                }
+            }
+            let mut expected: Vec<_> =
+                (1..).zip(&ops).map(|(seq, op)| entry(op, seq)).map(|entry| (entry.key.to_vec(), entry.seq)).collect();
+            expected.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+            if reverse {
+                expected.reverse();
+            }
+            prop_assert_eq!(seen, expected);
+            Ok(())
+        })?;
+    }
+}
+
+/// Gives out each block once, and only what was brought.
+#[derive(Default)]
+struct Grudging {
+    tails: RefCell<BTreeMap<ObjectId, Arc<Tail>>>,
+    blocks: RefCell<BTreeMap<(ObjectId, usize), Block>>,
+}
+
+impl Grudging {
+    fn bring(&self, missing: &Missing, fetched: Fetched) {
+        match (missing, fetched) {
+            (Missing::Block(sst, index), Fetched::Block(block)) => {
+                self.blocks.borrow_mut().insert((sst.id, *index), block);
+            }
+            (missing, Fetched::Tail(tail)) => {
+                self.tails.borrow_mut().insert(missing.sst().id, tail);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl BlockSource for Grudging {
+    fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block> {
+        self.blocks.borrow_mut().remove(&(sst.id, index))
+    }
+    fn tail(&self, sst: &Arc<OpenSst>) -> Option<Arc<Tail>> {
+        self.tails.borrow().get(&sst.id).cloned()
+    }
+}
+
+/// Many puts of 100 keys a layer, all keys in all layers.
+fn dense(layers: usize, keys: usize) -> (Vec<Op>, Vec<usize>) {
+    let op = |key| Op { key, kind: Kind::Put, expire_at_ms: 0, value_bytes: 20, keyspace: 0 };
+    let ops = (0..layers).flat_map(|_| (0..keys as u8).map(op)).collect();
+    (ops, (1..layers).map(|layer| layer * keys).collect())
+}
+
+#[tokio::test]
+async fn a_cold_get_is_a_round_for_tails_and_a_round_for_one_block() {
+    let (ops, cuts) = dense(6, 40);
+    let lab = Lab::new(8 << 20);
+    let sv = lab.layers(&ops, &cuts, 64).await;
+    let full = full_key(DEFAULT_KEYSPACE, &key(8)).unwrap();
+    // Number 41 is in the second-oldest layer, so the runs above have the key and no version of it.
+    let before = lab.gets();
+    let value = get(&lab.fetcher, &sv, &full, 80, 0).await.unwrap().unwrap();
+    assert!(value.starts_with(b"49:"), "{value:?}");
+    assert_eq!(lab.gets() - before, 4 + 4, "a tail and a block of each of four runs");
+    assert!(get_cached(&lab.fetcher, &sv, &full, 80, 0).is_some(), "everything is here now");
+    assert_eq!(get(&lab.fetcher, &sv, &full, 80, 0).await.unwrap().unwrap(), value);
+    assert_eq!(lab.gets() - before, 8);
+}
+
+#[tokio::test]
+async fn a_multi_get_asks_for_what_all_keys_miss_together() {
+    let (ops, cuts) = dense(4, 48);
+    let lab = Lab::new(8 << 20);
+    let sv = lab.layers(&ops, &cuts, 64).await;
+    let keys: Vec<_> = (0..48).map(|n| full_key(DEFAULT_KEYSPACE, &key(n)).unwrap()).collect();
+    let values = multi_get(&lab.fetcher, &sv, &keys, 96, 0).await.unwrap();
+    assert!(values.iter().all(Option::is_some));
+    let ssts = sv.view.runs.iter().map(|run| run.ssts.len() as u64).sum::<u64>();
+    assert!(
+        lab.gets() <= 2 * ssts,
+        "{} gets for {ssts} SSTs: one for the tail, one for the blocks",
+        lab.gets()
+    );
+}
+
+#[tokio::test]
+async fn a_short_scan_fetches_one_block_of_each_source_and_a_long_one_reads_ahead() {
+    let ops: Vec<_> = (0..250)
+        .map(|n| Op { key: n, kind: Kind::Put, expire_at_ms: 0, value_bytes: 200, keyspace: 0 })
+        .collect();
+    let lab = Lab::new(64 << 20);
+    let mut entries: Vec<_> = (1..).zip(&ops).map(|(seq, op)| entry(op, seq)).collect();
+    entries.sort_by(|a, b| a.key.cmp(&b.key));
+    let run = lab.run(1, 0, &entries, 250, 64).await;
+    let blocks = run.ssts[0].blocks;
+    let memtable = || Arc::new(Memtable::new());
+    let sv = Arc::new(SuperVersion { active: memtable(), frozen: vec![], view: Arc::new(view(vec![run])) });
+    assert!(blocks > 200, "{blocks}");
+
+    let rows = collect(lab.scan(&sv, KeyRange::all(), 250, 0).limit(1)).await.unwrap();
+    assert_eq!((rows.len(), lab.gets()), (1, 2), "a tail and a block");
+    assert_eq!(collect(lab.scan(&sv, KeyRange::all(), 250, 0)).await.unwrap().len(), 250);
+    assert!(lab.gets() < 12, "{} gets for {blocks} blocks", lab.gets());
+    let before = lab.gets();
+    assert_eq!(collect(lab.scan(&sv, KeyRange::all(), 250, 0).rev()).await.unwrap().len(), 250);
+    assert_eq!(lab.gets(), before, "a second scan is served from the cache");
+}
+
+#[tokio::test]
+async fn readers_of_one_missing_block_share_its_request() {
+    let (ops, _) = dense(1, 40);
+    let lab = Lab::new(8 << 20);
+    let sv = lab.layers(&ops, &[40, 40], 16384).await;
+    let full = full_key(DEFAULT_KEYSPACE, &key(8)).unwrap();
+    let reads = (0..20).map(|_| get(&lab.fetcher, &sv, &full, 80, 0));
+    for value in futures::future::join_all(reads).await {
+        assert!(value.unwrap().is_some());
+    }
+    assert_eq!(lab.gets(), 2);
+}
+
+#[tokio::test]
+async fn a_bad_range_is_reported_by_the_first_row() {
+    let lab = Lab::new(1 << 20);
+    let sv = lab.layers(&[], &[], 64).await;
+    let snapshot = Snapshot::new(lab.fetcher.clone(), sv, 0, SystemClock::shared());
+    let mut scan = snapshot.scan("b".."a").rev().limit(3);
+    assert_eq!(scan.next().await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(scan.next().await.unwrap(), None);
+    assert_eq!(snapshot.get(vec![0; 70_000]).await.unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test]
+async fn a_snapshot_looks_at_keyspaces_by_name() {
+    let op = |keyspace| Op { key: 8, kind: Kind::Put, expire_at_ms: 0, value_bytes: 0, keyspace };
+    let lab = Lab::new(1 << 20);
+    let sv = lab.layers(&[op(0), op(1)], &[], 64).await;
+    let mut root = sv.view.root.clone();
+    root.keyspaces.push(esker::manifest::KeyspaceEntry { id: 1, name: "users".into() });
+    let sv = SuperVersion { view: Arc::new(View::new(root, None).unwrap()), ..(*sv).clone() };
+    let snapshot = Snapshot::new(lab.fetcher.clone(), Arc::new(sv), 2, SystemClock::shared());
+    assert_eq!(snapshot.keyspaces(), ["default", "users"]);
+    assert_eq!(snapshot.get(key(8)).await.unwrap().unwrap(), "1:");
+    let users = snapshot.keyspace("users").unwrap();
+    assert_eq!(users.get(key(8)).await.unwrap().unwrap(), "2:");
+    assert_eq!(collect(users.scan_prefix("")).await.unwrap().len(), 1);
+    assert!(snapshot.keyspace("orders").is_none());
+    assert_eq!(users.keyspace("default").unwrap().get(key(8)).await.unwrap().unwrap(), "1:");
+}
+
+#[tokio::test]
+async fn an_object_that_is_gone_expires_the_snapshot_and_is_named() {
+    let (ops, cuts) = dense(3, 40);
+    let lab = Lab::new(1 << 20);
+    let sv = lab.layers(&ops, &cuts, 64).await;
+    let sst = &sv.view.runs[0].ssts[0];
+    lab.store.delete(&[Name::Sst(sst.id)], Cause::Gc).await.unwrap();
+    let snapshot = Snapshot::new(lab.fetcher.clone(), Arc::clone(&sv), 120, SystemClock::shared());
+    let error = collect(lab.scan(&sv, KeyRange::all(), 1, 0)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SnapshotExpired, "{error}");
+    assert!(error.to_string().contains(&sst.id.to_string()), "{error}");
+    let gone = esker::key::split_full_key(&sst.meta.first_key).unwrap().1;
+    let error = Snapshot::new(lab.fetcher.clone(), Arc::clone(&sv), 1, SystemClock::shared())
+        .get(gone)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SnapshotExpired, "{error}");
+    assert!(snapshot.multi_get([gone]).await.is_ok(), "found in the memtable above");
+}
+
+#[tokio::test]
+async fn a_flipped_byte_anywhere_is_corruption_that_names_the_object() {
+    let ops: Vec<_> = (0..40)
+        .map(|n| Op { key: n, kind: Kind::Put, expire_at_ms: 0, value_bytes: 3, keyspace: 0 })
+        .collect();
+    let mut entries: Vec<_> = (1..).zip(&ops).map(|(seq, op)| entry(op, seq)).collect();
+    entries.sort_by(|a, b| a.key.cmp(&b.key));
+    let lab = Lab::new(1 << 20);
+    let run = lab.run(1, 0, &entries, 40, 200).await;
+    let meta = run.ssts[0].clone();
+    let memtable = || Arc::new(Memtable::new());
+    for at in (0..meta.bytes).step_by(7) {
+        // Fresh caches, so that every byte is read again.
+        let fetcher = Fetcher::new(lab.store.clone(), BlockCache::in_memory(1 << 20), 7);
+        let view = Arc::new(view(vec![run.clone()]));
+        let sv = Arc::new(SuperVersion { active: memtable(), frozen: vec![], view });
+        lab.tamper(&meta, |bytes| bytes[at as usize] ^= 0x10).await;
+        let scan = Scan::new(fetcher.clone(), sv, DEFAULT_KEYSPACE, Ok(KeyRange::all()), 40, 0);
+        let error = collect(scan).await.expect_err(&format!("byte {at} was flipped and nobody noticed"));
+        assert!(matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported), "byte {at}: {error}");
+        assert!(
+            error.object().is_some_and(|o| o.contains(&meta.object_id().to_string())),
+            "byte {at}: {error}"
+        );
+        lab.tamper(&meta, |bytes| bytes[at as usize] ^= 0x10).await;
+    }
+    lab.tamper(&meta, |bytes| bytes.truncate(bytes.len() / 2)).await;
+    let view = Arc::new(view(vec![run]));
+    let sv = Arc::new(SuperVersion { active: memtable(), frozen: vec![], view });
+    let error = collect(lab.scan(&sv, KeyRange::all(), 40, 0)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+}
+
+#[tokio::test]
+async fn pinned_tails_stay_within_their_limit_and_reads_still_work() {
+    let (ops, cuts) = dense(8, 48);
+    let lab = Lab::new(8 << 20);
+    let sv = lab.layers(&ops, &cuts, 64).await;
+    let fetcher = Fetcher::new(lab.store.clone(), BlockCache::in_memory(8 << 20), 7).pin_tails(4000);
+    let scan =
+        Scan::new(fetcher.clone(), Arc::clone(&sv), DEFAULT_KEYSPACE, Ok(KeyRange::all()), u64::MAX, 0);
+    assert_eq!(collect(scan).await.unwrap().len(), 48);
+    assert!(fetcher.tail_bytes() <= 4000, "{}", fetcher.tail_bytes());
+    let pinned =
+        sv.view.runs.iter().flat_map(|run| run.ssts.iter()).filter(|sst| sst.tail.load().is_some()).count();
+    assert!(pinned > 0 && (pinned as u64) < 42, "{pinned}");
+    for n in 0..48 {
+        let full = full_key(DEFAULT_KEYSPACE, &key(n)).unwrap();
+        assert!(get(&fetcher, &sv, &full, 48, 0).await.unwrap().is_some());
+    }
+}
+
+#[test]
+fn tokens_are_read_as_they_are_printed_and_nothing_else_is() {
+    let token = esker::Token { epoch: 3, seq: 12345 };
+    assert_eq!(token.to_string().parse::<esker::Token>().unwrap(), token);
+    for bad in [
+        "",
+        "3",
+        "3-",
+        "-3",
+        "3-+4",
+        "03-4",
+        "3-4 ",
+        "3-4-5",
+        "4294967296-1",
+        "a-b",
+        "3-18446744073709551616",
+    ] {
+        assert_eq!(bad.parse::<esker::Token>().unwrap_err().kind(), ErrorKind::Invalid, "{bad:?}");
+    }
+}

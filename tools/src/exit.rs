@@ -1,0 +1,191 @@
+//! How a verb ends: exit codes, and errors as one or two sentences.
+//!
+//! ```text
+//! 0 done   1 error   2 usage   3 no such key or database   4 corruption   5 conflict or fenced
+//! ```
+//!
+//! Always true: an error prints one `error:` line and at most one `hint:` line on stderr; a reader of
+//! our stdout that went away (`esker scan … | head`) is no error.
+
+use std::{fmt, io, process::ExitCode};
+
+use esker::ErrorKind;
+
+/// The exit codes; scripts rely on the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Code {
+    /// The store, a file or the network failed.
+    Error = 1,
+    /// The command line, or a value in it, is wrong.
+    Usage = 2,
+    /// There is no such key, object or database.
+    NotFound = 3,
+    /// Stored bytes are not what was written.
+    Corruption = 4,
+    /// Another process holds or took over the role.
+    Conflict = 5,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// An error of this command itself; the engine's are [`esker::Error`].
+#[derive(Debug)]
+pub(crate) struct Stop {
+    code: Code,
+    what: String,
+    hint: Option<String>,
+}
+
+impl Stop {
+    /// The command line is wrong.
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self { code: Code::Usage, what: what.into(), hint: None }
+    }
+    /// What was asked for is not there.
+    pub(crate) fn not_found(what: impl Into<String>) -> Self {
+        Self { code: Code::NotFound, what: what.into(), hint: None }
+    }
+    /// Input that cannot be used, or any other failure.
+    pub(crate) fn failed(what: impl Into<String>) -> Self {
+        Self { code: Code::Error, what: what.into(), hint: None }
+    }
+    /// What to try: a sentence without a full stop.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Stop {}
+
+/// Prints `error` on stderr, as JSON if `json`, and gives the exit code that belongs to it.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    let told = Told::of(error);
+    let line = if json { told.json() } else { told.text() };
+    // With stderr gone as well there is nobody left to tell.
+    let _ = io::Write::write_all(&mut io::stderr(), line.as_bytes());
+    told.code.into()
+}
+
+/// An error, taken apart for people and for scripts.
+struct Told {
+    code: Code,
+    kind: &'static str,
+    what: String,
+    object: Option<String>,
+    offset: Option<u64>,
+    hint: Option<String>,
+}
+
+impl Told {
+    fn of(error: &anyhow::Error) -> Self {
+        let mut told = Self {
+            code: Code::Error,
+            kind: "error",
+            what: String::new(),
+            object: None,
+            offset: None,
+            hint: None,
+        };
+        for cause in error.chain() {
+            if !told.what.is_empty() {
+                told.what.push_str(": ");
+            }
+            if let Some(engine) = cause.downcast_ref::<esker::Error>() {
+                // The engine's sentence already ends in its source and its hint.
+                let text = engine.to_string();
+                let hint = engine.hint_text().map(str::to_owned);
+                let without =
+                    hint.as_deref().and_then(|h| text.strip_suffix(h)).and_then(|t| t.strip_suffix(". "));
+                told.what.push_str(without.unwrap_or(&text));
+                told.code = code_of(engine.kind());
+                told.kind = engine.kind().as_str();
+                told.object = engine.object().map(str::to_owned);
+                told.offset = engine.offset();
+                told.hint = hint;
+                break;
+            }
+            told.what.push_str(&cause.to_string());
+            if let Some(stop) = cause.downcast_ref::<Stop>() {
+                told.code = stop.code;
+                told.hint.clone_from(&stop.hint);
+                told.kind = match stop.code {
+                    Code::Usage => "usage",
+                    Code::NotFound => "not_found",
+                    Code::Corruption => "corruption",
+                    Code::Conflict => "conflict",
+                    Code::Error => "error",
+                };
+            }
+        }
+        told
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("error: {}\n", self.what);
+        if let Some(hint) = &self.hint {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        text
+    }
+
+    fn json(&self) -> String {
+        let mut line = serde_json::json!({
+            "error": self.what, "kind": self.kind, "object": self.object, "offset": self.offset, "hint": self.hint,
+        })
+        .to_string();
+        line.push('\n');
+        line
+    }
+}
+
+fn code_of(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::Invalid => Code::Usage,
+        ErrorKind::Corruption => Code::Corruption,
+        ErrorKind::Fenced | ErrorKind::Conflict => Code::Conflict,
+        _ => Code::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_hint_gets_a_line_of_its_own() {
+        let error = anyhow::Error::new(
+            esker::Error::corruption("sst/ab/x", 7, "the checksum differs").hint("restore it"),
+        );
+        let told = Told::of(&error.context("reading"));
+        assert_eq!(
+            told.text(),
+            "error: reading: the checksum differs (in sst/ab/x at byte 7)\nhint: restore it\n"
+        );
+        assert_eq!(told.code, Code::Corruption);
+        assert!(told.json().contains(r#""offset":7"#));
+    }
+
+    #[test]
+    fn our_own_errors_carry_their_code_through_context() {
+        let error =
+            anyhow::Error::new(Stop::not_found("no key \"a\"").hint("look with `esker scan`")).context("get");
+        assert_eq!(Told::of(&error).code, Code::NotFound);
+        assert_eq!(Told::of(&error).text(), "error: get: no key \"a\"\nhint: look with `esker scan`\n");
+    }
+}

@@ -1,0 +1,126 @@
+//! Which database a verb is about, and the ways to open it.
+//!
+//! Always true: only [`Target::writer`] takes the writer role; everything else reads.
+
+use anyhow::Result;
+use clap::Args;
+use esker::{
+    Builder, Db, Reader,
+    clock::SystemClock,
+    manifest::{Manifest, identity::Identity},
+    store::Store,
+};
+
+use crate::exit::Stop;
+
+/// The database, as the first word after the verb.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Target {
+    /// The database: file:///path, a plain path, s3://bucket/prefix, … (or --url, or ESKER_URL)
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+}
+
+impl Target {
+    /// The store at the URL, whether or not there is a database in it.
+    pub(crate) fn store(&self) -> Result<Store> {
+        Ok(Store::open(&self.url, SystemClock::shared())?)
+    }
+
+    /// The store and the identity of the database in it; "not found" if there is none.
+    pub(crate) async fn database(&self) -> Result<(Store, Identity)> {
+        let store = self.store()?;
+        match Identity::load(&store).await? {
+            Some(identity) => Ok((store, identity)),
+            None => Err(Stop::not_found(format!("there is no database at {}", store.url()))
+                .hint("check the URL; `esker load` and `esker put` create a database where there is none")
+                .into()),
+        }
+    }
+
+    /// The manifest of an existing database.
+    pub(crate) async fn manifest(&self) -> Result<Manifest> {
+        let (store, _) = self.database().await?;
+        Ok(Manifest::open(store).await?)
+    }
+
+    /// A reader of an existing database that holds what was acknowledged before this call, and does
+    /// not follow what comes later.
+    pub(crate) async fn reader(&self) -> Result<Reader> {
+        let (store, _) = self.database().await?;
+        Ok(Reader::builder(&self.url).store(store).follow(false).open().await?)
+    }
+
+    /// A writer, made ready by `set`. Takes the writer role over from whoever holds it.
+    pub(crate) async fn writer(&self, set: impl FnOnce(Builder) -> Builder) -> Result<Db> {
+        let name = format!("esker command, process {}", std::process::id());
+        Ok(set(Db::builder(&self.url).name(name)).open().await?)
+    }
+}
+
+/// Puts the URL from `--url` or `variable` where the grammar wants it: right after the verb.
+///
+/// Words after `--` and the verbs in `doors` are left alone. `--url` wins over the variable.
+pub(crate) fn place_url(words: Vec<String>, variable: Option<String>, doors: &[&str]) -> Vec<String> {
+    let Some(verb) = words.iter().skip(1).position(|word| !word.starts_with('-')).map(|at| at + 1) else {
+        return words;
+    };
+    if doors.contains(&words[verb].as_str()) {
+        return words;
+    }
+    let mut url = variable.filter(|value| !value.is_empty());
+    let mut kept = Vec::with_capacity(words.len() + 1);
+    let mut rest = words.into_iter();
+    while let Some(word) = rest.next() {
+        if word == "--" {
+            kept.push(word);
+            break;
+        } else if word == "--url" {
+            match rest.next() {
+                Some(value) => url = Some(value),
+                // Left for the parser to complain about.
+                None => kept.push(word),
+            }
+        } else if let Some(value) = word.strip_prefix("--url=") {
+            url = Some(value.to_owned());
+        } else {
+            kept.push(word);
+        }
+    }
+    kept.extend(rest);
+    if let Some(url) = url
+        && let Some(verb) = kept.iter().skip(1).position(|word| !word.starts_with('-')).map(|at| at + 1)
+    {
+        kept.insert(verb + 1, url);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place_url;
+
+    fn placed(line: &str, variable: Option<&str>) -> String {
+        let words = line.split(' ').map(str::to_owned).collect();
+        place_url(words, variable.map(str::to_owned), &["bench", "compactor"]).join(" ")
+    }
+
+    #[test]
+    fn the_url_goes_right_after_the_verb_wherever_it_was_said() {
+        assert_eq!(placed("esker get s3://b k", None), "esker get s3://b k");
+        assert_eq!(placed("esker get k --url s3://b", None), "esker get s3://b k");
+        assert_eq!(placed("esker --url=s3://b get k", None), "esker get s3://b k");
+        assert_eq!(placed("esker get k", Some("s3://b")), "esker get s3://b k");
+        assert_eq!(placed("esker get k --url s3://c", Some("s3://b")), "esker get s3://c k");
+    }
+
+    #[test]
+    fn words_after_two_dashes_and_the_doors_are_left_alone() {
+        assert_eq!(placed("esker get s3://b -- --url", None), "esker get s3://b -- --url");
+        assert_eq!(
+            placed("esker compactor --url s3://b --once", Some("s3://c")),
+            "esker compactor --url s3://b --once"
+        );
+        assert_eq!(placed("esker --help", Some("s3://c")), "esker --help");
+    }
+}

@@ -1,0 +1,300 @@
+//! Every verb, through the built binary, on a database in a folder.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::shell::{Shell, esker};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+#[test]
+fn what_was_put_can_be_got_scanned_counted_and_deleted() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    for (key, value) in [("a", "1"), ("b", "2"), ("user:1", "Ada"), ("user:2", "Bob")] {
+        assert_eq!(shell.ok(&["put", url, key, value]), "");
+    }
+    assert_eq!(shell.ok(&["get", url, "user:1"]), "Ada\n");
+    assert_eq!(shell.ok(&["scan", url]), "a\t1\nb\t2\nuser:1\tAda\nuser:2\tBob\n");
+    assert_eq!(shell.ok(&["scan", url, "--prefix", "user:", "--reverse", "--limit", "1"]), "user:2\tBob\n");
+    assert_eq!(shell.ok(&["scan", url, "--from", "b", "--to", "user:2", "--keys"]), "b\nuser:1\n");
+    assert_eq!(shell.ok(&["scan", url, "--from", "b", "--to", "b"]), "");
+    assert_eq!(shell.ok(&["scan", url, "--limit", "0"]), "");
+    assert_eq!(shell.ok(&["count", url, "--prefix", "user:"]), "2\n");
+    shell.ok(&["delete", url, "a", "user:1", "never-there"]);
+    assert_eq!(shell.ok(&["scan", url]), "b\t2\nuser:2\tBob\n");
+    shell.fails(&["get", url, "a"], 3, "error: there is no key \"a\"");
+}
+
+#[test]
+fn the_url_may_come_from_a_flag_or_the_environment() {
+    let shell = Shell::new();
+    let url = shell.url("db");
+    shell.ok(&["put", "--url", &url, "k", "v"]);
+    let output = esker().args(["get", "k"]).env("ESKER_URL", &url).output().unwrap();
+    assert_eq!(output.stdout, b"v\n");
+    shell.fails(&["get", "k"], 2, "Usage: esker get");
+}
+
+#[test]
+fn binary_keys_and_values_go_in_and_out_as_hex() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    shell.ok(&["put", url, "00ff10", "0a00", "--hex"]);
+    assert_eq!(shell.ok(&["get", url, "00ff10", "--hex"]), "0a00\n");
+    assert_eq!(shell.ok(&["scan", url]), "\\x00\\xff\\x10\t\\n\\x00\n");
+    assert_eq!(shell.ok(&["scan", url, "--prefix", "00ff", "--hex"]), "00ff10\t0a00\n");
+    let row = json(&shell.ok(&["scan", url, "--json"]));
+    assert_eq!(row["key_hex"], "00ff10");
+    // The value is UTF-8, if odd; the exact bytes come back either way.
+    assert_eq!(row["value"], "\n\0");
+    assert_eq!(shell.run(&["get", url, "00ff10", "--hex", "--raw"]).out, b"\n\0");
+    shell.fails(&["get", url, "xyz", "--hex"], 2, "\"xyz\" is not hex");
+}
+
+#[test]
+fn a_value_comes_from_standard_input_byte_for_byte() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    let bytes: Vec<u8> = (0..=255).cycle().take(70_000).collect();
+    assert_eq!(shell.run_with(&["put", url, "k"], &bytes).code, 0);
+    assert_eq!(shell.run(&["get", url, "k", "--raw"]).out, bytes);
+}
+
+#[test]
+fn keyspaces_are_apart_and_a_wrong_name_is_told_which_there_are() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    shell.ok(&["put", url, "k", "here"]);
+    shell.ok(&["put", url, "k", "there", "--keyspace", "people"]);
+    assert_eq!(shell.ok(&["get", url, "k"]), "here\n");
+    assert_eq!(shell.ok(&["get", url, "k", "--keyspace", "people"]), "there\n");
+    assert_eq!(shell.ok(&["count", url, "--all"]), "2\n");
+    let said = shell.fails(&["get", url, "k", "--keyspace", "peple"], 3, "there is no keyspace \"peple\"");
+    assert!(said.err.contains("hint: there are: default, people"), "{}", said.err);
+}
+
+#[test]
+fn a_row_past_its_time_is_not_there() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    shell.ok(&["put", url, "kept", "v", "--ttl", "1day"]);
+    let rows = shell.file("rows.jsonl", "{\"key\":\"old\",\"value\":\"v\",\"expire_at_ms\":1}\n");
+    shell.ok(&["load", url, &rows]);
+    assert_eq!(shell.ok(&["scan", url, "--keys"]), "kept\n");
+    let row = json(&shell.ok(&["scan", url, "--json"]));
+    assert!(row["expire_at_ms"].as_u64().unwrap() > 1_000_000_000_000);
+}
+
+#[test]
+fn loading_an_export_gives_an_equal_database() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    let mut rows = String::new();
+    for n in 0..3000 {
+        rows.push_str(&format!("{{\"key\":\"k{n:05}\",\"value\":\"v{n}\",\"keyspace\":\"ks{}\"}}\n", n % 3));
+    }
+    rows.push_str("{\"key_hex\":\"00ff\",\"value_hex\":\"fe\",\"expire_at_ms\":99999999999999}\n{\"key\":\"\",\"value\":\"\"}\n");
+    let rows = shell.file("rows.jsonl", rows);
+    let loaded = json(&shell.ok(&["load", url, &rows, "--json", "--compaction", "off"]));
+    assert_eq!(loaded["rows"], 3002);
+    let hash = shell.ok(&["count", url, "--all", "--hash"]);
+    assert!(hash.starts_with("3002 "), "{hash}");
+    for name in ["copy.jsonl", "copy.parquet"] {
+        let file = shell.path(name);
+        let file = file.to_str().unwrap();
+        assert_eq!(shell.ok(&["export", url, file, "--hash"]), hash);
+        let copy = &shell.url(name);
+        shell.ok(&["load", copy, file]);
+        assert_eq!(shell.ok(&["count", copy, "--all", "--hash"]), hash);
+        let expiry = |url: &str| {
+            json(&shell.ok(&["scan", url, "--json", "--prefix", "00ff", "--hex"]))["expire_at_ms"].clone()
+        };
+        assert_eq!(expiry(copy), 99_999_999_999_999_u64);
+        shell.ok(&["compare", copy, file]);
+        shell.fails(&["export", url, file], 1, "exists");
+        shell.ok(&["export", url, file, "--force"]);
+        assert!(!shell.path(&format!("{name}.partial")).exists());
+    }
+    let streamed = shell.ok(&["export", url, "-"]);
+    assert_eq!(streamed.lines().count(), 3002);
+    let copy = &shell.url("piped");
+    assert_eq!(shell.run_with(&["load", copy, "-"], streamed.as_bytes()).code, 0);
+    assert_eq!(shell.ok(&["count", copy, "--all", "--hash"]), hash);
+}
+
+#[test]
+fn a_bad_line_stops_a_load_and_says_how_much_is_in() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    let rows = shell
+        .file("rows.jsonl", "{\"key\":\"a\",\"value\":\"1\"}\n{\"key\":\"b\",\"value\":\"2\"}\n{nonsense}\n");
+    let said = shell.fails(&["load", url, &rows], 1, "rows.jsonl, line 3");
+    assert!(said.err.contains("after 2 rows, which are in the database"), "{}", said.err);
+    assert_eq!(shell.ok(&["count", url]), "2\n");
+    shell.fails(&["load", url, "/no/such/file.jsonl"], 1, "cannot be opened");
+    let empty = shell.file("empty.csv", "");
+    shell.fails(&["load", url, &empty, "--key", "id"], 2, "no column \"id\"");
+}
+
+#[test]
+fn csv_and_json_objects_load_by_a_key_column() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    let csv = shell.file("people.csv", "id,name\n7,Ada\n8,\"Bob, jr\"\n7,Ada again\n");
+    shell.ok(&["load", url, &csv, "--key", "id", "--value", "name"]);
+    assert_eq!(shell.ok(&["scan", url]), "7\tAda again\n8\tBob, jr\n");
+    let objects = shell.file("events.jsonl", "{\"id\":\"x\",\"n\":1}\n");
+    shell.ok(&["load", url, &objects, "--key", "id", "--keyspace", "events"]);
+    assert_eq!(shell.ok(&["get", url, "x", "--keyspace", "events"]), "{\"id\":\"x\",\"n\":1}\n");
+    shell.ok(&["compare", url, &csv, "--key", "id", "--value", "name"]);
+    shell.ok(&["put", url, "7", "changed"]);
+    let said = shell.run(&["compare", url, &csv, "--key", "id", "--value", "name"]);
+    assert_eq!(said.code, 1);
+    assert!(String::from_utf8_lossy(&said.out).contains("different: \"7\""));
+}
+
+#[test]
+fn the_tree_is_shown_merged_checked_and_collected() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    for round in 0..3 {
+        let rows: String =
+            (0..500).map(|n| format!("{{\"key\":\"k{n:04}\",\"value\":\"{round}\"}}\n")).collect();
+        let rows = shell.file("rows.jsonl", rows);
+        shell.ok(&["load", url, &rows, "--compaction", "off"]);
+    }
+    let lsm = shell.ok(&["lsm", url]);
+    assert!(lsm.starts_with("L0  3 runs, 3 SSTs, "), "{lsm}");
+    assert!(lsm.contains("│░"), "{lsm}");
+    assert_eq!(json(&shell.ok(&["lsm", url, "--json"]))["levels"][0]["ssts"], 3);
+    assert!(shell.ok(&["info", url]).contains("writer"));
+    assert_eq!(json(&shell.ok(&["info", url, "--json"]))["tree"]["entries"], 1500);
+    assert_eq!(json(&shell.ok(&["verify", url, "--json"]))["ok"], true);
+
+    let ssts = shell.ok(&["sst", url, "list", "--json"]);
+    assert_eq!(ssts.lines().count(), 3);
+    let id = json(ssts.lines().next().unwrap())["id"].as_str().unwrap().to_owned();
+    assert!(shell.ok(&["sst", url, "show", &id]).contains("first key"));
+    assert_eq!(shell.ok(&["sst", url, "dump", &id]).lines().count(), 500);
+    shell.fails(&["sst", url, "show", "zzz"], 3, "no SST of version");
+
+    assert!(shell.ok(&["manifest", url]).contains("replay from slot"));
+    let versions = shell.ok(&["manifest", url, "list", "--json"]).lines().count();
+    assert!(versions >= 4, "{versions} versions");
+    assert_eq!(json(&shell.ok(&["manifest", url, "dump"]))["runs"].as_array().unwrap().len(), 3);
+    shell.fails(&["manifest", url, "show", "99999"], 3, "there is no version 99999");
+
+    assert!(shell.ok(&["wal", url]).contains("FENCE"));
+    shell.fails(&["wal", url, "show", "99999"], 3, "no WAL object in slot 99999");
+
+    let before = shell.ok(&["count", url, "--hash"]);
+    let compacted = json(&shell.ok(&["compact", url, "--all", "--json"]));
+    assert_eq!(compacted["dropped_entries"], 1000);
+    assert_eq!(shell.ok(&["sst", url, "--json"]).lines().count(), 1);
+    let would = json(&shell.ok(&["gc", url, "--dry-run", "--retention", "0s", "--json"]));
+    let did = json(&shell.ok(&["gc", url, "--retention", "0s", "--json"]));
+    assert_eq!(would["deleted"], did["deleted"]);
+    assert!(!did["deleted"].as_array().unwrap().is_empty());
+    assert_eq!(shell.ok(&["count", url, "--hash"]), before);
+    assert_eq!(json(&shell.ok(&["verify", url, "--json"]))["ok"], true);
+}
+
+#[test]
+fn a_reader_of_our_output_may_leave() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    let rows: String =
+        (0..20_000).map(|n| format!("{{\"key\":\"k{n:05}\",\"value\":\"some value\"}}\n")).collect();
+    let rows = shell.file("rows.jsonl", rows);
+    shell.ok(&["load", url, &rows]);
+    let mut scan = esker().args(["scan", url]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(scan.stdout.take());
+    let ended = scan.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+    assert_eq!(ended.status.code(), Some(0));
+}
+
+#[test]
+fn reading_verbs_leave_the_writer_alone() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    shell.ok(&["put", url, "k", "v"]);
+    let writer = || json(&shell.ok(&["info", url, "--json"]))["writer"]["epoch"].clone();
+    let epoch = writer();
+    let file = shell.path("x.jsonl");
+    shell.ok(&["get", url, "k"]);
+    shell.ok(&["scan", url]);
+    shell.ok(&["count", url, "--hash"]);
+    shell.ok(&["export", url, file.to_str().unwrap()]);
+    shell.ok(&["compare", url, file.to_str().unwrap()]);
+    shell.ok(&["verify", url]);
+    shell.ok(&["doctor", url, "--quick"]);
+    shell.ok(&["gc", url, "--dry-run"]);
+    shell.fails(&["get", url, "nothing"], 3, "");
+    shell.fails(&["delete", url, "k", "--keyspace", "nothing"], 3, "no keyspace");
+    assert_eq!(writer(), epoch);
+}
+
+#[test]
+fn doctor_looks_at_a_place_with_and_without_a_database() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    let before = shell.ok(&["doctor", url, "--quick"]);
+    assert!(before.contains('✓') && !before.contains('✗'), "{before}");
+    shell.ok(&["put", url, "k", "v"]);
+    assert_eq!(json(&shell.ok(&["doctor", url, "--json"]))["ok"], true);
+    assert_eq!(shell.ok(&["count", url]), "1\n");
+}
+
+#[test]
+fn wrong_places_and_words_are_told_apart_by_exit_code() {
+    let shell = Shell::new();
+    let nowhere = &shell.url("nowhere");
+    for words in [
+        &["get", nowhere, "k"][..],
+        &["scan", nowhere],
+        &["info", nowhere],
+        &["verify", nowhere],
+        &["lsm", nowhere],
+        &["gc", nowhere],
+        &["delete", nowhere, "k"],
+    ] {
+        shell.fails(words, 3, "error: there is no database at");
+    }
+    assert!(!shell.path("nowhere").exists(), "looking made a folder");
+    shell.file("plain", "a file");
+    let plain = &shell.url("plain");
+    assert_ne!(shell.run(&["scan", plain]).code, 0);
+    shell.fails(&["scan", "nope://x"], 2, "nope");
+    shell.fails(&["scan", &format!("{nowhere}?colour=red")], 2, "colour");
+    shell.fails(&["frobnicate", nowhere], 2, "frobnicate");
+    let url = &shell.url("db");
+    shell.ok(&["put", url, "", "empty key"]);
+    assert_eq!(shell.ok(&["get", url, ""]), "empty key\n");
+    shell.fails(&["scan", url, "--from", "z", "--to", "a"], 2, "after its end");
+    let said = shell.run(&["scan", url, "--from", "z", "--to", "a", "--json"]);
+    assert_eq!(json(&said.err)["kind"], "invalid");
+}
+
+#[test]
+fn keys_and_values_at_the_limit_fit_and_over_it_are_refused() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    let key = "k".repeat(64 << 10);
+    shell.ok(&["put", url, &key, "v"]);
+    assert_eq!(shell.ok(&["get", url, &key]), "v\n");
+    shell.fails(&["put", url, &format!("{key}k"), "v"], 2, "over the limit of 65536");
+    let value = vec![b'v'; 64 << 20];
+    assert_eq!(shell.run_with(&["put", url, "big"], &value).code, 0);
+    assert!(shell.run(&["get", url, "big", "--raw"]).out == value, "a value of 64 MiB came back changed");
+    let said = shell.run_with(&["put", url, "bigger"], &vec![b'v'; (64 << 20) + 1]);
+    assert_eq!(said.code, 2, "{}", said.err);
+    assert!(said.err.contains("over the limit of 67108864"), "{}", said.err);
+    let odd = shell.file("odd.jsonl", "{\"key_hex\":\"00\",\"value\":\"\"}\n{\"key_hex\":\"ff\",\"value\":\"\"}\n{\"key_hex\":\"ffff00\",\"value\":\"\"}\n");
+    shell.ok(&["load", url, &odd, "--keyspace", "odd"]);
+    assert_eq!(shell.ok(&["scan", url, "--keyspace", "odd", "--keys", "--hex"]), "00\nff\nffff00\n");
+}

@@ -117,8 +117,9 @@ impl Job {
         };
         let output = Output { ssts, dropped: *merged.retain().dropped(), stats };
         self.check(&runs, &output)?;
-        stream::iter(&output.ssts)
-            .map(|meta| read_back(&self.store, meta, self.options.read_back))
+        let job = &self;
+        stream::iter(output.ssts.clone())
+            .map(|meta| async move { read_back(&job.store, &meta, job.options.read_back).await })
             .buffer_unordered(8)
             .try_collect::<()>()
             .await?;

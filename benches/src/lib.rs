@@ -1,1 +1,44 @@
-//! Esker.
+//! The benchmark harness: loads a database, hands it to a separate compactor process, runs workloads through a
+//! cached reader, verifies every read, and reports latency, requests and dollars.
+//!
+//! `esker bench` is a door to [`run`]. A run is a list of [phases](workload::Phase); each is closed loop (as fast as the
+//! clients go) or open loop (`--rate`: operations have intended start times, so a stall counts for all that wait behind it:
+//! "coordinated omission", Gil Tene's term). Workload names are YCSB's (A to F) and `db_bench`'s.
+//!
+//! Always true: a read whose bytes are not an expected value fails the run; figures are printed only for what ran.
+#![expect(clippy::disallowed_methods, reason = "a harness measures wall time and starts its own tasks")]
+
+mod clients;
+mod dataset;
+mod distribution;
+mod measure;
+mod options;
+mod phases;
+mod process;
+mod report;
+mod target;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+pub use options::Args;
+
+/// Runs the benchmark that `args` describe and prints its report on standard output.
+///
+/// # Errors
+/// When the target cannot be opened, an operation fails, or a read returns anything but an expected value.
+pub async fn run(args: Args) -> Result<ExitCode> {
+    let plan = args.plan()?;
+    let target = target::Target::prepare(&plan).await?;
+    let outcome = phases::run(&plan, &target).await;
+    target.clean_up();
+    let report = outcome?;
+    if plan.json {
+        report.print_json();
+    } else {
+        report.print_tables();
+    }
+    Ok(ExitCode::SUCCESS)
+}

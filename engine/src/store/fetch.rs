@@ -55,10 +55,14 @@ impl std::error::Error for Missing {}
 impl Store {
     /// The object's bytes, `None` if it is not there.
     pub async fn get(&self, name: &Name, cause: Cause) -> Result<Option<Bytes>> {
-        let location = self.place.location(name)?;
-        let mut patience = self.patience("GET", &name.path());
+        self.get_at(&self.place.location(name)?, cause).await
+    }
+
+    /// The same, by path.
+    pub(super) async fn get_at(&self, location: &Path, cause: Cause) -> Result<Option<Bytes>> {
+        let mut patience = self.patience("GET", self.place.shown(location));
         loop {
-            match self.place.get_once(&location, None, &patience, cause).await {
+            match self.place.get_once(location, None, &patience, cause).await {
                 Ok(bytes) => return Ok(Some(bytes)),
                 Err(Failure::Missing) => return Ok(None),
                 Err(failure) => patience.wait(failure).await?,

@@ -213,7 +213,7 @@ impl Store {
 
     async fn delete_paths(&self, mut paths: Vec<Path>, cause: Cause) -> Result<()> {
         let Some(first) = paths.first() else { return Ok(()) };
-        let mut patience = self.patience("DELETE", first.as_ref());
+        let mut patience = self.patience("DELETE", self.place.shown(first));
         while !paths.is_empty() {
             let (left, failure) = self.place.delete_once(paths, patience.attempt_limit(0), cause).await;
             paths = left;
@@ -254,6 +254,15 @@ impl Place {
         Path::parse(whole).map_err(|e| {
             Error::invalid("the prefix of the URL cannot be part of an object's name").because(e)
         })
+    }
+
+    /// The path without our prefix, as messages show it.
+    fn shown<'a>(&self, location: &'a Path) -> &'a str {
+        let whole = location.as_ref();
+        if self.prefix.is_root() {
+            return whole;
+        }
+        whole.strip_prefix(self.prefix.as_ref()).and_then(|rest| rest.strip_prefix('/')).unwrap_or(whole)
     }
 
     /// Runs one request to its end and counts it. `sent` are the bytes of its body; the future gives
@@ -336,10 +345,7 @@ impl Place {
         let mut listed: Vec<Listed> = found
             .into_iter()
             .filter_map(|meta| {
-                let path = match self.prefix.is_root() {
-                    true => meta.location.as_ref(),
-                    false => meta.location.as_ref().strip_prefix(self.prefix.as_ref())?.strip_prefix('/')?,
-                };
+                let path = self.shown(&meta.location);
                 let name = Name::parse(path).filter(|name| name.folder() == Some(folder))?;
                 let modified_ms = meta.last_modified.timestamp_millis().max(0) as u64;
                 Some(Listed { name, bytes: meta.size, modified_ms })

@@ -222,7 +222,7 @@ impl Upload {
     }
 
     /// After a complete without a good answer: the object is there in full, or it is not.
-    async fn settle(&self, location: &Path, failure: Failure) -> Result<()> {
+    async fn settle(&mut self, location: &Path, failure: Failure) -> Result<()> {
         let mut patience = self.store.patience("PUT", &self.name.path());
         loop {
             match self.store.place.measure(location, &patience, self.cause).await {

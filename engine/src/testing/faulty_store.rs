@@ -343,7 +343,9 @@ impl ObjectStore for FaultyStore {
         let get = || self.wrapped.get_opts(location, options.clone());
         let result = self.under(fault, location, get).await?;
         match fault {
-            Some(fault @ (Fault::Truncate(_) | Fault::Flip(_))) if !options.head => spoil(result, fault).await,
+            Some(fault @ (Fault::Truncate(_) | Fault::Flip(_))) if !options.head => {
+                spoil(result, fault).await
+            }
             _ => Ok(result),
         }
     }
@@ -480,7 +482,10 @@ async fn spoil(result: GetResult, fault: Fault) -> StoreResult<GetResult> {
 }
 
 fn lost(path: &Path, what: &str) -> StoreError {
-    StoreError::Generic { store: "FaultyStore", source: format!("the call on {path} {what}, on purpose").into() }
+    StoreError::Generic {
+        store: "FaultyStore",
+        source: format!("the call on {path} {what}, on purpose").into(),
+    }
 }
 
 /// The next number in 0..1 (SplitMix64).

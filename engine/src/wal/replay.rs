@@ -130,7 +130,7 @@ impl Walk {
         self.cursor
     }
 
-    async fn decode(&self, slot: u64, bytes: Bytes) -> Result<WalObject> {
+    async fn decode(&mut self, slot: u64, bytes: Bytes) -> Result<WalObject> {
         let db_uuid = self.db_uuid;
         if bytes.len() > INLINE_DECODE_BYTES {
             clock::on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await?
@@ -349,7 +349,7 @@ impl Opening {
     }
 
     /// An object of a newer epoch was met: the manifest says whose.
-    async fn superseded(&self, epoch: u32) -> Error {
+    async fn superseded(&mut self, epoch: u32) -> Error {
         match self.manifest.latest(Cause::Open).await.and_then(|view| {
             edit::check_writer_epoch(&view.root, self.epoch())?;
             Ok(view.id())
@@ -366,7 +366,7 @@ impl Opening {
     }
 
     /// A slot that must exist is absent: collected under a newer writer, or lost.
-    async fn missing(&self, slot: u64, why: &str) -> Error {
+    async fn missing(&mut self, slot: u64, why: &str) -> Error {
         match self.manifest.latest(Cause::Open).await {
             Err(error) => error,
             Ok(view) => match edit::check_writer_epoch(&view.root, self.epoch()) {

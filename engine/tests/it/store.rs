@@ -15,7 +15,10 @@ use esker::{
     ErrorKind,
     clock::{Clock, SharedClock, SystemClock},
     stats::{Cause, RequestKind},
-    store::{Folder, Name, ObjectId, Role, Sequence, Slot, Store, Token, is_missing},
+    store::{
+        Folder, Name, ObjectId, Role, Sequence, Slot, Store, Token, is_missing,
+        probe::{Depth, probe},
+    },
     testing::{Fault, FaultyStore, Minio, Operation, Rule},
 };
 
@@ -499,6 +502,8 @@ async fn minio_behaves_like_memory_and_says_what_is_wrong() {
     };
     let store = Store::open(&minio.url("bucket/some/prefix"), clock.clone()).unwrap();
     behaves(&store).await;
+    let report = probe(&store, Depth::Short).await.unwrap();
+    assert!(report.is_ok(), "{report}");
     // The second database in the bucket sees nothing of the first.
     let beside = Store::open(&minio.url("bucket/some"), clock.clone()).unwrap();
     assert_eq!(beside.get(&Name::Manifest(1), Cause::Open).await.unwrap(), None);

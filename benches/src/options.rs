@@ -1,0 +1,143 @@
+//! What can be asked for on the command line, and what follows from it.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, bail, ensure};
+use bytesize::ByteSize;
+
+use crate::workload::Phase;
+
+/// The default run: load, hand over, YCSB A to F, scans.
+const DEFAULT: &str = "load,compact,a,b,c,d,e,f,compact,readrandom,readmissing,scan,scan-reverse";
+
+/// Measure the engine: throughput, latency, requests and dollars, every read verified.
+///
+/// Without arguments: loads half a million rows into a temporary local directory, hands over to a separate
+/// compactor process, runs YCSB A to F, random reads and full scans through a cached reader, and prints a table.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  esker bench                                        the default run, about two minutes
+  esker bench --minio                                the same on a MinIO server, started and stopped by the run
+  esker bench --url s3://bucket/bench --workloads load,compact,c,scan
+  esker bench --workloads fillrandom,overwrite,readrandom,readseq --num 1000000   db_bench's names
+  esker bench --workloads load,b --rate 20000        open loop: 20,000 intended starts a second
+  esker bench --json > run.jsonl                     one line of JSON a phase, then a summary
+
+Latencies are per operation. In an open loop (--rate) they count from the intended start, so waiting is not omitted.
+Dollars are requests at S3 standard prices, wherever the run was made; storage and traffic are not in them.")]
+pub struct Args {
+    /// Where the database goes: file:///…, s3://…, memory://…; a temporary directory by default. A fresh place:
+    /// the run makes a database of its own below it.
+    #[arg(long, conflicts_with = "minio")]
+    url: Option<String>,
+    /// Run on a MinIO server that this run starts on a free loopback port and stops at the end.
+    #[arg(long)]
+    minio: bool,
+    /// Comma-separated phases: YCSB's a to f, load, compact, scan, or db_bench's names.
+    #[arg(long, visible_alias = "benchmarks", default_value = DEFAULT)]
+    workloads: String,
+    /// Rows to load.
+    #[arg(long, default_value_t = 500_000)]
+    num: u64,
+    /// Bytes of a key.
+    #[arg(long, default_value_t = 20)]
+    key_size: usize,
+    /// Bytes of a value, half of them compressible.
+    #[arg(long, default_value_t = 400)]
+    value_size: usize,
+    /// Concurrent clients.
+    #[arg(long, visible_alias = "threads", default_value_t = 4)]
+    clients: usize,
+    /// How long each workload runs.
+    #[arg(long, default_value = "6s")]
+    duration: humantime::Duration,
+    /// Operations a second over all clients, with intended start times (open loop). As fast as it goes by default.
+    #[arg(long)]
+    rate: Option<f64>,
+    /// Memory of the block cache, of the writer and of the reader each.
+    #[arg(long, default_value = "256MiB")]
+    cache: ByteSize,
+    /// Give the reader an SSD cache of this size too, in a temporary directory.
+    #[arg(long)]
+    ssd: Option<ByteSize>,
+    /// Rows of one short scan, at most (YCSB E draws 1 to this).
+    #[arg(long, default_value_t = 100)]
+    scan_rows: usize,
+    /// Seed of keys, values and choices.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// A tenth of the rows and a sixth of the time.
+    #[arg(long)]
+    short: bool,
+    /// JSON lines instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a run takes place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    TemporaryDirectory,
+    Minio,
+    Url(String),
+}
+
+/// A run, with every default filled in.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) place: Place,
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) rows: u64,
+    pub(crate) key_bytes: usize,
+    pub(crate) value_bytes: usize,
+    pub(crate) hashed: bool,
+    pub(crate) clients: usize,
+    pub(crate) duration: Duration,
+    pub(crate) rate: Option<f64>,
+    pub(crate) cache_bytes: usize,
+    pub(crate) ssd_bytes: Option<u64>,
+    pub(crate) scan_rows: usize,
+    pub(crate) seed: u64,
+    pub(crate) json: bool,
+    /// The program that answers to `compactor …`: this one.
+    pub(crate) program: PathBuf,
+}
+
+impl Args {
+    pub(crate) fn plan(&self) -> Result<Plan> {
+        let phases = Phase::parse_list(&self.workloads)?;
+        ensure!(!phases.is_empty(), "--workloads names no phase");
+        ensure!(self.num > 0, "--num must be at least 1");
+        ensure!((20..=1024).contains(&self.key_size), "--key-size must be 20 to 1024 (row numbers have up to 20 digits)");
+        ensure!((16..=1 << 20).contains(&self.value_size), "--value-size must be 16 to 1048576");
+        ensure!((1..=4096).contains(&self.clients), "--clients must be 1 to 4096");
+        ensure!(self.scan_rows > 0, "--scan-rows must be at least 1");
+        if self.rate.is_some_and(|r| !(r > 0.0 && r < 1e9)) {
+            bail!("--rate must be a positive number of operations a second");
+        }
+        let place = match (&self.url, self.minio) {
+            (Some(url), _) => Place::Url(url.clone()),
+            (None, true) => Place::Minio,
+            (None, false) => Place::TemporaryDirectory,
+        };
+        let duration: Duration = self.duration.into();
+        Ok(Plan {
+            place,
+            rows: if self.short { (self.num / 10).max(1) } else { self.num },
+            key_bytes: self.key_size,
+            value_bytes: self.value_size,
+            hashed: !phases.iter().any(|p| matches!(p, Phase::Fill { name, .. } if name == "fillseq")),
+            phases,
+            clients: self.clients,
+            duration: if self.short { duration / 6 } else { duration },
+            rate: self.rate,
+            cache_bytes: usize::try_from(self.cache.as_u64())?,
+            ssd_bytes: self.ssd.map(|b| b.as_u64()),
+            scan_rows: self.scan_rows,
+            seed: self.seed,
+            json: self.json,
+            program: std::env::current_exe()?,
+        })
+    }
+}

@@ -78,7 +78,11 @@ pub(super) fn paper(first: &str, last: &str, bytes: u64, counter: u64) -> SstMet
         last_key: key(last),
         min_seq: 1,
         max_seq: 1000,
+        tail_offset: bytes - 4096,
         entries: ENTRIES,
+        keys: ENTRIES,
+        blocks: 1,
+        hash: Bytes::from_static(&[0; 16]),
         sum: Bytes::copy_from_slice(&sum.to_bytes()),
         ..SstMeta::default()
     }

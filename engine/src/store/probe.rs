@@ -291,6 +291,7 @@ impl Probe<'_> {
         let body = self.body("one of many");
         let paths = (0..1001).map(|_| self.fresh()).collect::<Result<Vec<_>>>()?;
         let (this, body) = (&*self, &body);
+        // Owned paths: a closure over borrowed ones makes a future that cannot go to a task.
         stream::iter(paths.clone())
             .map(|path| async move { this.create_once(&path, body).await })
             .buffer_unordered(16)

@@ -96,7 +96,7 @@ impl Replay {
     }
 
     fn cut(&mut self, replay_from: u64) {
-        let memtable = Arc::new(mem::replace(&mut self.open, Memtable::new()));
+        let memtable = Arc::new(mem::take(&mut self.open));
         self.full.push(Replayed { memtable, last_seq: self.last_seq, replay_from });
     }
 }

@@ -359,7 +359,7 @@ impl Writer {
             return;
         }
         head.cut(&self.pipe);
-        let memtable = mem::replace(&mut head.active, Arc::new(Memtable::new()));
+        let memtable = mem::take(&mut head.active);
         // What writers charged was an estimate; from here on it is what the memtable holds.
         let charged = memtable.bytes();
         self.budget.force(charged);

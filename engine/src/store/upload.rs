@@ -162,7 +162,8 @@ impl Upload {
                 })
                 .await;
             if let Err(failure) = completed {
-                self.settle(&location, failure).await?;
+                let failed = self.failed(failure);
+                self.store.settle(&self.name, &location, self.written, failed, self.cause).await?;
             }
         }
         self.multipart = None;
@@ -221,18 +222,6 @@ impl Upload {
         }
     }
 
-    /// After a complete without a good answer: the object is there in full, or it is not.
-    async fn settle(&mut self, location: &Path, failure: Failure) -> Result<()> {
-        let mut patience = self.store.patience("PUT", &self.name.path());
-        loop {
-            match self.store.place.measure(location, &patience, self.cause).await {
-                Ok(size) if size == self.written => return Ok(()),
-                Ok(_) | Err(Failure::Missing) => return Err(self.failed(failure)),
-                Err(other) => patience.wait(other).await?,
-            }
-        }
-    }
-
     fn failed(&self, failure: Failure) -> Error {
         Patience::new(&self.store.place, "multipart PUT", &self.name.path(), None).error(failure)
     }
@@ -268,6 +257,25 @@ impl Drop for Upload {
 }
 
 impl Store {
+    /// After a complete without a good answer: the object is there in full, or it `failed`.
+    async fn settle(
+        &self,
+        name: &Name,
+        location: &Path,
+        written: u64,
+        failed: Error,
+        cause: Cause,
+    ) -> Result<()> {
+        let mut patience = self.patience("PUT", &name.path());
+        loop {
+            match self.place.measure(location, &patience, cause).await {
+                Ok(size) if size == written => return Ok(()),
+                Ok(_) | Err(Failure::Missing) => return Err(failed),
+                Err(other) => patience.wait(other).await?,
+            }
+        }
+    }
+
     async fn begin(&self, name: &Name, cause: Cause) -> Result<Box<dyn MultipartUpload>> {
         let location = self.place.location(name)?;
         let mut patience = self.patience("multipart PUT", &name.path());

@@ -531,3 +531,26 @@ async fn minio_behaves_like_memory_and_says_what_is_wrong() {
         assert!(!error.to_string().contains("CANARY"), "{error}");
     }
 }
+
+/// What the engine does in tasks must be possible in tasks; a future that is not `Send` fails here to
+/// compile, and not three floors up.
+#[test]
+fn every_future_of_the_store_can_go_to_a_task() {
+    fn is_send(_: impl Send) {}
+    let store = Store::open("memory://", SystemClock::shared()).unwrap();
+    let sequence = Sequence::new(store.clone(), Folder::Wal);
+    let mut upload = store.upload(&Name::Identity, Cause::Flush);
+    is_send(upload.write(vec![]));
+    is_send(upload.finish());
+    is_send(store.upload(&Name::Identity, Cause::Flush).abort());
+    is_send(store.get(&Name::Identity, Cause::Open));
+    is_send(store.get_range(&Name::Identity, 0..1, Cause::Open));
+    is_send(store.get_ranges(&Name::Identity, &[], Cause::Open));
+    is_send(store.put_new(&Name::Identity, vec![], Cause::Open));
+    is_send(store.list(Folder::Wal, None, Cause::Open));
+    is_send(store.delete(&[], Cause::Open));
+    is_send(sequence.create(1, vec![], Cause::Open, None));
+    is_send(sequence.latest(1, Cause::Open));
+    is_send(probe(&store, Depth::Short));
+    is_send(Minio::start(store.clock()));
+}

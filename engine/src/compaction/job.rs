@@ -15,10 +15,8 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::try_join_all;
 use tokio::sync::mpsc;
-use twox_hash::XxHash3_128;
 
 use crate::{
     clock::on_cpu,
@@ -33,7 +31,7 @@ use crate::{
     manifest::{StoredOptions, View},
     merge::{Direction, Retain, Source, Tree},
     range::FullRange,
-    sst::{OpenSst, SstMeta, SstOptions, Tail},
+    sst::{OpenSst, SstMeta, SstOptions, Tail, verify_object},
     stats::Cause,
     store::{Name, ObjectId, Store, Upload},
 };
@@ -47,8 +45,8 @@ pub struct JobOptions {
     /// Memory for blocks read ahead, in bytes, over all input runs. 128 MiB by default. With less than some
     /// 2 MiB a run, requests become many and small; more than 8 MiB a run gains nothing.
     pub memory_bytes: u64,
-    /// Whether to read every output back whole and check its hash, and not just its tail. Off by default: it
-    /// doubles the bytes read, and stores check what they receive.
+    /// Whether to read every output back whole and check everything in it, and not just its tail. Off by
+    /// default: it doubles the bytes read, and stores check what they receive.
     pub read_back: bool,
 }
 
@@ -119,11 +117,9 @@ impl Job {
         };
         let output = Output { ssts, dropped: *merged.retain().dropped(), stats };
         self.check(&runs, &output)?;
-        stream::iter(&output.ssts)
-            .map(|meta| read_back(&self.store, meta, self.options.read_back))
-            .buffer_unordered(8)
-            .try_collect::<()>()
-            .await?;
+        for ssts in output.ssts.chunks(PARALLEL_READ_BACKS) {
+            try_join_all(ssts.iter().map(|meta| read_back(&self.store, meta, self.options.read_back))).await?;
+        }
         Ok(output)
     }
 
@@ -196,12 +192,8 @@ impl Job {
         let inputs = || runs.iter().flat_map(|run| run.iter());
         let expected: u64 = inputs().map(|sst| sst.meta.entries).sum();
         let (mut came_in, mut went_out) = (Sum::default(), output.dropped);
-        for sst in inputs() {
-            came_in.add(&sum_of(&sst.meta)?);
-        }
-        for meta in &output.ssts {
-            went_out.add(&sum_of(meta)?);
-        }
+        inputs().for_each(|sst| came_in.add(&sst.meta.sum()));
+        output.ssts.iter().for_each(|meta| went_out.add(&meta.sum()));
         let stats = &output.stats;
         if stats.read_entries != expected || stats.written_entries + stats.dropped_entries != expected {
             return Err(self.imbalance(format!(
@@ -229,6 +221,8 @@ impl Job {
 
 /// The largest chunk of a run in memory. Requests of this size are bandwidth and no longer latency.
 const MAX_CHUNK_BYTES: u64 = 8 << 20;
+/// How many outputs are read back at a time.
+const PARALLEL_READ_BACKS: usize = 8;
 
 /// How SSTs of `level` are written.
 pub fn sst_options(options: &StoredOptions, level: u32) -> Result<SstOptions> {
@@ -242,12 +236,6 @@ pub fn sst_options(options: &StoredOptions, level: u32) -> Result<SstOptions> {
         restart_interval: options.restart_interval as usize,
         codec,
         filter_bits_per_key: options.filter_bits_per_key,
-    })
-}
-
-fn sum_of(meta: &SstMeta) -> Result<Sum> {
-    Sum::from_bytes(&meta.sum).ok_or_else(|| {
-        Error::corruption(Name::Sst(meta.object_id()).to_string(), 0, "its conservation sum in the manifest is not one")
     })
 }
 
@@ -295,13 +283,5 @@ async fn read_back(store: &Store, meta: &SstMeta, whole: bool) -> Result<()> {
     let from = if whole { 0 } else { meta.tail_offset };
     let bytes = store.get_range(&name, from..meta.bytes, Cause::Compact).await?;
     let meta = meta.clone();
-    on_cpu(move || check_output(&name, &meta, &bytes, whole)).await?
-}
-
-fn check_output(name: &Name, meta: &SstMeta, bytes: &Bytes, whole: bool) -> Result<()> {
-    if whole && XxHash3_128::oneshot(bytes).to_le_bytes()[..] != meta.hash[..] {
-        return Err(Error::corruption(name.to_string(), 0, "its hash is not that of the bytes uploaded"));
-    }
-    let tail = if whole { bytes.slice(usize::try_from(meta.tail_offset).unwrap_or(0)..) } else { bytes.clone() };
-    Tail::decode(meta, tail).map(drop)
+    on_cpu(move || if whole { verify_object(&meta, &bytes) } else { Tail::decode(&meta, bytes).map(drop) }).await?
 }

@@ -288,9 +288,10 @@ impl Probe<'_> {
         let before = self.list().await?.len();
         let body = self.body("one of many");
         let paths = (0..1001).map(|_| self.fresh()).collect::<Result<Vec<_>>>()?;
-        let this = &*self;
-        stream::iter(&paths)
-            .map(|path| this.create_once(path, &body))
+        let (this, body) = (&*self, &body);
+        // Owned paths: a closure over borrowed ones makes a future that cannot go to a task.
+        stream::iter(paths.clone())
+            .map(|path| async move { this.create_once(&path, body).await })
             .buffer_unordered(16)
             .try_collect::<Vec<_>>()
             .await?;

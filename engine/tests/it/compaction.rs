@@ -1,6 +1,7 @@
 //! Compaction: what is picked, what a merge makes of it, whose turn it is, and what is collected.
 
 mod collecting;
+mod fixture;
 mod merging;
 mod picking;
 mod roles;

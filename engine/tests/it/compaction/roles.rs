@@ -1,1 +1,86 @@
-//! roles
+//! Whose turn it is.
+
+use std::time::Duration;
+
+use esker::{
+    ErrorKind,
+    compaction::{Compactor, Did, publish::LEASE_MS},
+    manifest::StoredShape,
+};
+
+use super::fixture::{Database, put, small};
+
+async fn with_work() -> Database {
+    let mut db = Database::create(small(StoredShape::leveled())).await;
+    for n in 0..4 {
+        db.flush(&[put("a", format!("{n}")), put("b", format!("{n}"))]).await;
+    }
+    db
+}
+
+async fn claim(db: &Database, name: &str, force: bool) -> esker::Result<Compactor> {
+    Compactor::claim(db.manifest.clone(), name, force).await
+}
+
+#[tokio::test]
+async fn the_second_of_two_compactors_is_told_whose_turn_it_is() {
+    let db = with_work().await;
+    let mut first = claim(&db, "one:1", false).await.expect("the role is free");
+    let refused = claim(&db, "two:2", false).await.expect_err("the role is taken");
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.to_string().contains("one:1"), "{refused}");
+    assert!(refused.to_string().contains("60 s"), "{refused}");
+    assert!(matches!(first.step().await.expect("a step"), Did::Merged { .. }));
+    db.holds_what_was_written().await;
+}
+
+#[tokio::test]
+async fn a_role_that_was_given_up_is_free_at_once() {
+    let db = with_work().await;
+    claim(&db, "one:1", false).await.expect("the role").release().await.expect("a release");
+    let mut second = claim(&db, "two:2", false).await.expect("the role is free again");
+    assert!(matches!(second.step().await.expect("a step"), Did::Merged { .. }));
+}
+
+#[tokio::test]
+async fn a_holder_that_died_keeps_others_away_no_longer_than_its_lease() {
+    let db = with_work().await;
+    drop(claim(&db, "one:1", false).await.expect("the role"));
+    claim(&db, "two:2", false).await.expect_err("the lease has not passed");
+    claim(&db, "one:1", false).await.expect("the same name comes back at once");
+    db.clock.forward(Duration::from_millis(LEASE_MS + 1));
+    claim(&db, "two:2", false).await.expect("the lease has passed");
+}
+
+#[tokio::test]
+async fn who_lost_the_role_stops_cleanly_and_says_to_whom() {
+    let mut db = with_work().await;
+    let mut first = claim(&db, "one:1", false).await.expect("the role");
+    let mut second = claim(&db, "two:2", true).await.expect("taken by force");
+    let fenced = first.step().await.expect_err("the role is lost");
+    assert_eq!(fenced.kind(), ErrorKind::Fenced);
+    assert!(fenced.to_string().contains("two:2"), "{fenced}");
+    first.release().await.expect("nothing is left to release");
+    db.settle(&mut second).await;
+    for n in 0..4 {
+        db.flush(&[put("a", format!("again {n}"))]).await;
+    }
+    assert!(!db.settle(&mut second).await.is_empty());
+    db.holds_what_was_written().await;
+}
+
+#[tokio::test]
+async fn of_two_that_race_one_publishes_and_the_other_is_fenced() {
+    let db = with_work().await;
+    let (one, two) = tokio::join!(claim(&db, "one:1", true), claim(&db, "two:2", true));
+    let (mut one, mut two) = (one.expect("a role"), two.expect("a role"));
+    assert_ne!(one.epoch(), two.epoch());
+    let (did_one, did_two) = tokio::join!(one.step(), two.step());
+    let merged = [&did_one, &did_two].into_iter().filter(|did| matches!(did, Ok(Did::Merged { .. }))).count();
+    let fenced = [&did_one, &did_two]
+        .into_iter()
+        .filter(|did| did.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced))
+        .count();
+    assert_eq!((merged, fenced), (1, 1), "{did_one:?} {did_two:?}");
+    db.holds_what_was_written().await;
+}

@@ -25,7 +25,7 @@ const ENTRIES: u64 = 1000;
 
 /// The version that `text` draws.
 pub(super) fn version(shape: &StoredShape, text: &str) -> View {
-    let options = StoredOptions { sst_bytes: 64 * MIB, shape: *shape, ..StoredOptions::default() };
+    let options = StoredOptions { sst_bytes: 64 * MIB, shape: shape.clone(), ..StoredOptions::default() };
     let mut root = Root::first(7, options);
     let mut sum = Sum::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -78,7 +78,11 @@ pub(super) fn paper(first: &str, last: &str, bytes: u64, counter: u64) -> SstMet
         last_key: key(last),
         min_seq: 1,
         max_seq: 1000,
+        tail_offset: bytes - 4096,
         entries: ENTRIES,
+        keys: ENTRIES,
+        blocks: 1,
+        hash: Bytes::from_static(&[0; 16]),
         sum: Bytes::copy_from_slice(&sum.to_bytes()),
         ..SstMeta::default()
     }

@@ -168,7 +168,10 @@ impl Pipe {
     pub fn send(&self, slot: u64, log: SealedLog) {
         let mut waiting = self.waiting.lock();
         if waiting.stopped.is_none() {
-            debug_assert!(waiting.cuts.back().is_none_or(|before| before.slot + 1 == slot), "slots go up by one");
+            debug_assert!(
+                waiting.cuts.back().is_none_or(|before| before.slot + 1 == slot),
+                "slots go up by one"
+            );
             waiting.cuts.push_back(Cut { slot, log });
             drop(waiting);
             self.poke.notify_one();
@@ -322,7 +325,9 @@ impl LogWriter {
 pub fn fenced(who: &str, epoch: u32, ours: u32) -> Error {
     Error::new(
         ErrorKind::Fenced,
-        format!("{who} has taken over writing to this database (epoch {epoch}; this handle was epoch {ours})"),
+        format!(
+            "{who} has taken over writing to this database (epoch {epoch}; this handle was epoch {ours})"
+        ),
     )
     .hint("this handle is finished; open the database again to take writing back")
 }

@@ -147,7 +147,8 @@ impl Flusher {
         }
         let entries: u64 = ssts.iter().map(|sst| sst.entries).sum();
         if stored != expected || entries != memtable.len() as u64 {
-            let first = ssts.first().map_or_else(|| "nothing".into(), |sst| Name::Sst(sst.object_id()).path());
+            let first =
+                ssts.first().map_or_else(|| "nothing".into(), |sst| Name::Sst(sst.object_id()).path());
             return Err(Error::corruption(
                 first,
                 0,
@@ -243,8 +244,8 @@ impl Build {
         let mut open: Option<(ObjectId, SstBuilder, u64)> = None;
         let mut last_key: Vec<u8> = Vec::new();
         self.each(|entry| {
-            if let Some((id, builder, _)) =
-                open.take_if(|(_, builder, _)| builder.bytes() >= self.sst_bytes && entry.key != &last_key[..])
+            if let Some((id, builder, _)) = open
+                .take_if(|(_, builder, _)| builder.bytes() >= self.sst_bytes && entry.key != &last_key[..])
             {
                 self.finish(id, builder)?;
             }
@@ -302,8 +303,9 @@ impl Build {
 }
 
 fn sum_of(sst: &SstMeta) -> Result<Sum> {
-    Sum::from_bytes(&sst.sum)
-        .ok_or_else(|| Error::corruption(Name::Sst(sst.object_id()).path(), 0, "the SST's sum is not 32 bytes"))
+    Sum::from_bytes(&sst.sum).ok_or_else(|| {
+        Error::corruption(Name::Sst(sst.object_id()).path(), 0, "the SST's sum is not 32 bytes")
+    })
 }
 
 /// How SSTs of level 0 are built in this database.

@@ -25,6 +25,7 @@ use esker::{
     sst::{OpenSst, SstBuilder, Tail, decode_block, verify_object},
     stats::Cause,
     store::{Folder, Name, ObjectId, Role, Store},
+    testing::{Fault, FaultyStore},
 };
 
 /// The machine's clock, which a test can put forward.
@@ -222,19 +223,26 @@ impl Database {
     }
 }
 
-/// A future that is dropped after some polls: a crash at an await.
-pub(super) struct Crash<F> {
+/// A future that is dropped when the store meets its next fault: a crash in the middle of a request.
+pub(super) struct Crash<'a, F> {
     pub(super) future: Pin<Box<F>>,
-    pub(super) polls: usize,
+    pub(super) faulty: &'a FaultyStore,
 }
 
-impl<F: Future> Future for Crash<F> {
+/// What becomes of the request in whose middle a crash comes: never done, or done and not heard of.
+pub(super) const CRASHES: [Fault; 2] = [Fault::Delay(Duration::from_secs(3600)), Fault::DropReply];
+
+impl<F: Future> Future for Crash<'_, F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(left) = self.polls.checked_sub(1) else { return Poll::Ready(None) };
-        self.polls = left;
-        self.future.as_mut().poll(cx).map(Some)
+        let polled = self.future.as_mut().poll(cx).map(Some);
+        if self.faulty.faults() > 0 {
+            return Poll::Ready(None);
+        }
+        // The fault may be met by a task of its own, which does not wake this one.
+        cx.waker().wake_by_ref();
+        polled
     }
 }
 

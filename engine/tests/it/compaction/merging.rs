@@ -13,7 +13,7 @@ use esker::{
     testing::{Fault, FaultyStore, Operation, Rule},
 };
 
-use super::fixture::{Crash, Database, TestClock, Write, delete, key, put, small};
+use super::fixture::{CRASHES, Crash, Database, TestClock, Write, delete, key, put, small};
 
 /// Some writes over 500 keys, the same for the same round: mostly puts, some deletes.
 fn round(round: u64, rows: u64) -> Vec<Write> {
@@ -239,52 +239,66 @@ async fn an_answer_lost_at_any_call_changes_nothing() {
     }
 }
 
-/// Drops the compactor at its first await, then at its second, and so on.
+/// A database with work to do, whose `n`-th request from now on meets `fault`.
+async fn about_to_fail(n: u64, fault: Fault) -> (Database, FaultyStore) {
+    let clock = TestClock::new();
+    let faulty = FaultyStore::memory(clock.clone(), n);
+    let mut db = Database::create_in(faulty.store(), clock, small(StoredShape::leveled())).await;
+    for n in 0..5 {
+        db.flush(&round(n, 60)).await;
+    }
+    faulty.add(Rule::on(Operation::Any).nth(n).meets(fault));
+    (db, faulty)
+}
+
 #[tokio::test]
-async fn a_crash_at_any_await_loses_nothing_and_leaves_only_garbage() {
-    for polls in 1.. {
-        let mut db = Database::create(small(StoredShape::leveled())).await;
-        for n in 0..5 {
-            db.flush(&round(n, 60)).await;
-        }
-        let crashed = {
+async fn a_crash_at_any_request_loses_nothing_and_leaves_only_garbage() {
+    for fault in CRASHES {
+        for n in 1.. {
+            let (db, faulty) = about_to_fail(n, fault).await;
             let work = async {
                 let mut compactor = db.claim("a").await;
                 compactor.step().await.expect("a step");
                 compactor.collect(false).await.expect("a collection");
             };
-            Crash { future: Box::pin(work), polls }.await.is_none()
-        };
-        db.holds_what_was_written().await;
-        let mut next = db.claim("b").await;
-        db.settle(&mut next).await;
-        db.holds_what_was_written().await;
-        next.collect(false).await.expect("a collection");
-        next.collect(false).await.expect("a collection");
-        db.holds_no_garbage().await;
-        db.holds_what_was_written().await;
-        if !crashed {
-            assert!(polls > 5, "there were awaits to crash at");
-            return;
+            let crashed = Crash { future: Box::pin(work), faulty: &faulty }.await.is_none();
+            faulty.clear();
+            db.holds_what_was_written().await;
+            let mut next = db.claim("b").await;
+            db.settle(&mut next).await;
+            db.holds_what_was_written().await;
+            next.collect(false).await.expect("a collection");
+            next.collect(false).await.expect("a collection");
+            db.holds_no_garbage().await;
+            db.holds_what_was_written().await;
+            if !crashed {
+                assert!(n > 20, "there were {n} requests to crash at");
+                break;
+            }
         }
     }
 }
 
 #[tokio::test]
 async fn a_step_that_is_dropped_leaves_its_compactor_usable() {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
-    for n in 0..5 {
-        db.flush(&round(n, 60)).await;
+    for fault in CRASHES {
+        for n in 1.. {
+            let (db, faulty) = about_to_fail(1_000_000, fault).await;
+            let mut compactor = db.claim("a").await;
+            faulty.add(Rule::on(Operation::Any).nth(n).meets(fault));
+            let crashed = Crash { future: Box::pin(compactor.step()), faulty: &faulty }.await.is_none();
+            faulty.clear();
+            db.settle(&mut compactor).await;
+            db.holds_what_was_written().await;
+            compactor.collect(false).await.expect("a collection");
+            compactor.collect(false).await.expect("a collection");
+            db.holds_no_garbage().await;
+            if !crashed {
+                assert!(n > 10, "there were {n} requests to drop it at");
+                break;
+            }
+        }
     }
-    let mut compactor = db.claim("a").await;
-    for polls in 1..12 {
-        let _ = Crash { future: Box::pin(compactor.step()), polls }.await;
-    }
-    db.settle(&mut compactor).await;
-    db.holds_what_was_written().await;
-    compactor.collect(false).await.expect("a collection");
-    compactor.collect(false).await.expect("a collection");
-    db.holds_no_garbage().await;
 }
 
 #[tokio::test]

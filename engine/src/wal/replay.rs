@@ -112,7 +112,7 @@ impl Walk {
         loop {
             let slot = self.cursor.slot;
             let Some(bytes) = self.fetch(slot).await? else { return Ok(None) };
-            let object = self.decode(slot, bytes).await?;
+            let object = decode(slot, self.db_uuid, bytes).await?;
             if !self.cursor.pass(&object, self.wal_window) {
                 continue;
             }
@@ -128,15 +128,6 @@ impl Walk {
     /// Where the walk is: at the tail, after [`Self::next`] gave `None`.
     pub fn cursor(&self) -> Cursor {
         self.cursor
-    }
-
-    async fn decode(&mut self, slot: u64, bytes: Bytes) -> Result<WalObject> {
-        let db_uuid = self.db_uuid;
-        if bytes.len() > INLINE_DECODE_BYTES {
-            clock::on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await?
-        } else {
-            WalObject::decode(slot, db_uuid, bytes)
-        }
     }
 
     /// The object in `slot`, with GETs of the slots behind it under way: one more after each success,
@@ -377,5 +368,13 @@ impl Opening {
                 }
             },
         }
+    }
+}
+
+async fn decode(slot: u64, db_uuid: u128, bytes: Bytes) -> Result<WalObject> {
+    if bytes.len() > INLINE_DECODE_BYTES {
+        clock::on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await?
+    } else {
+        WalObject::decode(slot, db_uuid, bytes)
     }
 }

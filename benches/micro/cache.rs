@@ -1,5 +1,5 @@
-//! The block cache: a hit and a miss in memory, a fetch, an insertion that evicts, an SSD hit, and a fetch shared by
-//! a hundred callers.
+//! The block cache: a hit and a miss in memory, an insertion that evicts, a fetch alone and one shared by a hundred
+//! callers, and a hit on the SSD and an insertion into it.
 
 use std::{convert::Infallible, hint::black_box};
 
@@ -118,24 +118,32 @@ fn ssd(criterion: &mut Criterion) {
         ..CacheOptions::default()
     };
     let cache = runtime.block_on(BlockCache::open(options)).expect("opens");
+    for n in 0..ENTRIES {
+        let id = BlockId { object: 1, offset: n };
+        // Again until it is accepted: the disk is slower than this loop.
+        while !cache.contains(&id, Class::Data) {
+            cache.insert(id, Class::Data, block());
+        }
+    }
     let mut group = criterion.benchmark_group("cache/ssd");
     group.throughput(Throughput::Bytes(BLOCK_BYTES as u64));
     let mut n = 0;
-    group.bench_function("insert", |bencher| {
-        bencher.iter_batched(
-            block,
-            |bytes| {
-                n += 1;
-                cache.insert(BlockId { object: 1, offset: n % ENTRIES }, Class::Data, bytes);
-            },
-            BatchSize::SmallInput,
-        );
-    });
     group.bench_function("hit", |bencher| {
         bencher.iter(|| {
             n += 1;
             runtime.block_on(cache.lookup(BlockId { object: 1, offset: n * 7919 % ENTRIES }, Class::Data))
         });
+    });
+    // Of new blocks, written or (mostly, at this pace) dropped because the disk cannot keep up.
+    group.bench_function("insert", |bencher| {
+        bencher.iter_batched(
+            block,
+            |bytes| {
+                n += 1;
+                cache.insert(BlockId { object: 2, offset: n }, Class::Data, bytes);
+            },
+            BatchSize::SmallInput,
+        );
     });
     group.finish();
     runtime.block_on(cache.close());

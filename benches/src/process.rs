@@ -37,8 +37,8 @@ pub(crate) async fn compact(program: &Path, url: &str) -> Result<Merged> {
     let summary = lines
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .rfind(|event| event["event"] == "summary")
-        .context("the compactor printed no summary line")?;
+        .rfind(|event| event["event"] == "finished")
+        .context("the compactor did not say that it has finished")?;
     Ok(Merged { requests: requests(&summary["requests"]), summary })
 }
 

@@ -1,13 +1,13 @@
 //! Where the run's database lies: a temporary directory, a MinIO server of our own, or a place the user names.
 
 use anyhow::{Context as _, Result, bail};
-use esker::testing::Minio;
+use esker::{
+    clock::SystemClock,
+    testing::{Minio, minio::INSTALL_COMMAND},
+};
 use tempfile::TempDir;
 
 use crate::options::{Place, Plan};
-
-/// The command that builds the server, for people who have none.
-const BUILD_MINIO: &str = "go install github.com/minio/minio@latest";
 
 /// A fresh place for one database. Dropping it stops the server and removes temporary files.
 #[derive(Debug)]
@@ -24,10 +24,10 @@ impl Target {
             Place::TemporaryDirectory => (format!("file://{}/db", scratch.path().display()), None),
             Place::Url(url) => (below(url, std::process::id()), None),
             Place::Minio => {
-                let Some(server) = Minio::start(scratch.path().join("minio")).await? else {
-                    bail!("there is no `minio` program on the PATH or where `go install` puts it; build it with\n  {BUILD_MINIO}")
+                let Some(server) = Minio::start(&SystemClock::shared()).await? else {
+                    bail!("there is no `minio` program on the PATH or where `go install` puts it; build it with\n  {INSTALL_COMMAND}")
                 };
-                (server.url("bench/db"), Some(server))
+                (server.url("bucket/bench"), Some(server))
             }
         };
         Ok(Self { url, scratch, minio })

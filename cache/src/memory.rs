@@ -3,7 +3,8 @@
 //! Why not foyer's memory tier, whose SSD tier we use: a hit there takes four shared reference counts beside the
 //! lock (record, shards, pipe, bytes), which every core fights for; its budget is split by shard, so that a value
 //! larger than a shard overruns it; and its intrusive lists are where its crashes were (foyer #1237, #1284, #1315).
-//! Here a hit is one hash, one shared lock, one load and the reference count of the bytes.
+//! Here a hit is one hash, one shared lock, one load and the reference count of the bytes: 45 ns on one slow core
+//! where foyer 0.22.6 with S3-FIFO and the same hash takes 165, a miss 31 where it takes 80.
 //!
 //! S3-FIFO (Yang and others, SOSP 2023): newcomers enter a small queue (a tenth of the bytes); who is asked for again
 //! before reaching its end moves to the main queue, who is not leaves, and leaves its hash in the ghost queue, by

@@ -65,6 +65,18 @@ pub(crate) struct Totals {
     pub(crate) lists: u64,
     pub(crate) deletes: u64,
     pub(crate) dollars: f64,
+    /// The same by kind and cause; kinds and causes that had none are left out.
+    pub(crate) requests: Vec<Requests>,
+}
+
+/// Requests of one kind and cause.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Requests {
+    kind: &'static str,
+    cause: &'static str,
+    requests: u64,
+    failures: u64,
+    bytes: u64,
 }
 
 impl Event {
@@ -181,6 +193,18 @@ impl Totals {
             lists: stats.total(RequestKind::List),
             deletes: stats.total(RequestKind::Delete),
             dollars: stats.dollars(&Prices::default()),
+            requests: stats
+                .requests
+                .iter()
+                .filter(|r| r.requests > 0)
+                .map(|r| Requests {
+                    kind: r.kind.as_str(),
+                    cause: r.cause.as_str(),
+                    requests: r.requests,
+                    failures: r.failures,
+                    bytes: r.bytes,
+                })
+                .collect(),
             ..self.clone()
         }
     }

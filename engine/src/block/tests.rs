@@ -69,7 +69,7 @@ fn row(key: &'static str, seq: u64) -> Entry {
 #[test]
 fn the_common_entry_pays_two_bytes_for_seq_expiry_and_kind() {
     let rows: Vec<Entry> = (0..1000u64)
-        .map(|n| Entry { key: format!("{n:08}").into(), seq: 1 << 40 | n * 60, ..row("", 0) })
+        .map(|n| Entry { key: format!("{n:08}").into(), seq: (1 << 40) + n * 60, ..row("", 0) })
         .collect();
     let with_seqs = build(&rows, 16).bytes().len();
     let alike: Vec<Entry> = rows.iter().map(|entry| Entry { seq: 5, ..entry.clone() }).collect();

@@ -27,7 +27,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::try_join_all;
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -82,8 +82,8 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
     let versions = pass.list(Folder::Manifest).await?;
     let store_now_ms = versions.iter().chain(&marks).map(|listed| listed.modified_ms).max().unwrap_or(0);
     let is_under = |limit: u64| move |listed: &Listed| listed.name.number().is_some_and(|id| id < limit);
-    pass.delete(versions.into_iter().filter(is_under(floor.saturating_add(1))), &mut collected).await?;
-    pass.delete(marks.into_iter().filter(is_under(floor)), &mut collected).await?;
+    pass.delete(versions.into_iter().filter(is_under(floor.saturating_add(1))).collect(), &mut collected).await?;
+    pass.delete(marks.into_iter().filter(is_under(floor)).collect(), &mut collected).await?;
 
     pass.holds(store_now_ms, &mut collected).await?;
     if !collected.held_by.is_empty() {
@@ -98,12 +98,12 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
         let unreferenced = garbage.len();
         garbage.retain(|listed| listed.name.object_id().is_some_and(|id| is_settled(id, &latest.root)));
         collected.waiting += unreferenced - garbage.len();
-        pass.delete(garbage.into_iter(), &mut collected).await?;
+        pass.delete(garbage, &mut collected).await?;
     }
     let mut log = pass.list(Folder::Wal).await?;
     log.retain(is_under(named.replay_from));
-    let data = pass.without_fences(log).await?;
-    pass.delete(data.into_iter(), &mut collected).await?;
+    let data = pass.without_fences(&log).await?;
+    pass.delete(data, &mut collected).await?;
     Ok(collected)
 }
 
@@ -133,15 +133,7 @@ impl Pass<'_> {
                 return Ok(below.max(old_floor));
             }
             let ids = (old_floor + 1..=below).rev().take(PARALLEL);
-            let batch: Vec<Arc<View>> = stream::iter(ids)
-                .map(|id| async move {
-                    let view = self.manifest.version(id, Cause::Gc).await?;
-                    view.ok_or_else(|| overtaken(id))
-                })
-                .buffered(PARALLEL)
-                .try_collect()
-                .await?;
-            for view in batch {
+            for view in try_join_all(ids.map(|id| self.version(id))).await? {
                 if newer.root.committed_ms.saturating_add(retention_ms) <= now_ms {
                     break;
                 }
@@ -167,7 +159,7 @@ impl Pass<'_> {
         let pins = self.list(Folder::Pin).await?;
         let (old, live): (Vec<Listed>, Vec<Listed>) =
             pins.into_iter().partition(|pin| pin.modified_ms.saturating_add(PIN_LIFE_MS) < store_now_ms);
-        self.delete(old.into_iter(), collected).await?;
+        self.delete(old, collected).await?;
         collected.held_by.extend(live.into_iter().map(|pin| pin.name));
         for folder in [Folder::Checkpoint, Folder::Job] {
             collected.held_by.extend(self.list(folder).await?.into_iter().map(|listed| listed.name));
@@ -186,25 +178,28 @@ impl Pass<'_> {
         Ok(latest)
     }
 
+    async fn version(&self, id: u64) -> Result<Arc<View>> {
+        self.manifest.version(id, Cause::Gc).await?.ok_or_else(|| overtaken(id))
+    }
+
     /// What of `log` is DATA.
-    async fn without_fences(&self, log: Vec<Listed>) -> Result<Vec<Listed>> {
-        let db_uuid = self.manifest.identity().db_uuid;
-        stream::iter(log)
-            .map(|listed| async move {
-                let Some(slot) = listed.name.number() else { return Ok(None) };
-                if listed.bytes > MAX_FENCE_BYTES {
-                    return Ok(Some(listed));
-                }
-                let body = self.store.get(&listed.name, Cause::Gc).await?;
-                let is_data = body.is_some_and(|body| {
-                    matches!(WalObject::decode(slot, db_uuid, body), Ok(WalObject::Data { .. }))
-                });
-                Ok(is_data.then_some(listed))
-            })
-            .buffered(PARALLEL)
-            .try_filter_map(|listed| async move { Ok(listed) })
-            .try_collect()
-            .await
+    async fn without_fences(&self, log: &[Listed]) -> Result<Vec<Listed>> {
+        let mut data = Vec::with_capacity(log.len());
+        for batch in log.chunks(PARALLEL) {
+            let are_data = try_join_all(batch.iter().map(|listed| self.is_data(listed))).await?;
+            data.extend(batch.iter().zip(are_data).filter(|(_, is_data)| *is_data).map(|(listed, _)| listed.clone()));
+        }
+        Ok(data)
+    }
+
+    async fn is_data(&self, listed: &Listed) -> Result<bool> {
+        if listed.bytes > MAX_FENCE_BYTES {
+            return Ok(true);
+        }
+        let Some(slot) = listed.name.number() else { return Ok(false) };
+        let Some(body) = self.store.get(&listed.name, Cause::Gc).await? else { return Ok(false) };
+        let object = WalObject::decode(slot, self.manifest.identity().db_uuid, body);
+        Ok(matches!(object, Ok(WalObject::Data { .. })))
     }
 
     async fn list(&self, folder: Folder) -> Result<Vec<Listed>> {
@@ -212,8 +207,7 @@ impl Pass<'_> {
     }
 
     /// Deletes, or in a dry run only notes down.
-    async fn delete(&self, listed: impl Iterator<Item = Listed>, collected: &mut Collected) -> Result<()> {
-        let listed: Vec<Listed> = listed.collect();
+    async fn delete(&self, listed: Vec<Listed>, collected: &mut Collected) -> Result<()> {
         if !self.dry_run {
             let names: Vec<Name> = listed.iter().map(|listed| listed.name.clone()).collect();
             self.store.delete(&names, Cause::Gc).await?;

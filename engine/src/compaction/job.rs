@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::future::try_join_all;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -117,12 +117,9 @@ impl Job {
         };
         let output = Output { ssts, dropped: *merged.retain().dropped(), stats };
         self.check(&runs, &output)?;
-        let job = &self;
-        stream::iter(output.ssts.clone())
-            .map(|meta| async move { read_back(&job.store, &meta, job.options.read_back).await })
-            .buffer_unordered(8)
-            .try_collect::<()>()
-            .await?;
+        for ssts in output.ssts.chunks(PARALLEL_READ_BACKS) {
+            try_join_all(ssts.iter().map(|meta| read_back(&self.store, meta, self.options.read_back))).await?;
+        }
         Ok(output)
     }
 
@@ -224,6 +221,8 @@ impl Job {
 
 /// The largest chunk of a run in memory. Requests of this size are bandwidth and no longer latency.
 const MAX_CHUNK_BYTES: u64 = 8 << 20;
+/// How many outputs are read back at a time.
+const PARALLEL_READ_BACKS: usize = 8;
 
 /// How SSTs of `level` are written.
 pub fn sst_options(options: &StoredOptions, level: u32) -> Result<SstOptions> {

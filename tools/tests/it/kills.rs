@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use esker::{Compaction, Db, Reader, testing::Minio};
+use esker::{Compaction, Db, Reader, clock::SystemClock, testing::Minio};
 use tempfile::TempDir;
 
 const CHILD: &str = "ESKER_KILL_WRITER";
@@ -31,14 +31,13 @@ fn nothing_acknowledged_is_lost_when_writer_and_compactor_are_killed_on_a_direct
 
 #[test]
 fn nothing_acknowledged_is_lost_when_writer_and_compactor_are_killed_on_minio() {
-    let folder = TempDir::new().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let Some(server) = runtime.block_on(Minio::start(folder.path().join("minio"))).unwrap() else {
+    let Some(server) = runtime.block_on(Minio::start(&SystemClock::shared())).unwrap() else {
         eprintln!("skipped: no minio binary");
         return;
     };
     let kills = if full() { 20 } else { 2 };
-    Trial::new(server.url("kills/db"), 2).run(kills);
+    Trial::new(server.url("bucket/kills"), 2).run(kills);
 }
 
 /// Not a test of its own: what the recorder starts as its writer.

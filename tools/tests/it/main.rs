@@ -3,4 +3,5 @@
 mod cli;
 mod damage;
 mod debian;
+mod kills;
 mod shell;

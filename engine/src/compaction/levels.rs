@@ -3,12 +3,13 @@
 //! Always true: runs without SSTs are not here; `runs[..]` of a level is ordered newest first; positions
 //! grow with age over the whole tree.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
     key::split_full_key,
     manifest::{RunView, StoredShape, View},
     sst::{OpenSst, SstMeta},
+    store::ObjectId,
 };
 
 /// The SSTs that take part, run by run, newest first.
@@ -49,11 +50,13 @@ impl<'a> Levels<'a> {
         self.runs(level).into_iter().map(|run| (run.id, run.ssts.to_vec())).collect()
     }
 
-    /// Whether no SST outside `taken`, in a run older than the newest taken one, reaches into the taken ranges.
+    /// Whether no SST outside `taken`, in a run older than the newest taken one, overlaps one inside.
     pub(super) fn is_bottom(&self, taken: &Taken) -> bool {
-        let Some(hull) = Hull::of(taken.iter().flat_map(|(_, ssts)| ssts)) else { return true };
-        let older = filled(self.view).skip_while(|run| !taken.iter().any(|(id, _)| *id == run.id));
-        older.flat_map(|run| run.ssts.iter()).all(|sst| !hull.meets(&sst.meta) || is_taken(taken, sst))
+        let ids: HashSet<ObjectId> = taken.iter().flat_map(|(_, ssts)| ssts).map(|sst| sst.id).collect();
+        let ssts = || taken.iter().flat_map(|(_, ssts)| ssts);
+        filled(self.view)
+            .skip_while(|run| !taken.iter().any(|(id, _)| *id == run.id))
+            .all(|run| ssts().all(|sst| overlapping(run, &sst.meta).iter().all(|older| ids.contains(&older.id))))
     }
 }
 
@@ -77,10 +80,6 @@ impl<'a> Hull<'a> {
 
     pub(super) fn holds(&self, meta: &SstMeta) -> bool {
         self.first <= &meta.first_key[..] && &meta.last_key[..] <= self.last
-    }
-
-    pub(super) fn meets(&self, meta: &SstMeta) -> bool {
-        self.first <= &meta.last_key[..] && &meta.first_key[..] <= self.last
     }
 }
 
@@ -122,8 +121,4 @@ pub(super) fn are_disjoint(taken: &Taken) -> bool {
 pub(super) fn spans_keyspaces(meta: &SstMeta) -> bool {
     let keyspace = |key| split_full_key(key).map(|(id, _)| id);
     keyspace(&meta.first_key) != keyspace(&meta.last_key)
-}
-
-fn is_taken(taken: &Taken, sst: &Arc<OpenSst>) -> bool {
-    taken.iter().any(|(_, ssts)| ssts.iter().any(|t| t.id == sst.id))
 }

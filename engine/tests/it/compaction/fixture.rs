@@ -213,6 +213,10 @@ impl Database {
         assert_eq!(versions.len(), 1, "one version remains");
     }
 
+    pub(super) async fn entries(&self) -> u64 {
+        self.latest().await.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.meta.entries).sum()
+    }
+
     pub(super) async fn ssts(&self) -> usize {
         self.store.list(Folder::Sst, None, Cause::Admin).await.expect("a listing").len()
     }

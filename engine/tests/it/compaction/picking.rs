@@ -346,6 +346,7 @@ fn merged(view: &View, plan: &Plan, counter: &mut u64) -> Vec<SstMeta> {
                 output.sum = Bytes::copy_from_slice(&sum.to_bytes());
                 output.last_key = output.last_key.clone().max(meta.last_key.clone());
                 output.bytes += meta.bytes;
+                output.tail_offset = output.bytes - 4096;
                 output.entries += meta.entries;
                 output.tombstones += meta.tombstones;
                 output.expiring += meta.expiring;
@@ -364,7 +365,7 @@ fn merged(view: &View, plan: &Plan, counter: &mut u64) -> Vec<SstMeta> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn plans_come_to_an_end_within_the_shape_and_keep_the_order_of_data(
@@ -373,12 +374,12 @@ proptest! {
         levels in prop::collection::vec(prop::collection::vec(run(), 0..6), 0..4),
     ) {
         let levels: Vec<_> = std::iter::once(l0).chain(levels).collect();
-        let mut view = View::new(random_root(shape, &levels), None).expect("a valid version");
+        let mut view = View::new(random_root(shape.clone(), &levels), None).expect("a valid version");
         let mut counter = 0;
         for step in 0.. {
             prop_assert!(step < 500, "no end: {:?}", pick(&view, NOW_MS));
             let Some(plan) = pick(&view, NOW_MS) else { break };
-            prop_assert_eq!(Some(&plan), pick(&view, NOW_MS).as_ref());
+            prop_assert!(pick(&view, NOW_MS).as_ref() == Some(&plan), "the same version gives another plan");
             prop_assert!(plan.keeps_order(&view), "{}", drawn(&view, Some(&plan)));
             let edit = Edit::Compact {
                 epoch: 1,

@@ -25,7 +25,7 @@ const ENTRIES: u64 = 1000;
 
 /// The version that `text` draws.
 pub(super) fn version(shape: &StoredShape, text: &str) -> View {
-    let options = StoredOptions { sst_bytes: 64 * MIB, shape: *shape, ..StoredOptions::default() };
+    let options = StoredOptions { sst_bytes: 64 * MIB, shape: shape.clone(), ..StoredOptions::default() };
     let mut root = Root::first(7, options);
     let mut sum = Sum::default();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {

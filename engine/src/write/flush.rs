@@ -27,10 +27,11 @@ use tokio::sync::mpsc;
 
 use crate::{
     clock::{self, SharedClock},
-    codec::{frame::Codec, sum::Sum},
+    codec::sum::Sum,
+    compaction::job::sst_options,
     error::{Error, ErrorKind, Result},
     key::{EntryRef, Seq},
-    manifest::{Edit, Manifest, StoredOptions, View, edit::check_writer_epoch},
+    manifest::{Edit, Manifest, View, edit::check_writer_epoch},
     memtable::Memtable,
     sst::{SstBuilder, SstMeta, SstOptions},
     stats::Cause,
@@ -143,7 +144,7 @@ impl Flusher {
         let (sender, receiver) = mpsc::channel(PIECES);
         let build = Build {
             memtable: memtable.clone(),
-            options: sst_options(&view.root.options)?,
+            options: sst_options(&view.root.options, 0)?,
             sst_bytes: view.root.options.sst_bytes,
             epoch: self.writer.settings().epoch,
             counter: self.counter.clone(),
@@ -319,16 +320,5 @@ impl Build {
 fn sum_of(sst: &SstMeta) -> Result<Sum> {
     Sum::from_bytes(&sst.sum).ok_or_else(|| {
         Error::corruption(Name::Sst(sst.object_id()).path(), 0, "the SST's sum is not 32 bytes")
-    })
-}
-
-/// How SSTs of level 0 are built in this database.
-fn sst_options(stored: &StoredOptions) -> Result<SstOptions> {
-    let codec = stored.codecs.first().copied().unwrap_or(Codec::None as u32);
-    Ok(SstOptions {
-        block_bytes: stored.block_bytes as usize,
-        restart_interval: stored.restart_interval as usize,
-        codec: Codec::from_u8(u8::try_from(codec).unwrap_or(u8::MAX))?,
-        filter_bits_per_key: stored.filter_bits_per_key,
     })
 }

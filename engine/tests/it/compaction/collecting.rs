@@ -196,7 +196,7 @@ async fn log_objects_before_the_replay_point_go_but_never_a_fence() {
     let data = |slot, value: &[u8]| {
         let mut log = LogBuffer::new(1);
         let key = key(0, "k");
-        log.append(1, [Op { kind: Kind::Put, key: &key, expire_at_ms: 0, value }], |_| {});
+        log.append(1, std::iter::once(Op { kind: Kind::Put, key: &key, expire_at_ms: 0, value }), |_| {});
         encode_data(&header(slot), &log.seal(2))
     };
     let fence = WalHeader { first_seq: 0, ..header(1) };

@@ -3,13 +3,13 @@
 use std::{
     io::Read,
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use esker::{Compaction, Db};
+use esker::{Compaction, Db, clock::SystemClock};
 
-/// Longer than anything here takes, shorter than anyone waits.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long stopping may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn compactor(url: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_esker-compactor"));
@@ -54,9 +54,9 @@ fn rows(url: &str) -> usize {
 }
 
 fn wait(mut child: Child) -> Output {
-    let start = Instant::now();
+    let clock = SystemClock::shared();
     while child.try_wait().expect("a child").is_none() {
-        assert!(start.elapsed() < PATIENCE, "it does not end");
+        assert!(clock.monotonic() < PATIENCE, "it does not end");
         std::thread::yield_now();
     }
     child.wait_with_output().expect("its output")
@@ -106,7 +106,8 @@ fn the_second_of_two_is_told_whose_turn_it_is() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = with_work(folder.path());
     // The holder is killed and cannot give the role up; it is at work for all the second can know.
-    let mut first = compactor(&url).args(["--watch", "--json", "--name", "first:1"]).spawn().expect("a watcher");
+    let mut first =
+        compactor(&url).args(["--watch", "--json", "--name", "first:1"]).spawn().expect("a watcher");
     let mut out = first.stdout.take().expect("its events");
     let mut seen = String::new();
     while !seen.contains("\"claimed\"") {
@@ -141,12 +142,10 @@ fn a_watcher_works_answers_and_stops_on_sigterm() {
         seen.push_str(&String::from_utf8_lossy(&piece[..bytes]));
     }
     assert!(seen.contains("\"merged\""), "{seen}");
-    let stopped = Instant::now();
     let kill = Command::new("kill").args(["-TERM", &watcher.id().to_string()]).status().expect("kill");
     assert!(kill.success());
     let output = wait(watcher);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(stopped.elapsed() < Duration::from_secs(10));
     // It gave the role up: the next need not wait.
     let next = compactor(&url).args(["--once", "--name", "next:1"]).output().expect("a run");
     assert_eq!(next.status.code(), Some(0), "{}", text(&next));

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use esker::{
     ErrorKind,
     compaction::collect,
+    key::Kind,
     manifest::{Edit, StoredShape},
     stats::Cause,
-    key::Kind,
     store::{Folder, Name, ObjectId, Role},
     testing::{FaultyStore, Operation, Rule},
     wal::{
@@ -22,7 +22,7 @@ use super::fixture::{CRASHES, Crash, Database, TestClock, key, put, small};
 const NONE: Option<Duration> = Some(Duration::ZERO);
 
 async fn merged() -> Database {
-    merged_in(Database::create(small(StoredShape::leveled())).await).await
+    merged_in(Database::create(small(&StoredShape::leveled())).await).await
 }
 
 async fn merged_in(mut db: Database) -> Database {
@@ -66,7 +66,7 @@ async fn a_dry_run_says_what_a_pass_would_do_and_does_nothing() {
 
 #[tokio::test]
 async fn versions_within_the_retention_keep_their_ssts() {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
+    let mut db = Database::create(small(&StoredShape::leveled())).await;
     for n in 0..4 {
         db.flush(&[put("a", format!("{n}"))]).await;
     }
@@ -118,9 +118,12 @@ async fn pins_checkpoints_and_job_records_hold_every_sst() {
     for name in [Name::Pin(1), Name::checkpoint("before").expect("a name"), Name::Job(1)] {
         let db = merged().await;
         let before = db.ssts().await;
-        db.store.put_new(&name, vec![Bytes::from_static(b"in a form of the future")], Cause::Admin).await.expect("a put");
+        db.store
+            .put_new(&name, vec![Bytes::from_static(b"in a form of the future")], Cause::Admin)
+            .await
+            .expect("a put");
         let pass = collect(&db.manifest, NONE, false).await.expect("a pass");
-        assert_eq!(pass.held_by, [name.clone()]);
+        assert_eq!(pass.held_by, std::slice::from_ref(&name));
         assert_eq!(db.ssts().await, before, "held by {name}");
         assert!(db.store.get(&name, Cause::Admin).await.expect("a read").is_some());
     }
@@ -142,7 +145,9 @@ async fn a_pass_that_crashes_anywhere_is_finished_by_the_next() {
         for n in 1.. {
             let clock = TestClock::new();
             let faulty = FaultyStore::memory(clock.clone(), n);
-            let db = merged_in(Database::create_in(faulty.store(), clock, small(StoredShape::leveled())).await).await;
+            let db =
+                merged_in(Database::create_in(faulty.store(), clock, small(&StoredShape::leveled())).await)
+                    .await;
             faulty.add(Rule::on(Operation::Any).nth(n).meets(fault));
             let pass = collect(&db.manifest, NONE, false);
             let crashed = Crash { future: Box::pin(pass), faulty: &faulty }.await.is_none();
@@ -196,7 +201,7 @@ async fn log_objects_before_the_replay_point_go_but_never_a_fence() {
     let data = |slot, value: &[u8]| {
         let mut log = LogBuffer::new(1);
         let key = key(0, "k");
-        log.append(1, [Op { kind: Kind::Put, key: &key, expire_at_ms: 0, value }], |_| {});
+        log.append(1, std::iter::once(Op { kind: Kind::Put, key: &key, expire_at_ms: 0, value }), |_| {});
         encode_data(&header(slot), &log.seal(2))
     };
     let fence = WalHeader { first_seq: 0, ..header(1) };
@@ -206,7 +211,10 @@ async fn log_objects_before_the_replay_point_go_but_never_a_fence() {
     for (slot, value) in [(2, &b"stray"[..]), (5, b"small"), (6, &large), (7, b"needed")] {
         db.store.put_new(&Name::Wal(slot), data(slot, value), Cause::Admin).await.expect("a log object");
     }
-    db.store.put_new(&Name::Wal(3), vec![Bytes::from_static(b"not ours to judge")], Cause::Admin).await.expect("a put");
+    db.store
+        .put_new(&Name::Wal(3), vec![Bytes::from_static(b"not ours to judge")], Cause::Admin)
+        .await
+        .expect("a put");
     let base = db.latest().await;
     let edit = Edit::Flush {
         epoch: db.epoch,

@@ -18,7 +18,7 @@ use esker::{
     block::Block,
     clock::{Clock, SharedClock, SystemClock},
     compaction::{Compactor, Did, job::sst_options},
-    key::{DEFAULT_KEYSPACE, Entry, Kind, KeyspaceId, NEVER, Seq, full_key, is_expired},
+    key::{DEFAULT_KEYSPACE, Entry, KeyspaceId, Kind, NEVER, Seq, full_key, is_expired},
     manifest::{Edit, Manifest, StoredOptions, StoredShape, View},
     merge::{BlockSource, Direction, Source, Step, Tree, Visible},
     range::FullRange,
@@ -78,14 +78,14 @@ pub(super) struct Database {
 pub(super) type Write = (Bytes, Option<Bytes>, u64);
 
 /// Small SSTs and levels, so that a few hundred rows make a deep tree.
-pub(super) fn small(shape: StoredShape) -> StoredOptions {
+pub(super) fn small(shape: &StoredShape) -> StoredOptions {
     StoredOptions {
         block_bytes: 512,
         restart_interval: 8,
         filter_bits_per_key: 10,
         codecs: vec![1, 2],
         sst_bytes: 4096,
-        shape: StoredShape { base_bytes: 16 << 10, ratio: 3, ..shape },
+        shape: StoredShape { base_bytes: 16 << 10, ratio: 3, ..shape.clone() },
         retention_ms: 0,
         wal_window: 4,
     }
@@ -261,7 +261,8 @@ impl BlockSource for Loaded {
 async fn rows(store: &Store, view: &View, now_ms: u64) -> BTreeMap<Bytes, Bytes> {
     let mut loaded = HashMap::new();
     for sst in view.runs.iter().flat_map(|run| run.ssts.iter()) {
-        let object = store.get(&Name::Sst(sst.id), Cause::Read).await.expect("a read").expect("a named SST exists");
+        let object =
+            store.get(&Name::Sst(sst.id), Cause::Read).await.expect("a read").expect("a named SST exists");
         verify_object(&sst.meta, &object).expect("a sound SST");
         let tail = Tail::decode(&sst.meta, object.slice(sst.meta.tail_offset as usize..)).expect("a tail");
         let blocks = (0..tail.blocks())

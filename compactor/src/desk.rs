@@ -44,7 +44,13 @@ impl Desk {
             failing: None,
             totals: Totals::default(),
         };
-        Self { name, json: args.json, stats: Arc::clone(store.stats()), status: Mutex::new(status), waits_for: Mutex::new(None) }
+        Self {
+            name,
+            json: args.json,
+            stats: Arc::clone(store.stats()),
+            status: Mutex::new(status),
+            waits_for: Mutex::new(None),
+        }
     }
 
     /// Prints an event. That it still waits for the same one is not printed again.
@@ -92,7 +98,8 @@ impl Desk {
     pub(crate) fn saw(&self, view: &View) {
         let mut levels: BTreeMap<u32, Level> = BTreeMap::new();
         for run in &view.runs {
-            let level = levels.entry(run.level).or_insert(Level { level: run.level, runs: 0, ssts: 0, bytes: 0 });
+            let level =
+                levels.entry(run.level).or_insert(Level { level: run.level, runs: 0, ssts: 0, bytes: 0 });
             level.runs += 1;
             level.ssts += run.ssts.len();
             level.bytes += run.ssts.iter().map(|sst| sst.meta.bytes).sum::<u64>();

@@ -131,12 +131,20 @@ impl Event {
             Self::Waiting { reason } => format!("waiting    {reason}"),
             Self::Fenced { reason } => format!("fenced     {reason}"),
             Self::Moved { reason, level, ssts, bytes } => {
-                format!("moved      {ssts} SSTs ({}) to L{level} as they are, due by {reason}", ByteSize(*bytes))
+                format!(
+                    "moved      {ssts} SSTs ({}) to L{level} as they are, due by {reason}",
+                    ByteSize(*bytes)
+                )
             }
             Self::Merged(merged) => merged.sentence(),
             Self::Collected { objects, bytes, waiting, held_by, floor } => {
-                let waiting = if *waiting > 0 { format!(", {waiting} wait for their producer") } else { String::new() };
-                let held = if held_by.is_empty() { String::new() } else { format!(", held by {}", held_by.join(" ")) };
+                let waiting =
+                    if *waiting > 0 { format!(", {waiting} wait for their producer") } else { String::new() };
+                let held = if held_by.is_empty() {
+                    String::new()
+                } else {
+                    format!(", held by {}", held_by.join(" "))
+                };
                 format!("collected  {objects} objects ({}), floor {floor}{waiting}{held}", ByteSize(*bytes))
             }
             Self::Failed { kind, error } => format!("failed     {kind}: {error}"),

@@ -9,11 +9,7 @@
 //! Always true: an idle service sends one small GET a look, and no PUT; a signal stops it within seconds, in
 //! the middle of a merge too, whose outputs are then garbage.
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use esker::{
@@ -25,13 +21,7 @@ use esker::{
     store::Store,
 };
 
-use crate::{
-    desk::Desk,
-    event::Event,
-    options::Args,
-    status,
-    worker::Worker,
-};
+use crate::{desk::Desk, event::Event, options::Args, status, worker::Worker};
 
 /// How many times longer than the interval it waits at most while nothing happens.
 const SLOWEST: u32 = 4;
@@ -110,7 +100,9 @@ async fn run_until(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result
     let mut worker = None;
     let ended = {
         let work = async {
-            if args.once { once(&manifest, &args, &desk, &mut worker).await } else {
+            if args.once {
+                once(&manifest, &args, &desk, &mut worker).await
+            } else {
                 watch(&manifest, &args, &desk, &clock, &mut worker).await
             }
         };
@@ -138,7 +130,12 @@ async fn open(store: &Store) -> esker::Result<Option<Manifest>> {
     }
 }
 
-async fn once(manifest: &Manifest, args: &Args, desk: &Arc<Desk>, held: &mut Option<Worker>) -> esker::Result<()> {
+async fn once(
+    manifest: &Manifest,
+    args: &Args,
+    desk: &Arc<Desk>,
+    held: &mut Option<Worker>,
+) -> esker::Result<()> {
     let claimed = Worker::claim(manifest, args, desk).await.inspect_err(|error| {
         if error.kind() == ErrorKind::Conflict {
             desk.say(&Event::Waiting { reason: error.to_string() });
@@ -161,7 +158,9 @@ async fn watch(
     loop {
         match watch.turn(held).await {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Conflict => desk.say(&Event::Waiting { reason: error.to_string() }),
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                desk.say(&Event::Waiting { reason: error.to_string() })
+            }
             Err(error) if error.kind() == ErrorKind::Fenced => {
                 *held = None;
                 desk.say(&Event::Fenced { reason: error.to_string() });
@@ -199,7 +198,16 @@ impl<'a> Watch<'a> {
         let view = manifest.latest(Cause::Open).await?;
         let now = clock.monotonic();
         desk.saw(&view);
-        Ok(Self { manifest, args, desk, clock, view, pause: args.interval, last_news: now, collect_at: Some(now) })
+        Ok(Self {
+            manifest,
+            args,
+            desk,
+            clock,
+            view,
+            pause: args.interval,
+            last_news: now,
+            collect_at: Some(now),
+        })
     }
 
     /// Looks once, and does all that is due.

@@ -111,7 +111,11 @@ impl Ahead {
     /// The next chunk, as soon as it is here; the one after it is asked for before this returns.
     pub(super) async fn next(&mut self) -> Result<Chunk> {
         let Some(under_way) = &mut self.under_way else {
-            return Err(Error::corruption(self.last_name(), 0, "the merge asked for a block after the end of the run"));
+            return Err(Error::corruption(
+                self.last_name(),
+                0,
+                "the merge asked for a block after the end of the run",
+            ));
         };
         let chunk = (&mut under_way.answer)
             .await
@@ -210,6 +214,10 @@ fn slice(name: &Name, bytes: &Bytes, start: u64, range: Range<u64>) -> Result<By
     let place = |offset: u64| offset.checked_sub(start).and_then(|at| usize::try_from(at).ok());
     match (place(range.start), place(range.end)) {
         (Some(from), Some(to)) if from <= to && to <= bytes.len() => Ok(bytes.slice(from..to)),
-        _ => Err(Error::corruption(name.to_string(), range.start, "a block lies outside the bytes of its object")),
+        _ => Err(Error::corruption(
+            name.to_string(),
+            range.start,
+            "a block lies outside the bytes of its object",
+        )),
     }
 }

@@ -75,14 +75,18 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
     let marks = pass.list(Folder::ManifestFloor).await?;
     let old_floor = marks.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0);
     let mut views = BTreeMap::new();
-    let mut collected = Collected { floor: pass.choose(latest, old_floor, retention_ms, &mut views).await?, ..Collected::default() };
+    let mut collected = Collected {
+        floor: pass.choose(latest, old_floor, retention_ms, &mut views).await?,
+        ..Collected::default()
+    };
     let floor = collected.floor;
 
     pass.raise(floor, old_floor).await?;
     let versions = pass.list(Folder::Manifest).await?;
     let store_now_ms = versions.iter().chain(&marks).map(|listed| listed.modified_ms).max().unwrap_or(0);
     let is_under = |limit: u64| move |listed: &Listed| listed.name.number().is_some_and(|id| id < limit);
-    pass.delete(versions.into_iter().filter(is_under(floor.saturating_add(1))).collect(), &mut collected).await?;
+    pass.delete(versions.into_iter().filter(is_under(floor.saturating_add(1))).collect(), &mut collected)
+        .await?;
     pass.delete(marks.into_iter().filter(is_under(floor)).collect(), &mut collected).await?;
 
     pass.holds(store_now_ms, &mut collected).await?;
@@ -187,7 +191,9 @@ impl Pass<'_> {
         let mut data = Vec::with_capacity(log.len());
         for batch in log.chunks(PARALLEL) {
             let are_data = try_join_all(batch.iter().map(|listed| self.is_data(listed))).await?;
-            data.extend(batch.iter().zip(are_data).filter(|(_, is_data)| *is_data).map(|(listed, _)| listed.clone()));
+            data.extend(
+                batch.iter().zip(are_data).filter(|(_, is_data)| *is_data).map(|(listed, _)| listed.clone()),
+            );
         }
         Ok(data)
     }

@@ -118,7 +118,8 @@ impl Job {
         let output = Output { ssts, dropped: *merged.retain().dropped(), stats };
         self.check(&runs, &output)?;
         for ssts in output.ssts.chunks(PARALLEL_READ_BACKS) {
-            try_join_all(ssts.iter().map(|meta| read_back(&self.store, meta, self.options.read_back))).await?;
+            try_join_all(ssts.iter().map(|meta| read_back(&self.store, meta, self.options.read_back)))
+                .await?;
         }
         Ok(output)
     }
@@ -126,10 +127,8 @@ impl Job {
     async fn merge(&self, runs: &[Arc<[Arc<OpenSst>]>], send: mpsc::Sender<Vec<Piece>>) -> Result<Merging> {
         // Two chunks a run: the one in use, and the one under way.
         let chunk_bytes = (self.options.memory_bytes / (2 * runs.len().max(1) as u64)).min(MAX_CHUNK_BYTES);
-        let mut reading: Vec<Ahead> = runs
-            .iter()
-            .map(|run| Ahead::start(self.store.clone(), Arc::clone(run), chunk_bytes))
-            .collect();
+        let mut reading: Vec<Ahead> =
+            runs.iter().map(|run| Ahead::start(self.store.clone(), Arc::clone(run), chunk_bytes)).collect();
         let place: HashMap<ObjectId, usize> =
             runs.iter().enumerate().flat_map(|(at, run)| run.iter().map(move |sst| (sst.id, at))).collect();
         let total: u64 = runs.iter().flat_map(|run| run.iter()).map(|sst| sst.meta.bytes).sum();
@@ -170,8 +169,11 @@ impl Job {
         let sources = runs.iter().map(|run| Source::Run(Arc::clone(run)));
         let tree = Tree::new(sources, &FullRange::all(), Direction::Forward);
         let retain = Retain::new(self.plan.bottom, self.now_ms, EXPIRY_MARGIN_MS);
-        let namer =
-            Namer { epoch: self.epoch, counter: Arc::clone(&self.counter), clock: Arc::clone(self.store.clock()) };
+        let namer = Namer {
+            epoch: self.epoch,
+            counter: Arc::clone(&self.counter),
+            clock: Arc::clone(self.store.clock()),
+        };
         let options = sst_options(&self.view.root.options, self.plan.level)?;
         Ok(Merging::new(tree, runs.len(), retain, Cuts::of(&self.view, &self.plan), namer, options))
     }
@@ -196,22 +198,24 @@ impl Job {
         output.ssts.iter().for_each(|meta| went_out.add(&meta.sum()));
         let stats = &output.stats;
         if stats.read_entries != expected || stats.written_entries + stats.dropped_entries != expected {
-            return Err(self.imbalance(format!(
+            return Err(self.imbalance(&format!(
                 "its inputs hold {expected} entries; it read {}, wrote {} and dropped {}",
                 stats.read_entries, stats.written_entries, stats.dropped_entries
             )));
         }
         if came_in != went_out {
-            return Err(self.imbalance(format!("the conservation sums differ: {came_in} came in, {went_out} went out")));
+            return Err(self.imbalance(&format!(
+                "the conservation sums differ: {came_in} came in, {went_out} went out"
+            )));
         }
         let within = |hull: Hull<'_>| output.ssts.iter().all(|meta| hull.holds(meta));
         if !Hull::of(inputs()).is_none_or(within) {
-            return Err(self.imbalance("an output reaches beyond the keys of the inputs".to_owned()));
+            return Err(self.imbalance("an output reaches beyond the keys of the inputs"));
         }
         Ok(())
     }
 
-    fn imbalance(&self, what: String) -> Error {
+    fn imbalance(&self, what: &str) -> Error {
         let inputs: Vec<String> = self.plan.ids().map(|id| Name::Sst(id).to_string()).collect();
         let first = inputs.first().cloned().unwrap_or_default();
         Error::corruption(first, 0, format!("a merge of {} SSTs does not balance: {what}", inputs.len()))
@@ -247,7 +251,7 @@ async fn upload(store: &Store, mut pieces: mpsc::Receiver<Vec<Piece>>) -> Result
         for piece in pieces {
             let (id, chunks, meta) = match piece {
                 Piece::More(id, chunks) => (id, chunks, None),
-                Piece::End(meta, chunks) => (meta.object_id(), chunks, Some(meta)),
+                Piece::End(meta, chunks) => (meta.object_id(), chunks, Some(*meta)),
             };
             let mut upload = current.take().unwrap_or_else(|| store.upload(&Name::Sst(id), Cause::Compact));
             if let Err(error) = upload.write(chunks).await {
@@ -283,5 +287,6 @@ async fn read_back(store: &Store, meta: &SstMeta, whole: bool) -> Result<()> {
     let from = if whole { 0 } else { meta.tail_offset };
     let bytes = store.get_range(&name, from..meta.bytes, Cause::Compact).await?;
     let meta = meta.clone();
-    on_cpu(move || if whole { verify_object(&meta, &bytes) } else { Tail::decode(&meta, bytes).map(drop) }).await?
+    on_cpu(move || if whole { verify_object(&meta, &bytes) } else { Tail::decode(&meta, bytes).map(drop) })
+        .await?
 }

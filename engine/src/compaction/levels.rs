@@ -54,9 +54,9 @@ impl<'a> Levels<'a> {
     pub(super) fn is_bottom(&self, taken: &Taken) -> bool {
         let ids: HashSet<ObjectId> = taken.iter().flat_map(|(_, ssts)| ssts).map(|sst| sst.id).collect();
         let ssts = || taken.iter().flat_map(|(_, ssts)| ssts);
-        filled(self.view)
-            .skip_while(|run| !taken.iter().any(|(id, _)| *id == run.id))
-            .all(|run| ssts().all(|sst| overlapping(run, &sst.meta).iter().all(|older| ids.contains(&older.id))))
+        filled(self.view).skip_while(|run| !taken.iter().any(|(id, _)| *id == run.id)).all(|run| {
+            ssts().all(|sst| overlapping(run, &sst.meta).iter().all(|older| ids.contains(&older.id)))
+        })
     }
 }
 

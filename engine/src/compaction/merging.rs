@@ -57,7 +57,7 @@ pub(super) enum Piece {
     /// More of the output with this id.
     More(ObjectId, Vec<Bytes>),
     /// The end of it.
-    End(SstMeta, Vec<Bytes>),
+    End(Box<SstMeta>, Vec<Bytes>),
 }
 
 /// Why a turn ended.
@@ -202,10 +202,10 @@ impl Cuts {
         let inputs: Vec<&SstMeta> = plan.ids().filter_map(|id| view.sst(id)).map(|sst| &sst.meta).collect();
         let target = view.runs.iter().find(|run| run.level == plan.level && !run.ssts.is_empty());
         // Outputs join this run, unless something that stays in it overlaps an input.
-        let joins = target.filter(|run| {
-            inputs.iter().all(|input| overlapping(run, input).iter().all(|sst| !stays(&sst)))
-        });
-        let barriers = joins.map(|run| run.ssts.iter().filter(stays).map(|sst| sst.meta.first_key.clone()).collect());
+        let joins = target
+            .filter(|run| inputs.iter().all(|input| overlapping(run, input).iter().all(|sst| !stays(&sst))));
+        let barriers =
+            joins.map(|run| run.ssts.iter().filter(stays).map(|sst| sst.meta.first_key.clone()).collect());
         let mut below: Vec<(Bytes, u64)> = view
             .runs
             .iter()
@@ -251,7 +251,7 @@ impl Cuts {
 fn end_output(output: &mut Option<(ObjectId, SstBuilder)>, pieces: &mut Vec<Piece>) -> Result<()> {
     if let Some((_, output)) = output.take() {
         let finished = output.finish()?;
-        pieces.push(Piece::End(finished.meta, finished.chunks));
+        pieces.push(Piece::End(Box::new(finished.meta), finished.chunks));
     }
     Ok(())
 }

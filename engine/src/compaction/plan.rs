@@ -20,7 +20,9 @@ use std::{cmp::Reverse, collections::HashSet, fmt, sync::Arc};
 
 use crate::{
     compaction::{
-        levels::{Levels, Taken, are_disjoint, bytes, filled, overlap, overlapping, run_bytes, spans_keyspaces},
+        levels::{
+            Levels, Taken, are_disjoint, bytes, filled, overlap, overlapping, run_bytes, spans_keyspaces,
+        },
         shape::MAX_LEVEL,
     },
     manifest::{RunView, View},
@@ -115,7 +117,8 @@ impl Plan {
                 inputs.iter().filter(|(input_age, _, _)| *input_age != age).all(|(input_age, _, input)| {
                     let stays_above = run.level < self.level;
                     let is_newer = age < *input_age;
-                    stays_above == is_newer || overlapping(run, input).iter().all(|sst| taken.contains(&sst.id))
+                    stays_above == is_newer
+                        || overlapping(run, input).iter().all(|sst| taken.contains(&sst.id))
                 })
             })
     }
@@ -142,7 +145,8 @@ pub fn pick_all(view: &View) -> Option<Plan> {
         [run] if clean(run) => return None,
         _ => {}
     }
-    let level = (levels.last..MAX_LEVEL).find(|level| levels.shape.level_bytes(*level) >= total).unwrap_or(MAX_LEVEL);
+    let level =
+        (levels.last..MAX_LEVEL).find(|level| levels.shape.level_bytes(*level) >= total).unwrap_or(MAX_LEVEL);
     let inputs = runs.iter().map(|run| (run.id, run.ssts.iter().map(|sst| sst.id).collect())).collect();
     Some(Plan { inputs, level, bottom: true, moved: false, reason: Reason::Manual })
 }
@@ -256,7 +260,9 @@ fn down(levels: &Levels<'_>, mut taken: Taken, level: u32, reason: Reason) -> Pl
             let beside: Vec<Arc<OpenSst>> = run
                 .ssts
                 .iter()
-                .filter(|sst| all || taken.iter().flat_map(|(_, ssts)| ssts).any(|t| overlap(&t.meta, &sst.meta)))
+                .filter(|sst| {
+                    all || taken.iter().flat_map(|(_, ssts)| ssts).any(|t| overlap(&t.meta, &sst.meta))
+                })
                 .cloned()
                 .collect();
             if !beside.is_empty() {
@@ -277,7 +283,8 @@ fn may_move(levels: &Levels<'_>, taken: &Taken, plan: &Plan) -> bool {
     let tombstones: u64 = ssts().map(|sst| sst.meta.tombstones).sum();
     let entries: u64 = ssts().map(|sst| sst.meta.entries).sum();
     // Many small SSTs are worth joining into few; an SST below L0 has had its chance.
-    let small = plan.reason == Reason::L0 && bytes(ssts()) / count.max(1) < levels.view.root.options.sst_bytes / 8;
+    let small =
+        plan.reason == Reason::L0 && bytes(ssts()) / count.max(1) < levels.view.root.options.sst_bytes / 8;
     let mixed = ssts().any(|sst| spans_keyspaces(&sst.meta));
     let dead = plan.bottom && tombstones.saturating_mul(4) > entries;
     are_disjoint(taken) && !small && !mixed && !dead

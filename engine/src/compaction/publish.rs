@@ -262,8 +262,11 @@ impl Compactor {
         let mut base = Arc::clone(&self.view);
         loop {
             clock.sleep(Duration::from_millis(LEASE_MS / 2)).await;
-            let edit =
-                Edit::CompactorState { epoch: self.epoch, counter_floor, busy_until_ms: self.busy_until_ms() };
+            let edit = Edit::CompactorState {
+                epoch: self.epoch,
+                counter_floor,
+                busy_until_ms: self.busy_until_ms(),
+            };
             match self.manifest.commit(&base, &edit, Cause::Compact).await {
                 Ok(view) => base = view,
                 Err(e) if e.is_retryable() => {
@@ -286,7 +289,11 @@ impl Compactor {
 
     /// To be used only while no job runs: it declares every counter given out so far as settled.
     fn state(&self, busy_until_ms: u64) -> Edit {
-        Edit::CompactorState { epoch: self.epoch, counter_floor: self.counter.load(Ordering::Relaxed), busy_until_ms }
+        Edit::CompactorState {
+            epoch: self.epoch,
+            counter_floor: self.counter.load(Ordering::Relaxed),
+            busy_until_ms,
+        }
     }
 
     fn busy_until_ms(&self) -> u64 {
@@ -300,7 +307,10 @@ impl Compactor {
         }
         Err(Error::new(
             ErrorKind::Fenced,
-            format!("compactor {} took over this database (epoch {}, ours was {})", state.name, state.epoch, self.epoch),
+            format!(
+                "compactor {} took over this database (epoch {}, ours was {})",
+                state.name, state.epoch, self.epoch
+            ),
         )
         .hint("let it work, or claim the role again"))
     }
@@ -308,7 +318,10 @@ impl Compactor {
 
 impl fmt::Debug for Compactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Compactor").field("epoch", &self.epoch).field("version", &self.view.id()).finish_non_exhaustive()
+        f.debug_struct("Compactor")
+            .field("epoch", &self.epoch)
+            .field("version", &self.view.id())
+            .finish_non_exhaustive()
     }
 }
 
@@ -323,7 +336,11 @@ fn busy(state: &CompactorState, name: &str, now_ms: u64) -> Option<Error> {
     Some(
         Error::new(
             ErrorKind::Conflict,
-            format!("compactor {} is at work on this database, for another {} s at least", state.name, left_ms.div_ceil(1000)),
+            format!(
+                "compactor {} is at work on this database, for another {} s at least",
+                state.name,
+                left_ms.div_ceil(1000)
+            ),
         )
         .hint("wait until it has finished, or take the role over with force"),
     )

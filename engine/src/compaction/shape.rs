@@ -23,10 +23,12 @@ use crate::{
 /// The deepest level there can be. With the smallest base and ratio it holds more than any store does.
 pub const MAX_LEVEL: u32 = 15;
 
-const LEVELED: StoredShape = StoredShape { l0_runs: 4, middle_runs: 1, last_runs: 1, ratio: 10, base_bytes: 256 << 20 };
+const LEVELED: StoredShape =
+    StoredShape { l0_runs: 4, middle_runs: 1, last_runs: 1, ratio: 10, base_bytes: 256 << 20 };
 const LAZY_LEVELED: StoredShape =
     StoredShape { l0_runs: 4, middle_runs: 4, last_runs: 1, ratio: 4, base_bytes: 1 << 30 };
-const TIERED: StoredShape = StoredShape { l0_runs: 4, middle_runs: 4, last_runs: 4, ratio: 4, base_bytes: 1 << 30 };
+const TIERED: StoredShape =
+    StoredShape { l0_runs: 4, middle_runs: 4, last_runs: 4, ratio: 4, base_bytes: 1 << 30 };
 
 impl StoredShape {
     /// One run a level: the fewest places to look, the most bytes written (as LevelDB does it).

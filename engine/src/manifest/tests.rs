@@ -25,7 +25,7 @@ pub(super) fn sst(counter: u64, keys: &str, seq: u64) -> SstMeta {
     SstMeta {
         id: id.to_bytes().into(),
         bytes: 1000,
-        tail_offset: 900,
+        tail_offset: 500,
         first_key: key_of(&keys[..1]),
         last_key: key_of(&keys[keys.len() - 1..]),
         min_seq: seq,

@@ -33,6 +33,7 @@ use crate::{
     clock::{self, SharedClock},
     error::{Error, ErrorKind, Result},
     key::Seq,
+    manifest::edit,
     stats::Cause,
     store::{self, Name, Sequence},
     wal::record::{SealedLog, WalHeader, WalObject, encode_data},
@@ -305,7 +306,7 @@ impl LogWriter {
                     WalObject::Fence { writer_name, .. } => writer_name.as_str(),
                     WalObject::Data { .. } => "another process",
                 };
-                fenced(who, object.header().epoch, self.epoch).on(name)
+                edit::fenced("writing to", who, object.header().epoch, self.epoch).on(name)
             }
             Ok(object) => Error::corruption(
                 name,
@@ -319,17 +320,6 @@ impl LogWriter {
             Err(error) => error,
         }
     }
-}
-
-/// The error of a writer whose database has been taken over by `who`, with `epoch`.
-pub fn fenced(who: &str, epoch: u32, ours: u32) -> Error {
-    Error::new(
-        ErrorKind::Fenced,
-        format!(
-            "{who} has taken over writing to this database (epoch {epoch}; this handle was epoch {ours})"
-        ),
-    )
-    .hint("this handle is finished; open the database again to take writing back")
 }
 
 /// Bytes charged for as long as this lives.

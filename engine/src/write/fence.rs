@@ -19,13 +19,10 @@ use std::{mem, sync::Arc};
 use crate::{
     error::Result,
     key::Seq,
-    manifest::{Edit, Manifest},
+    manifest::{Edit, Manifest, edit},
     memtable::Memtable,
     stats::Cause,
-    wal::{
-        replay::{Opening, ReplayedObject},
-        writer::fenced,
-    },
+    wal::replay::{Opening, ReplayedObject},
     write::head::{Replayed, Start},
 };
 
@@ -52,7 +49,7 @@ pub async fn open(manifest: &Manifest, name: &str, memtable_bytes: usize) -> Res
     let claimed = manifest.commit(&latest, &claim, Cause::Open).await?;
     let owner = &claimed.root.writer;
     if owner.uuid[..] != writer_uuid.to_le_bytes() {
-        return Err(fenced(&owner.name, owner.epoch, owner.epoch.saturating_sub(1)));
+        return Err(edit::fenced("writing to", &owner.name, owner.epoch, owner.epoch.saturating_sub(1)));
     }
     let epoch = owner.epoch;
     let mut opening = Opening::begin(manifest, claimed, writer_uuid, name);

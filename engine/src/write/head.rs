@@ -32,12 +32,12 @@ use crate::{
     clock::SharedClock,
     error::{Error, Result},
     key::Seq,
-    manifest::View,
+    manifest::{View, edit},
     memtable::Memtable,
     read::{SuperVersion, Token, superversion},
     wal::{
         LogBuffer, Op,
-        writer::{Landing, Pipe, fenced},
+        writer::{Landing, Pipe},
     },
     write::{budget::MemoryBudget, commit::Accepted, room::Room},
 };
@@ -299,8 +299,8 @@ impl Writer {
     /// a later writer stops this one instead: what that one wrote is not for this handle to show.
     pub fn publish(&self, view: &Arc<View>) {
         let owner = &view.root.writer;
-        if owner.epoch != self.settings.epoch {
-            return self.stop(&fenced(&owner.name, owner.epoch, self.settings.epoch));
+        if let Err(fenced) = edit::check_writer_epoch(&view.root, self.settings.epoch) {
+            return self.stop(&fenced);
         }
         {
             let mut head = self.head.lock();

@@ -6,17 +6,26 @@ use bytes::Bytes;
 use esker::{
     ErrorKind,
     compaction::collect,
+    key::Kind,
     manifest::{Edit, StoredShape},
     stats::Cause,
-    store::{Folder, Name},
+    store::{Folder, Name, ObjectId, Role},
+    testing::{FaultyStore, Operation, Rule},
+    wal::{
+        LogBuffer, Op, WalHeader,
+        record::{encode_data, encode_fence},
+    },
 };
 
-use super::fixture::{Crash, Database, put, small};
+use super::fixture::{CRASHES, Crash, Database, TestClock, key, put, small};
 
 const NONE: Option<Duration> = Some(Duration::ZERO);
 
 async fn merged() -> Database {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
+    merged_in(Database::create(small(&StoredShape::leveled())).await).await
+}
+
+async fn merged_in(mut db: Database) -> Database {
     for n in 0..4 {
         db.flush(&[put("a", format!("{n}")), put("b", format!("{n}"))]).await;
     }
@@ -57,7 +66,7 @@ async fn a_dry_run_says_what_a_pass_would_do_and_does_nothing() {
 
 #[tokio::test]
 async fn versions_within_the_retention_keep_their_ssts() {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
+    let mut db = Database::create(small(&StoredShape::leveled())).await;
     for n in 0..4 {
         db.flush(&[put("a", format!("{n}"))]).await;
     }
@@ -109,9 +118,12 @@ async fn pins_checkpoints_and_job_records_hold_every_sst() {
     for name in [Name::Pin(1), Name::checkpoint("before").expect("a name"), Name::Job(1)] {
         let db = merged().await;
         let before = db.ssts().await;
-        db.store.put_new(&name, vec![Bytes::from_static(b"in a form of the future")], Cause::Admin).await.expect("a put");
+        db.store
+            .put_new(&name, vec![Bytes::from_static(b"in a form of the future")], Cause::Admin)
+            .await
+            .expect("a put");
         let pass = collect(&db.manifest, NONE, false).await.expect("a pass");
-        assert_eq!(pass.held_by, [name.clone()]);
+        assert_eq!(pass.held_by, std::slice::from_ref(&name));
         assert_eq!(db.ssts().await, before, "held by {name}");
         assert!(db.store.get(&name, Cause::Admin).await.expect("a read").is_some());
     }
@@ -120,7 +132,7 @@ async fn pins_checkpoints_and_job_records_hold_every_sst() {
 #[tokio::test]
 async fn blobs_and_what_is_not_ours_are_left_alone() {
     let db = merged().await;
-    let id = esker::store::ObjectId { role: esker::store::Role::Writer, epoch: 0, counter: 0, nonce: 0 };
+    let id = ObjectId { role: Role::Writer, epoch: 0, counter: 0, nonce: 0 };
     db.store.put_new(&Name::Blob(id), vec![Bytes::from_static(b"blob")], Cause::Admin).await.expect("a put");
     collect(&db.manifest, NONE, false).await.expect("a pass");
     assert!(db.store.get(&Name::Blob(id), Cause::Admin).await.expect("a read").is_some());
@@ -129,16 +141,25 @@ async fn blobs_and_what_is_not_ours_are_left_alone() {
 
 #[tokio::test]
 async fn a_pass_that_crashes_anywhere_is_finished_by_the_next() {
-    for polls in 1.. {
-        let db = merged().await;
-        let pass = collect(&db.manifest, NONE, false);
-        let crashed = Crash { future: Box::pin(pass), polls }.await.is_none();
-        db.holds_what_was_written().await;
-        collect(&db.manifest, NONE, false).await.expect("a pass");
-        db.holds_no_garbage().await;
-        db.holds_what_was_written().await;
-        if !crashed {
-            return;
+    for fault in CRASHES {
+        for n in 1.. {
+            let clock = TestClock::new();
+            let faulty = FaultyStore::memory(clock.clone(), n);
+            let db =
+                merged_in(Database::create_in(faulty.store(), clock, small(&StoredShape::leveled())).await)
+                    .await;
+            faulty.add(Rule::on(Operation::Any).nth(n).meets(fault));
+            let pass = collect(&db.manifest, NONE, false);
+            let crashed = Crash { future: Box::pin(pass), faulty: &faulty }.await.is_none();
+            faulty.clear();
+            db.holds_what_was_written().await;
+            collect(&db.manifest, NONE, false).await.expect("a pass");
+            db.holds_no_garbage().await;
+            db.holds_what_was_written().await;
+            if !crashed {
+                assert!(n > 8, "there were {n} requests to crash at");
+                break;
+            }
         }
     }
 }
@@ -164,4 +185,53 @@ async fn a_stray_version_under_the_floor_is_removed_and_believed_by_nobody() {
     db.holds_what_was_written().await;
     collect(&db.manifest, NONE, false).await.expect("a pass");
     db.holds_no_garbage().await;
+}
+
+#[tokio::test]
+async fn log_objects_before_the_replay_point_go_but_never_a_fence() {
+    let db = merged().await;
+    let header = |slot| WalHeader {
+        db_uuid: db.manifest.identity().db_uuid,
+        writer_uuid: 1,
+        epoch: db.epoch,
+        slot,
+        token: [7; 16],
+        first_seq: 1,
+    };
+    let data = |slot, value: &[u8]| {
+        let mut log = LogBuffer::new(1);
+        let key = key(0, "k");
+        log.append(1, std::iter::once(Op { kind: Kind::Put, key: &key, expire_at_ms: 0, value }), |_| {});
+        encode_data(&header(slot), &log.seal(2))
+    };
+    let fence = WalHeader { first_seq: 0, ..header(1) };
+    // A fence, a stray of the writer it fenced, a small and a large object, and one that is still needed.
+    db.store.put_new(&Name::Wal(1), vec![encode_fence(&fence, "test")], Cause::Admin).await.expect("a fence");
+    let large: Vec<u8> = (0..5000u32).flat_map(|n| n.wrapping_mul(0x9E37_79B9).to_le_bytes()).collect();
+    for (slot, value) in [(2, &b"stray"[..]), (5, b"small"), (6, &large), (7, b"needed")] {
+        db.store.put_new(&Name::Wal(slot), data(slot, value), Cause::Admin).await.expect("a log object");
+    }
+    db.store
+        .put_new(&Name::Wal(3), vec![Bytes::from_static(b"not ours to judge")], Cause::Admin)
+        .await
+        .expect("a put");
+    let base = db.latest().await;
+    let edit = Edit::Flush {
+        epoch: db.epoch,
+        ssts: Vec::new(),
+        replay_from: 7,
+        tail_hint: 7,
+        last_seq: base.root.writer.last_seq,
+        counter_floor: base.root.writer.counter_floor,
+    };
+    db.manifest.commit(&base, &edit, Cause::Flush).await.expect("a flush of nothing");
+    let slots = async || -> Vec<u64> {
+        let listed = db.store.list(Folder::Wal, None, Cause::Admin).await.expect("a listing");
+        listed.iter().filter_map(|listed| listed.name.number()).collect()
+    };
+    let hour = Some(Duration::from_secs(3600));
+    collect(&db.manifest, hour, false).await.expect("a pass");
+    assert_eq!(slots().await, [1, 2, 3, 5, 6, 7], "older versions still replay from the beginning");
+    collect(&db.manifest, NONE, false).await.expect("a pass");
+    assert_eq!(slots().await, [1, 3, 7]);
 }

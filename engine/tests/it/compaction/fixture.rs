@@ -18,13 +18,14 @@ use esker::{
     block::Block,
     clock::{Clock, SharedClock, SystemClock},
     compaction::{Compactor, Did, job::sst_options},
-    key::{DEFAULT_KEYSPACE, Entry, Kind, KeyspaceId, NEVER, Seq, full_key, is_expired},
+    key::{DEFAULT_KEYSPACE, Entry, KeyspaceId, Kind, NEVER, Seq, full_key, is_expired},
     manifest::{Edit, Manifest, StoredOptions, StoredShape, View},
     merge::{BlockSource, Direction, Source, Step, Tree, Visible},
     range::FullRange,
     sst::{OpenSst, SstBuilder, Tail, decode_block, verify_object},
     stats::Cause,
     store::{Folder, Name, ObjectId, Role, Store},
+    testing::{Fault, FaultyStore},
 };
 
 /// The machine's clock, which a test can put forward.
@@ -77,14 +78,14 @@ pub(super) struct Database {
 pub(super) type Write = (Bytes, Option<Bytes>, u64);
 
 /// Small SSTs and levels, so that a few hundred rows make a deep tree.
-pub(super) fn small(shape: StoredShape) -> StoredOptions {
+pub(super) fn small(shape: &StoredShape) -> StoredOptions {
     StoredOptions {
         block_bytes: 512,
         restart_interval: 8,
         filter_bits_per_key: 10,
         codecs: vec![1, 2],
         sst_bytes: 4096,
-        shape: StoredShape { base_bytes: 16 << 10, ratio: 3, ..shape },
+        shape: StoredShape { base_bytes: 16 << 10, ratio: 3, ..shape.clone() },
         retention_ms: 0,
         wal_window: 4,
     }
@@ -222,19 +223,26 @@ impl Database {
     }
 }
 
-/// A future that is dropped after some polls: a crash at an await.
-pub(super) struct Crash<F> {
+/// A future that is dropped when the store meets its next fault: a crash in the middle of a request.
+pub(super) struct Crash<'a, F> {
     pub(super) future: Pin<Box<F>>,
-    pub(super) polls: usize,
+    pub(super) faulty: &'a FaultyStore,
 }
 
-impl<F: Future> Future for Crash<F> {
+/// What becomes of the request in whose middle a crash comes: never done, or done and not heard of.
+pub(super) const CRASHES: [Fault; 2] = [Fault::Delay(Duration::from_secs(3600)), Fault::DropReply];
+
+impl<F: Future> Future for Crash<'_, F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(left) = self.polls.checked_sub(1) else { return Poll::Ready(None) };
-        self.polls = left;
-        self.future.as_mut().poll(cx).map(Some)
+        let polled = self.future.as_mut().poll(cx).map(Some);
+        if self.faulty.faults() > 0 {
+            return Poll::Ready(None);
+        }
+        // The fault may be met by a task of its own, which does not wake this one.
+        cx.waker().wake_by_ref();
+        polled
     }
 }
 
@@ -253,7 +261,8 @@ impl BlockSource for Loaded {
 async fn rows(store: &Store, view: &View, now_ms: u64) -> BTreeMap<Bytes, Bytes> {
     let mut loaded = HashMap::new();
     for sst in view.runs.iter().flat_map(|run| run.ssts.iter()) {
-        let object = store.get(&Name::Sst(sst.id), Cause::Read).await.expect("a read").expect("a named SST exists");
+        let object =
+            store.get(&Name::Sst(sst.id), Cause::Read).await.expect("a read").expect("a named SST exists");
         verify_object(&sst.meta, &object).expect("a sound SST");
         let tail = Tail::decode(&sst.meta, object.slice(sst.meta.tail_offset as usize..)).expect("a tail");
         let blocks = (0..tail.blocks())

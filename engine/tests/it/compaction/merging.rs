@@ -13,7 +13,7 @@ use esker::{
     testing::{Fault, FaultyStore, Operation, Rule},
 };
 
-use super::fixture::{Crash, Database, TestClock, Write, delete, key, put, small};
+use super::fixture::{CRASHES, Crash, Database, TestClock, Write, delete, key, put, small};
 
 /// Some writes over 500 keys, the same for the same round: mostly puts, some deletes.
 fn round(round: u64, rows: u64) -> Vec<Write> {
@@ -41,7 +41,7 @@ fn merges(done: &[Did]) -> Vec<&Plan> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tree_of_any_shape_holds_what_was_written_after_every_step() {
     for shape in [StoredShape::leveled(), StoredShape::tiered(), StoredShape::lazy_leveled()] {
-        let mut db = Database::create(small(shape.clone())).await;
+        let mut db = Database::create(small(&shape)).await;
         let mut compactor = db.claim("a").await;
         let mut done = Vec::new();
         for n in 0..40 {
@@ -62,7 +62,7 @@ async fn a_tree_of_any_shape_holds_what_was_written_after_every_step() {
 
 #[tokio::test]
 async fn merging_everything_leaves_one_run_without_tombstones() {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
+    let mut db = Database::create(small(&StoredShape::leveled())).await;
     for n in 0..6 {
         db.flush(&round(n, 200)).await;
     }
@@ -73,14 +73,16 @@ async fn merging_everything_leaves_one_run_without_tombstones() {
     assert_eq!(stats.read_entries, stats.written_entries + stats.dropped_entries);
     let view = db.latest().await;
     assert_eq!(view.runs.len(), 1);
-    assert!(view.runs[0].ssts.iter().all(|sst| sst.meta.tombstones == 0 && sst.meta.entries == sst.meta.keys));
+    assert!(
+        view.runs[0].ssts.iter().all(|sst| sst.meta.tombstones == 0 && sst.meta.entries == sst.meta.keys)
+    );
     db.holds_what_was_written().await;
     assert!(matches!(compactor.step_all().await.expect("a step"), Did::Nothing));
 }
 
 #[tokio::test]
 async fn a_delete_goes_only_when_nothing_older_lies_below() {
-    let mut options = small(StoredShape::leveled());
+    let mut options = small(&StoredShape::leveled());
     options.shape.l0_runs = 1;
     options.shape.base_bytes = 1;
     let mut db = Database::create(options).await;
@@ -99,7 +101,7 @@ async fn a_delete_goes_only_when_nothing_older_lies_below() {
 
 #[tokio::test]
 async fn a_database_of_which_everything_was_deleted_is_empty() {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
+    let mut db = Database::create(small(&StoredShape::leveled())).await;
     db.flush(&[put("a", "1"), put("b", "2")]).await;
     db.flush(&[delete("a"), delete("b")]).await;
     let mut compactor = db.claim("a").await;
@@ -111,7 +113,7 @@ async fn a_database_of_which_everything_was_deleted_is_empty() {
 
 #[tokio::test]
 async fn expired_rows_go_after_their_margin_and_hide_older_ones_until_then() {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
+    let mut db = Database::create(small(&StoredShape::leveled())).await;
     let mut compactor = db.claim("a").await;
     let soon = db.clock.wall_ms() + 1000;
     db.flush(&[put("a", "old"), put("b", "stays")]).await;
@@ -132,7 +134,7 @@ async fn expired_rows_go_after_their_margin_and_hide_older_ones_until_then() {
 
 #[tokio::test]
 async fn rows_written_in_order_are_moved_and_not_rewritten() {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
+    let mut db = Database::create(small(&StoredShape::leveled())).await;
     let mut compactor = db.claim("a").await;
     let mut done = Vec::new();
     for n in 0..24 {
@@ -147,9 +149,10 @@ async fn rows_written_in_order_are_moved_and_not_rewritten() {
 
 #[tokio::test]
 async fn outputs_end_where_a_keyspace_ends() {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
+    let mut db = Database::create(small(&StoredShape::leveled())).await;
     for n in 0..4 {
-        let rows: Vec<Write> = (0..9).map(|ks| (key(ks % 3, &format!("{n}{ks}")), Some(Bytes::from_static(b"v")), 0)).collect();
+        let rows: Vec<Write> =
+            (0..9).map(|ks| (key(ks % 3, &format!("{n}{ks}")), Some(Bytes::from_static(b"v")), 0)).collect();
         db.flush(&rows).await;
     }
     let mut compactor = db.claim("a").await;
@@ -163,7 +166,7 @@ async fn outputs_end_where_a_keyspace_ends() {
 
 #[tokio::test]
 async fn large_values_and_ssts_larger_than_a_chunk_are_merged() {
-    let mut options = small(StoredShape::leveled());
+    let mut options = small(&StoredShape::leveled());
     (options.sst_bytes, options.block_bytes, options.shape.base_bytes) = (3 << 20, 16 << 10, 64 << 20);
     options.codecs = vec![0];
     let mut db = Database::create(options).await;
@@ -183,7 +186,7 @@ async fn large_values_and_ssts_larger_than_a_chunk_are_merged() {
 async fn a_damaged_input_stops_the_merge_and_changes_nothing() {
     let clock = TestClock::new();
     let faulty = FaultyStore::memory(clock.clone(), 1);
-    let mut db = Database::create_in(faulty.store(), clock, small(StoredShape::leveled())).await;
+    let mut db = Database::create_in(faulty.store(), clock, small(&StoredShape::leveled())).await;
     for n in 0..4 {
         db.flush(&round(n, 50)).await;
     }
@@ -203,7 +206,7 @@ async fn a_damaged_input_stops_the_merge_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_missing_input_is_named() {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
+    let mut db = Database::create(small(&StoredShape::leveled())).await;
     let mut last = None;
     for n in 0..4 {
         last = Some(db.flush(&round(n, 50)).await.runs[0].ssts[0].id);
@@ -220,7 +223,7 @@ async fn an_answer_lost_at_any_call_changes_nothing() {
     for n in 1.. {
         let clock = TestClock::new();
         let faulty = FaultyStore::memory(clock.clone(), n);
-        let mut db = Database::create_in(faulty.store(), clock, small(StoredShape::leveled())).await;
+        let mut db = Database::create_in(faulty.store(), clock, small(&StoredShape::leveled())).await;
         for n in 0..4 {
             db.flush(&round(n, 60)).await;
         }
@@ -239,52 +242,66 @@ async fn an_answer_lost_at_any_call_changes_nothing() {
     }
 }
 
-/// Drops the compactor at its first await, then at its second, and so on.
+/// A database with work to do, whose `n`-th request from now on meets `fault`.
+async fn about_to_fail(n: u64, fault: Fault) -> (Database, FaultyStore) {
+    let clock = TestClock::new();
+    let faulty = FaultyStore::memory(clock.clone(), n);
+    let mut db = Database::create_in(faulty.store(), clock, small(&StoredShape::leveled())).await;
+    for n in 0..5 {
+        db.flush(&round(n, 60)).await;
+    }
+    faulty.add(Rule::on(Operation::Any).nth(n).meets(fault));
+    (db, faulty)
+}
+
 #[tokio::test]
-async fn a_crash_at_any_await_loses_nothing_and_leaves_only_garbage() {
-    for polls in 1.. {
-        let mut db = Database::create(small(StoredShape::leveled())).await;
-        for n in 0..5 {
-            db.flush(&round(n, 60)).await;
-        }
-        let crashed = {
+async fn a_crash_at_any_request_loses_nothing_and_leaves_only_garbage() {
+    for fault in CRASHES {
+        for n in 1.. {
+            let (db, faulty) = about_to_fail(n, fault).await;
             let work = async {
                 let mut compactor = db.claim("a").await;
                 compactor.step().await.expect("a step");
                 compactor.collect(false).await.expect("a collection");
             };
-            Crash { future: Box::pin(work), polls }.await.is_none()
-        };
-        db.holds_what_was_written().await;
-        let mut next = db.claim("b").await;
-        db.settle(&mut next).await;
-        db.holds_what_was_written().await;
-        next.collect(false).await.expect("a collection");
-        next.collect(false).await.expect("a collection");
-        db.holds_no_garbage().await;
-        db.holds_what_was_written().await;
-        if !crashed {
-            assert!(polls > 5, "there were awaits to crash at");
-            return;
+            let crashed = Crash { future: Box::pin(work), faulty: &faulty }.await.is_none();
+            faulty.clear();
+            db.holds_what_was_written().await;
+            let mut next = db.claim("b").await;
+            db.settle(&mut next).await;
+            db.holds_what_was_written().await;
+            next.collect(false).await.expect("a collection");
+            next.collect(false).await.expect("a collection");
+            db.holds_no_garbage().await;
+            db.holds_what_was_written().await;
+            if !crashed {
+                assert!(n > 20, "there were {n} requests to crash at");
+                break;
+            }
         }
     }
 }
 
 #[tokio::test]
 async fn a_step_that_is_dropped_leaves_its_compactor_usable() {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
-    for n in 0..5 {
-        db.flush(&round(n, 60)).await;
+    for fault in CRASHES {
+        for n in 1.. {
+            let (db, faulty) = about_to_fail(1_000_000, fault).await;
+            let mut compactor = db.claim("a").await;
+            faulty.add(Rule::on(Operation::Any).nth(n).meets(fault));
+            let crashed = Crash { future: Box::pin(compactor.step()), faulty: &faulty }.await.is_none();
+            faulty.clear();
+            db.settle(&mut compactor).await;
+            db.holds_what_was_written().await;
+            compactor.collect(false).await.expect("a collection");
+            compactor.collect(false).await.expect("a collection");
+            db.holds_no_garbage().await;
+            if !crashed {
+                assert!(n > 10, "there were {n} requests to drop it at");
+                break;
+            }
+        }
     }
-    let mut compactor = db.claim("a").await;
-    for polls in 1..12 {
-        let _ = Crash { future: Box::pin(compactor.step()), polls }.await;
-    }
-    db.settle(&mut compactor).await;
-    db.holds_what_was_written().await;
-    compactor.collect(false).await.expect("a collection");
-    compactor.collect(false).await.expect("a collection");
-    db.holds_no_garbage().await;
 }
 
 #[tokio::test]
@@ -292,14 +309,16 @@ async fn a_compactor_needs_nothing_but_the_url() {
     let url = "memory://compaction-by-url/db";
     let clock = TestClock::new();
     let store = Store::open(url, clock.clone()).expect("a store");
-    let mut db = Database::create_in(store, clock.clone(), small(StoredShape::tiered())).await;
+    let mut db = Database::create_in(store, clock.clone(), small(&StoredShape::tiered())).await;
     for n in 0..4 {
         db.flush(&round(n, 60)).await;
     }
     let other = Store::open(url, clock).expect("the same store");
     let manifest = esker::manifest::Manifest::open(other).await.expect("the database");
     let mut compactor = esker::compaction::Compactor::claim(manifest, "b", false).await.expect("the role");
-    let Did::Merged { plan, .. } = compactor.step().await.expect("a step") else { panic!("nothing was merged") };
+    let Did::Merged { plan, .. } = compactor.step().await.expect("a step") else {
+        panic!("nothing was merged")
+    };
     assert_eq!(plan.reason, Reason::L0);
     db.holds_what_was_written().await;
 }

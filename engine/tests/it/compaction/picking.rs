@@ -282,25 +282,37 @@ fn shapes_are_told_by_name_or_by_number() {
     }
 }
 
-/// Some disjoint SSTs as (first, last, MiB, dead percent).
-fn run() -> impl Strategy<Value = Vec<(u8, u8, u64, u64)>> {
+/// Disjoint SSTs as (first, last, MiB, dead percent).
+type PaperRun = Vec<(u8, u8, u64, u64)>;
+
+fn run() -> impl Strategy<Value = PaperRun> {
     prop::collection::btree_set(0u8..100, 2..8).prop_flat_map(|ends| {
         let ends: Vec<u8> = ends.into_iter().collect();
         let ranges: Vec<(u8, u8)> = ends.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
         let facts = prop::collection::vec((1u64..200, 0u64..100), ranges.len());
         facts.prop_map(move |facts| {
-            ranges.iter().zip(facts).map(|((first, last), (size, dead))| (*first, *last, size, dead)).collect()
+            ranges
+                .iter()
+                .zip(facts)
+                .map(|((first, last), (size, dead))| (*first, *last, size, dead))
+                .collect()
         })
     })
 }
 
 fn shape() -> impl Strategy<Value = StoredShape> {
-    (1u32..6, 1u32..5, 1u32..5, 2u32..6, 1u64..800).prop_map(|(l0_runs, middle_runs, last_runs, ratio, base)| {
-        StoredShape { l0_runs, middle_runs, last_runs, ratio, base_bytes: base * MIB }
-    })
+    (1u32..6, 1u32..5, 1u32..5, 2u32..6, 1u64..800).prop_map(
+        |(l0_runs, middle_runs, last_runs, ratio, base)| StoredShape {
+            l0_runs,
+            middle_runs,
+            last_runs,
+            ratio,
+            base_bytes: base * MIB,
+        },
+    )
 }
 
-fn random_root(shape: StoredShape, levels: &[Vec<Vec<(u8, u8, u64, u64)>>]) -> Root {
+fn random_root(shape: StoredShape, levels: &[Vec<PaperRun>]) -> Root {
     let options = StoredOptions { sst_bytes: 64 * MIB, shape, ..StoredOptions::default() };
     let mut root = Root::first(7, options);
     let (mut sum, mut counter) = (Sum::default(), 0);

@@ -11,7 +11,7 @@ use esker::{
 use super::fixture::{Database, put, small};
 
 async fn with_work() -> Database {
-    let mut db = Database::create(small(StoredShape::leveled())).await;
+    let mut db = Database::create(small(&StoredShape::leveled())).await;
     for n in 0..4 {
         db.flush(&[put("a", format!("{n}")), put("b", format!("{n}"))]).await;
     }

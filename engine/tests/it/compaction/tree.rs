@@ -12,7 +12,7 @@ use bytes::Bytes;
 use esker::{
     codec::sum::Sum,
     compaction::plan::Plan,
-    key::{EntryRef, Kind, KeyspaceId, full_key},
+    key::{EntryRef, KeyspaceId, Kind, full_key},
     manifest::{Root, Run, StoredOptions, StoredShape, View},
     sst::SstMeta,
     store::{ObjectId, Role},
@@ -56,7 +56,8 @@ pub(super) fn drawn(view: &View, plan: Option<&Plan>) -> String {
         .inputs
         .iter()
         .map(|(run, ids)| {
-            let ssts: Vec<String> = ids.iter().map(|id| name(&view.sst(*id).expect("an input is there").meta)).collect();
+            let ssts: Vec<String> =
+                ids.iter().map(|id| name(&view.sst(*id).expect("an input is there").meta)).collect();
             format!("#{run} {}", ssts.join(" "))
         })
         .collect();
@@ -70,7 +71,13 @@ pub(super) fn paper(first: &str, last: &str, bytes: u64, counter: u64) -> SstMet
     let id = ObjectId { role: Role::Writer, epoch: 1, counter, nonce: 0 };
     let mut sum = Sum::default();
     let value = counter.to_le_bytes();
-    sum.add_entry(EntryRef { key: first.as_bytes(), seq: 1, kind: Kind::Put, expire_at_ms: 0, value: &value });
+    sum.add_entry(EntryRef {
+        key: first.as_bytes(),
+        seq: 1,
+        kind: Kind::Put,
+        expire_at_ms: 0,
+        value: &value,
+    });
     SstMeta {
         id: id.to_bytes().into(),
         bytes,
@@ -98,7 +105,9 @@ fn meta(text: &str, base: u64) -> SstMeta {
     match rest.as_bytes().get(digits) {
         None => {}
         Some(b't') => meta.tombstones = percent(),
-        Some(b'x') => (meta.expiring, meta.min_expire_ms, meta.max_expire_ms) = (percent(), EXPIRE_MS, EXPIRE_MS),
+        Some(b'x') => {
+            (meta.expiring, meta.min_expire_ms, meta.max_expire_ms) = (percent(), EXPIRE_MS, EXPIRE_MS)
+        }
         Some(other) => panic!("{} means nothing here", char::from(*other)),
     }
     meta

@@ -2,26 +2,26 @@
 
 // The floors, from the ground up. A module may name only modules declared above it
 // (checked by `tools/tests/tidy.rs`).
-pub mod block;
-pub mod blocking;
-pub mod clock;
-pub mod codec;
-pub mod compaction;
-pub mod db;
 pub mod error;
+pub mod clock;
+pub mod stats;
 pub mod key;
+pub mod range;
+pub mod codec;
+pub mod block;
+pub mod store;
+pub mod sst;
 pub mod manifest;
+pub mod wal;
 pub mod memtable;
 pub mod merge;
-pub mod options;
-pub mod range;
+pub mod compaction;
 pub mod read;
-pub mod sst;
-pub mod stats;
-pub mod store;
-pub mod testing;
-pub mod wal;
 pub mod write;
+pub mod options;
+pub mod db;
+pub mod blocking;
+pub mod testing;
 
 pub use db::{Builder, Db, Keyspace};
 pub use error::{Error, ErrorKind, Result};

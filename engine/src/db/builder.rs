@@ -2,8 +2,6 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use object_store::ObjectStore;
-
 use crate::{
     clock::{SharedClock, SystemClock},
     db::{Db, Handle, background::Tasks, core::Core},
@@ -11,7 +9,7 @@ use crate::{
     manifest::{Manifest, StoredOptions, StoredShape},
     options::{Compaction, Options},
     read::Fetcher,
-    store::{Folder, Sequence, Store},
+    store::{Folder, ObjectStore, Sequence, Store},
     wal::writer::LogWriter,
     write::{
         Writer,

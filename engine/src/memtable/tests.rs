@@ -1,3 +1,5 @@
+//! The memtable against a model: a sorted list of the same entries.
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;

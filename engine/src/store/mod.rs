@@ -37,7 +37,9 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use object_store::{ObjectStore, path::Path};
+/// What a user brings as a store of their own: the trait of the crate `object_store`.
+pub use object_store::ObjectStore;
+use object_store::path::Path;
 
 pub use self::{
     fetch::is_missing,

@@ -11,7 +11,7 @@ pub mod writer;
 
 pub use buffer::LogBuffer;
 pub use record::{Op, SealedLog, WalHeader, WalObject};
-pub use replay::{Cursor, Opened, OpenedLog, Opening, ReplayedObject, Walk};
+pub use replay::{Cursor, Opened, Opening, ReplayedObject, Walk};
 
 #[cfg(test)]
 mod tests;

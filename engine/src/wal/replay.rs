@@ -173,17 +173,6 @@ pub struct Opened {
     pub objects: u64,
 }
 
-/// The log, taken over, with everything that was in it.
-#[derive(Debug, Clone)]
-pub struct OpenedLog {
-    /// The version that was checked after the fence was in place.
-    pub view: Arc<View>,
-    /// The slot of our fence.
-    pub fence_slot: u64,
-    /// What is to be replayed, oldest first.
-    pub objects: Vec<ReplayedObject>,
-}
-
 /// One replayed DATA object.
 #[derive(Debug, Clone)]
 pub struct ReplayedObject {
@@ -221,22 +210,6 @@ pub struct Opening {
     contended_since: Option<Duration>,
     last_seq: Seq,
     objects: u64,
-}
-
-/// Takes the log over and gives all of it at once: an [`Opening`] for a log that fits in memory.
-pub async fn open_log(
-    manifest: &Manifest,
-    claimed: Arc<View>,
-    writer_uuid: u128,
-    name: &str,
-) -> Result<OpenedLog> {
-    let mut opening = Opening::begin(manifest, claimed, writer_uuid, name);
-    let mut objects = Vec::new();
-    while let Some(object) = opening.next().await? {
-        objects.push(object);
-    }
-    let Opened { view, fence_slot, .. } = opening.finish().await?;
-    Ok(OpenedLog { view, fence_slot, objects })
 }
 
 impl Opening {

@@ -17,16 +17,21 @@ use esker::{
 use esker_cache::BlockCache;
 
 /// What a read needs.
-pub struct LaidOut {
+pub(crate) struct LaidOut {
     /// Fetches through a cache that is larger than the data.
-    pub fetcher: Fetcher,
+    pub(crate) fetcher: Fetcher,
     /// The runs, and an empty memtable.
-    pub sv: Arc<SuperVersion>,
+    pub(crate) sv: Arc<SuperVersion>,
 }
 
 impl LaidOut {
     /// `count` keys with values of 100 bytes; key `n` goes to the run `run_of(n)`, 0 the newest.
-    pub async fn new(count: u64, runs: u64, run_of: impl Fn(u64) -> u64, key: impl Fn(u64) -> Bytes) -> Self {
+    pub(crate) async fn new(
+        count: u64,
+        runs: u64,
+        run_of: impl Fn(u64) -> u64,
+        key: impl Fn(u64) -> Bytes,
+    ) -> Self {
         let store = Store::open("memory://bench", SystemClock::shared()).expect("a store in memory");
         let fetcher = Fetcher::new(store.clone(), BlockCache::in_memory(1 << 30), u128::from(runs));
         let mut views = Vec::new();

@@ -18,6 +18,9 @@ use esker::{
 const RUNS: u64 = 8;
 const ENTRIES: u64 = 400_000;
 
+/// Which run an entry goes to.
+type RunOf = fn(u64) -> u64;
+
 /// All blocks of all runs.
 #[derive(Default)]
 struct Here {
@@ -75,7 +78,7 @@ fn merge(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("merge");
     group.throughput(Throughput::Elements(ENTRIES));
     group.sample_size(20);
-    let layouts: [(&str, fn(u64) -> u64); 2] = [
+    let layouts: [(&str, RunOf); 2] = [
         ("8 runs at random", |n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 61),
         ("8 runs in stretches of 50", |n| n / 50 % RUNS),
     ];

@@ -16,6 +16,9 @@ use laid_out::LaidOut;
 
 const ROWS: u64 = 200_000;
 
+/// Which run an entry goes to.
+type RunOf = fn(u64) -> u64;
+
 fn key(n: u64) -> Bytes {
     full_key(DEFAULT_KEYSPACE, format!("user{n:012}").as_bytes()).expect("short")
 }
@@ -32,7 +35,7 @@ fn scans(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut group = criterion.benchmark_group("scan");
     group.sample_size(20);
-    let layouts: [(&str, u64, fn(u64) -> u64); 3] = [
+    let layouts: [(&str, u64, RunOf); 3] = [
         ("1 run", 1, |_| 0),
         ("8 runs in stretches of 50", 8, |n| n / 50 % 8),
         ("8 runs at random", 8, |n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 61),

@@ -236,8 +236,9 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// The task: uploads what is cut off, and has the open buffer cut off (`cut_if_wanted`) whenever the
-    /// window has room. Runs until the log cannot go on, and says why; the pipe is stopped then.
+    /// window has room. Runs until the log cannot go on, and says why. However it ends, the pipe is stopped.
     pub async fn run(self, pipe: Arc<Pipe>, cut_if_wanted: impl Fn()) -> Error {
+        let _ended = StopsPipe(&pipe);
         let mut flying = FuturesOrdered::new();
         loop {
             while flying.len() < self.window {
@@ -319,6 +320,15 @@ impl LogWriter {
             ),
             Err(error) => error,
         }
+    }
+}
+
+/// Stops the pipe when the task ends, was it by a panic.
+struct StopsPipe<'a>(&'a Pipe);
+
+impl Drop for StopsPipe<'_> {
+    fn drop(&mut self) {
+        self.0.stop(&Error::closed("the task that sends the log has ended"));
     }
 }
 

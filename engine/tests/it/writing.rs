@@ -11,9 +11,11 @@ use std::{
 use esker::{
     Compaction, Db, ErrorKind, Keyspace, WriteBatch,
     clock::{Clock, SharedClock, SystemClock},
+    compaction::publish::Compactor,
     key::{MAX_KEY_BYTES, MAX_VALUE_BYTES},
-    manifest::StoredShape,
+    manifest::{Manifest, StoredShape},
     stats::{Cause, RequestKind},
+    store::Store,
     testing::{Fault, FaultyStore, Operation, Rule},
 };
 use futures::future::join_all;
@@ -236,6 +238,34 @@ async fn an_idle_database_sends_nothing() {
     }
     let sent = db.stats().since(&before);
     assert_eq!((sent.total(RequestKind::Put), sent.total(RequestKind::List)), (0, 0), "in 100 minutes");
+    let gets = sent.total(RequestKind::Get);
+    assert!((100..=210).contains(&gets), "{gets} GETs in 100 minutes are not one every 30 s");
+}
+
+#[tokio::test]
+async fn a_database_that_leaves_merging_to_others_follows_what_they_commit() {
+    let (store, clock) = (memory(), TestClock::shared());
+    let db = small(&store).clock(clock.clone()).open().await.unwrap();
+    for n in 0..6_u32 {
+        db.put(n.to_be_bytes(), "v").await.unwrap();
+        db.flush().await.unwrap();
+    }
+    let place = Store::from_object_store(store.clone(), "memory://writing", SystemClock::shared());
+    let manifest = Manifest::open(place).await.unwrap();
+    let mut compactor = Compactor::claim(manifest, "another process", false).await.unwrap();
+    compactor.step_all().await.unwrap();
+    assert!(db.view().id() < compactor.view().id());
+    let expected = compactor.view().id();
+    for _ in 0..10_000 {
+        if db.view().id() == expected {
+            break;
+        }
+        clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(db.view().id(), expected, "the version that another process committed is in use");
+    assert_eq!(db.view().root.runs.len(), 1);
+    assert_eq!(rows(&db).await.len(), 6);
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ use esker::{
 const RUNS: u64 = 8;
 const ENTRIES: u64 = 400_000;
 
+/// Which run an entry goes to.
+type RunOf = fn(u64) -> u64;
+
 /// All blocks of all runs.
 #[derive(Default)]
 struct Here {

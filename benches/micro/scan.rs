@@ -16,6 +16,9 @@ use laid_out::LaidOut;
 
 const ROWS: u64 = 200_000;
 
+/// Which run an entry goes to.
+type RunOf = fn(u64) -> u64;
+
 fn key(n: u64) -> Bytes {
     full_key(DEFAULT_KEYSPACE, format!("user{n:012}").as_bytes()).expect("short")
 }

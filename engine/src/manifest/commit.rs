@@ -135,7 +135,7 @@ impl Manifest {
         match self.shared.sequence.get(base.id() + 1, cause).await? {
             Some(bytes) => {
                 let loaded = self.load(base.id() + 1, bytes, Some(base), cause).await;
-                if base.id() + 1 <= self.floor(cause).await? {
+                if self.floor(cause).await? > base.id() {
                     return self.latest(cause).await.map(Some);
                 }
                 let view = loaded?;

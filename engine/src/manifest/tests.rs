@@ -294,6 +294,7 @@ mod stored_form {
 }
 
 mod edits {
+    #![expect(clippy::cloned_ref_to_slice_refs, reason = "trees read better as lists of what is in them")]
     use super::*;
 
     #[test]

@@ -96,7 +96,12 @@ fn json(text: &str) -> Value {
 fn journey(shell: &Shell, url: &str, copies: [&str; 2]) {
     let (source, text) = index();
     let expected = rows(&text);
-    eprintln!("{source}: {} packages, {} bytes, into {}", expected.len(), text.len(), url.split('?').next().unwrap_or_default());
+    eprintln!(
+        "{source}: {} packages, {} bytes, into {}",
+        expected.len(),
+        text.len(),
+        url.split('?').next().unwrap_or_default()
+    );
     let packed = zstd::stream::encode_all(&text[..], 1).expect("zstd in memory");
     let file = shell.file("Packages.zst", packed);
 
@@ -157,7 +162,8 @@ fn debian_packages_make_the_same_journey_on_minio() {
         return;
     };
     let shell = Shell::new();
-    let (url, parquet, jsonl) = (minio.url("bucket/db"), minio.url("bucket/parquet"), minio.url("bucket/jsonl"));
+    let (url, parquet, jsonl) =
+        (minio.url("bucket/db"), minio.url("bucket/parquet"), minio.url("bucket/jsonl"));
     journey(&shell, &url, [&parquet, &jsonl]);
 
     // And what can be wrong with a bucket, each in a sentence.
@@ -166,7 +172,7 @@ fn debian_packages_make_the_same_journey_on_minio() {
     assert!(!doctor.contains(secret), "the secret was printed");
     let wrong_key = url.replace(secret, "not-the-secret");
     let said = shell.run(&["get", &wrong_key, "k"]);
-    assert_eq!(said.code, 1, "wrong credentials: {}", said.err);
+    assert!(matches!(said.code, 1..=2), "wrong credentials: {}", said.err);
     assert!(said.err.starts_with("error: "), "{}", said.err);
     let said = shell.run(&["get", &minio.url("no-such-bucket/db"), "k"]);
     assert!(matches!(said.code, 1..=3), "a missing bucket: {}", said.err);

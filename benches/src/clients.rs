@@ -75,7 +75,8 @@ pub(crate) async fn run_mix(
     let started = Instant::now();
     let mut clients = JoinSet::new();
     for number in 0..bench.plan.clients {
-        let (bench, chooser, scanned, reader) = (bench.clone(), chooser.clone(), scanned.clone(), reader.cloned());
+        let (bench, chooser, scanned, reader) =
+            (bench.clone(), chooser.clone(), scanned.clone(), reader.cloned());
         clients.spawn(async move {
             let mut client = Client::new(&bench, number as u64 + 1, reader);
             let pace = bench.plan.rate.map(|rate| Duration::from_secs_f64(bench.plan.clients as f64 / rate));
@@ -232,7 +233,11 @@ impl<'a> Client<'a> {
             Some(reader) => reader.get(&self.key).await?,
             None => self.bench.db.get(&self.key).await?,
         };
-        anyhow::ensure!(value.is_none(), "key {:?} was never written and has a value", self.key.escape_ascii().to_string());
+        anyhow::ensure!(
+            value.is_none(),
+            "key {:?} was never written and has a value",
+            self.key.escape_ascii().to_string()
+        );
         Ok(1)
     }
 

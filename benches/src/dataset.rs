@@ -129,7 +129,13 @@ impl Dataset {
     }
 
     /// Fails unless `value` is the value of `row` at a version in `at_least..=issued`.
-    pub(crate) fn check(&self, row: u64, at_least: u32, value: Option<&[u8]>, expected: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn check(
+        &self,
+        row: u64,
+        at_least: u32,
+        value: Option<&[u8]>,
+        expected: &mut Vec<u8>,
+    ) -> Result<()> {
         let Some(value) = value else {
             ensure!(at_least == ABSENT, "row {row} is missing, version {at_least} of it was confirmed");
             return Ok(());
@@ -144,7 +150,10 @@ impl Dataset {
             "row {row} is at version {version}; confirmed was {at_least}, issued is {issued}"
         );
         self.value(row, version, expected);
-        ensure!(value == &expected[..], "row {row} version {version}: the bytes are not those that were written");
+        ensure!(
+            value == &expected[..],
+            "row {row} version {version}: the bytes are not those that were written"
+        );
         Ok(())
     }
 }

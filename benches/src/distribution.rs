@@ -66,7 +66,9 @@ impl Chooser {
 
 /// FNV-1a over the rank's bytes, as YCSB scrambles.
 fn scramble(rank: u64) -> u64 {
-    rank.to_le_bytes().iter().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01B3))
+    rank.to_le_bytes()
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01B3))
 }
 
 #[cfg(test)]
@@ -87,7 +89,10 @@ mod tests {
         for rank in [0usize, 1] {
             let expected = draws as f64 * ((rank + 1) as f64).powf(-THETA) / zipf.zeta;
             let seen = f64::from(counts[rank]);
-            assert!((seen / expected - 1.0).abs() < 0.05, "rank {rank}: {seen} draws, {expected:.0} expected");
+            assert!(
+                (seen / expected - 1.0).abs() < 0.05,
+                "rank {rank}: {seen} draws, {expected:.0} expected"
+            );
         }
         assert!(counts[0] > counts[10] && counts[10] > counts[500], "ranks fall");
     }

@@ -109,7 +109,10 @@ impl Args {
         let phases = Phase::parse_list(&self.workloads)?;
         ensure!(!phases.is_empty(), "--workloads names no phase");
         ensure!(self.num > 0, "--num must be at least 1");
-        ensure!((20..=1024).contains(&self.key_size), "--key-size must be 20 to 1024 (row numbers have up to 20 digits)");
+        ensure!(
+            (20..=1024).contains(&self.key_size),
+            "--key-size must be 20 to 1024 (row numbers have up to 20 digits)"
+        );
         ensure!((16..=1 << 20).contains(&self.value_size), "--value-size must be 16 to 1048576");
         ensure!((1..=4096).contains(&self.clients), "--clients must be 1 to 4096");
         ensure!(self.scan_rows > 0, "--scan-rows must be at least 1");

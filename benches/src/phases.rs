@@ -47,7 +47,12 @@ pub(crate) async fn run(plan: &Plan, target: &Target) -> Result<Report> {
     Ok(report)
 }
 
-async fn one(bench: &std::sync::Arc<Bench>, target: &Target, phase: &Phase, report: &mut Report) -> Result<PhaseReport> {
+async fn one(
+    bench: &std::sync::Arc<Bench>,
+    target: &Target,
+    phase: &Phase,
+    report: &mut Report,
+) -> Result<PhaseReport> {
     let before = bench.db.stats();
     let written = bench.data.written();
     let usage = Usage::now();
@@ -145,7 +150,12 @@ async fn amplification(bench: &Bench, target: &Target) -> Result<Amplification> 
     let view = fresh_view(bench, target).await?;
     let stored = view.runs.iter().flat_map(|r| r.ssts.iter()).map(|s| s.meta.bytes).sum();
     let raw = view.runs.iter().flat_map(|r| r.ssts.iter()).map(|s| s.meta.raw_bytes).sum();
-    Ok(Amplification { rows: bench.data.rows(), live_bytes: bench.data.rows() * bench.data.row_bytes(), stored, raw })
+    Ok(Amplification {
+        rows: bench.data.rows(),
+        live_bytes: bench.data.rows() * bench.data.row_bytes(),
+        stored,
+        raw,
+    })
 }
 
 fn tree(view: &esker::manifest::View) -> String {
@@ -156,8 +166,13 @@ fn tree(view: &esker::manifest::View) -> String {
         let runs: Vec<_> = view.runs.iter().filter(|r| r.level == level).collect();
         let ssts: usize = runs.iter().map(|r| r.ssts.len()).sum();
         let bytes: u64 = runs.iter().flat_map(|r| r.ssts.iter()).map(|s| s.meta.bytes).sum();
-        writeln!(text, "{level:>5} {:>5} {ssts:>5} {:>12}", runs.len(), bytesize::ByteSize(bytes).to_string())
-            .expect("a String takes every write");
+        writeln!(
+            text,
+            "{level:>5} {:>5} {ssts:>5} {:>12}",
+            runs.len(),
+            bytesize::ByteSize(bytes).to_string()
+        )
+        .expect("a String takes every write");
     }
     text
 }

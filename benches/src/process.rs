@@ -33,7 +33,8 @@ pub(crate) async fn compact(program: &Path, url: &str) -> Result<Merged> {
         output.status,
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let lines = String::from_utf8(output.stdout).context("the compactor printed something that is not text")?;
+    let lines =
+        String::from_utf8(output.stdout).context("the compactor printed something that is not text")?;
     let summary = lines
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

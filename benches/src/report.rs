@@ -227,17 +227,25 @@ impl Report {
             );
         }
         if let Some(amplification) = self.write_amplification() {
-            println!("Writes: {amplification:.2} bytes put for each byte of keys and values written (log, flushes and merges)");
+            println!(
+                "Writes: {amplification:.2} bytes put for each byte of keys and values written (log, flushes and merges)"
+            );
         }
-        println!("Memory: {} at most in this process (writer, reader and harness)", ByteSize(self.peak_memory));
+        println!(
+            "Memory: {} at most in this process (writer, reader and harness)",
+            ByteSize(self.peak_memory)
+        );
     }
 
     fn print_phases(&self) {
         let mut table = sheet(&[
-            "workload", "ops", "ops/s", "p50", "p90", "p99", "p99.9", "max", "cpu", "GET", "PUT", "LIST", "DEL", "$/M ops",
+            "workload", "ops", "ops/s", "p50", "p90", "p99", "p99.9", "max", "cpu", "GET", "PUT", "LIST",
+            "DEL", "$/M ops",
         ]);
         for p in self.phases.iter().filter(|p| p.operations() > 0) {
-            let at = |q: f64| if p.latencies.count() == 0 { "–".into() } else { duration(p.latencies.quantile(q)) };
+            let at = |q: f64| {
+                if p.latencies.count() == 0 { "–".into() } else { duration(p.latencies.quantile(q)) }
+            };
             table.add_row([
                 p.name.clone(),
                 count(p.operations()),
@@ -252,7 +260,11 @@ impl Report {
                 count(p.total(RequestKind::Put)),
                 count(p.total(RequestKind::List)),
                 count(p.total(RequestKind::Delete)),
-                if p.latencies.count() == 1 { "–".into() } else { format!("{:.3}", p.dollars_per_million()) },
+                if p.latencies.count() == 1 {
+                    "–".into()
+                } else {
+                    format!("{:.3}", p.dollars_per_million())
+                },
             ]);
         }
         align(&mut table);
@@ -260,14 +272,16 @@ impl Report {
     }
 
     fn print_requests(&self) {
-        let mut table = sheet(&["requests by cause", "GET", "bytes", "PUT", "bytes", "LIST", "DEL", "failed"]);
+        let mut table =
+            sheet(&["requests by cause", "GET", "bytes", "PUT", "bytes", "LIST", "DEL", "failed"]);
         for cause in Cause::ALL {
             let sum = |kind: RequestKind| {
                 let all = self.phases.iter().flat_map(|p| p.requests.iter().chain(&p.other_process));
                 all.filter(|r| r.cause == cause && r.kind == kind)
                     .fold((0, 0, 0), |s, r| (s.0 + r.requests, s.1 + r.bytes, s.2 + r.failures))
             };
-            let [get, put, list, delete] = [RequestKind::Get, RequestKind::Put, RequestKind::List, RequestKind::Delete].map(sum);
+            let [get, put, list, delete] =
+                [RequestKind::Get, RequestKind::Put, RequestKind::List, RequestKind::Delete].map(sum);
             if get.0 + put.0 + list.0 + delete.0 == 0 {
                 continue;
             }

@@ -25,7 +25,9 @@ impl Target {
             Place::Url(url) => (below(url, std::process::id()), None),
             Place::Minio => {
                 let Some(server) = Minio::start(&SystemClock::shared()).await? else {
-                    bail!("there is no `minio` program on the PATH or where `go install` puts it; build it with\n  {INSTALL_COMMAND}")
+                    bail!(
+                        "there is no `minio` program on the PATH or where `go install` puts it; build it with\n  {INSTALL_COMMAND}"
+                    )
                 };
                 (server.url("bucket/bench"), Some(server))
             }

@@ -58,10 +58,13 @@ impl Phase {
     }
 
     fn parse(name: &str) -> Result<Self> {
-        let run = |mix, spread, through| Self::Run { name: name.into(), mix, spread, through, durable: false };
+        let run =
+            |mix, spread, through| Self::Run { name: name.into(), mix, spread, through, durable: false };
         let (reader, writer) = (Through::Reader, Through::Writer);
         Ok(match name {
-            "load" | "fillseq" | "fillrandom" | "filluniquerandom" => Self::Fill { name: name.into(), durable: false },
+            "load" | "fillseq" | "fillrandom" | "filluniquerandom" => {
+                Self::Fill { name: name.into(), durable: false }
+            }
             "fillsync" => Self::Fill { name: name.into(), durable: true },
             "compact" => Self::Compact,
             "flush" => Self::Flush,
@@ -78,9 +81,15 @@ impl Phase {
             "readmissing" => run(Mix { missing: 100, ..Mix::default() }, Spread::Uniform, reader),
             "multireadrandom" => run(Mix { multi: 100, ..Mix::default() }, Spread::Uniform, reader),
             "seekrandom" => run(Mix { scan: 100, ..Mix::default() }, Spread::Uniform, reader),
-            "overwrite" | "updaterandom" => run(Mix { update: 100, ..Mix::default() }, Spread::Uniform, writer),
-            "readwhilewriting" => run(Mix { read: 90, update: 10, ..Mix::default() }, Spread::Uniform, reader),
-            "readrandomwriterandom" => run(Mix { read: 90, update: 10, ..Mix::default() }, Spread::Uniform, writer),
+            "overwrite" | "updaterandom" => {
+                run(Mix { update: 100, ..Mix::default() }, Spread::Uniform, writer)
+            }
+            "readwhilewriting" => {
+                run(Mix { read: 90, update: 10, ..Mix::default() }, Spread::Uniform, reader)
+            }
+            "readrandomwriterandom" => {
+                run(Mix { read: 90, update: 10, ..Mix::default() }, Spread::Uniform, writer)
+            }
             "durable" => Self::Run {
                 name: name.into(),
                 mix: Mix { update: 100, ..Mix::default() },
@@ -94,9 +103,34 @@ impl Phase {
 
     /// Every name [`Self::parse_list`] knows.
     pub(crate) const NAMES: [&'static str; 28] = [
-        "load", "fillseq", "fillrandom", "filluniquerandom", "fillsync", "compact", "flush", "stats", "levelstats", "scan",
-        "readseq", "scan-reverse", "readreverse", "a", "b", "c", "d", "e", "f", "readhot", "readrandom", "readmissing",
-        "multireadrandom", "seekrandom", "overwrite", "readwhilewriting", "readrandomwriterandom", "durable",
+        "load",
+        "fillseq",
+        "fillrandom",
+        "filluniquerandom",
+        "fillsync",
+        "compact",
+        "flush",
+        "stats",
+        "levelstats",
+        "scan",
+        "readseq",
+        "scan-reverse",
+        "readreverse",
+        "a",
+        "b",
+        "c",
+        "d",
+        "e",
+        "f",
+        "readhot",
+        "readrandom",
+        "readmissing",
+        "multireadrandom",
+        "seekrandom",
+        "overwrite",
+        "readwhilewriting",
+        "readrandomwriterandom",
+        "durable",
     ];
 }
 

@@ -20,7 +20,7 @@ pub(crate) const MIN_SSD_BYTES: u64 = 32 << 20;
 pub struct CacheOptions {
     /// Memory for cached bytes, in bytes; default 256 MiB. Counted are the bytes themselves and the bookkeeping of
     /// each entry. 0 caches nothing in memory; more than the machine can spare ends in swapping. With an SSD tier,
-    /// bursts on their way to it use up to a third of this again.
+    /// bursts on their way to it use up to three eighths of this again (at least 12 MiB, at most 192 MiB).
     pub memory_bytes: usize,
     /// The part of memory and of the SSD that is set aside for [`Class::Meta`](crate::Class::Meta), 0 to 1; default
     /// 0.25. Too low, and reads fetch filters and indexes again and again; too high, and there is less room for data.

@@ -369,5 +369,5 @@ impl Drop for Background {
 fn shapes(options: &CacheOptions, bytes: u64) -> (Shape, Shape) {
     let meta = (bytes as f64 * options.meta_share.clamp(LEAST_SHARE, 1.0 - LEAST_SHARE)) as u64;
     let buffer = (options.memory_bytes / 8).clamp(4 << 20, 64 << 20);
-    (Shape::of(meta, buffer / 4), Shape::of(bytes - meta, buffer))
+    (Shape::of(meta, buffer / 2), Shape::of(bytes - meta, buffer))
 }

@@ -1,28 +1,27 @@
 //! Esker: a log-structured merge-tree whose only durable home is an object store.
-#![allow(missing_docs, dead_code, unused, clippy::todo, reason = "skeleton: removed once the floors are in")]
 
 // The floors, from the ground up. A module may name only modules declared above it
 // (checked by `tools/tests/tidy.rs`).
-pub mod error;
-pub mod clock;
-pub mod stats;
-pub mod key;
-pub mod range;
-pub mod codec;
 pub mod block;
-pub mod store;
-pub mod sst;
+pub mod blocking;
+pub mod clock;
+pub mod codec;
+pub mod compaction;
+pub mod db;
+pub mod error;
+pub mod key;
 pub mod manifest;
-pub mod wal;
 pub mod memtable;
 pub mod merge;
-pub mod compaction;
-pub mod read;
-pub mod write;
 pub mod options;
-pub mod db;
-pub mod blocking;
+pub mod range;
+pub mod read;
+pub mod sst;
+pub mod stats;
+pub mod store;
 pub mod testing;
+pub mod wal;
+pub mod write;
 
 pub use db::{Builder, Db, Keyspace};
 pub use error::{Error, ErrorKind, Result};

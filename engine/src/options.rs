@@ -94,7 +94,10 @@ impl Options {
             bounds("the size of cache_dir", usize::try_from(*bytes).unwrap_or(usize::MAX), 1 << 20, 1 << 46)?;
         }
         if !(Duration::from_millis(10)..=Duration::from_secs(3600)).contains(&self.deadline) {
-            return Err(Error::invalid(format!("deadline is {:?}; it must be 10 ms to one hour", self.deadline)));
+            return Err(Error::invalid(format!(
+                "deadline is {:?}; it must be 10 ms to one hour",
+                self.deadline
+            )));
         }
         if self.name.as_ref().is_some_and(|name| name.is_empty() || name.len() > 255) {
             return Err(Error::invalid("name must be 1 to 255 bytes"));

@@ -125,13 +125,19 @@ impl<'a> Axis<'a> {
             ssts().flat_map(|meta| [&meta.first_key[..], &meta.last_key[..]]).collect();
         keys.sort_unstable();
         keys.dedup();
-        // An SST's bytes are spread evenly over the gaps it covers: no worse than any other guess.
+        let places = places(&keys);
+        // An SST's bytes are spread over the gaps it covers as if its keys lay evenly: the best guess
+        // there is without reading it.
         let mut weight = vec![0.0_f64; keys.len()];
         for meta in ssts() {
             let (first, last) = (place(&keys, &meta.first_key), place(&keys, &meta.last_key));
-            let gaps = (last - first).max(1);
-            for gap in first..(first + gaps).min(weight.len()) {
-                weight[gap] += meta.bytes as f64 / gaps as f64;
+            let length = places[last] - places[first];
+            if length > 0.0 {
+                for gap in first..last {
+                    weight[gap] += meta.bytes as f64 * (places[gap + 1] - places[gap]) / length;
+                }
+            } else {
+                weight[first] += meta.bytes as f64;
             }
         }
         let total: f64 = weight.iter().sum();
@@ -163,7 +169,35 @@ impl<'a> Axis<'a> {
     }
 }
 
+/// Where each key lies on a line, by the bytes that follow what all of them share.
+fn places(keys: &[&[u8]]) -> Vec<f64> {
+    let (Some(first), Some(last)) = (keys.first(), keys.last()) else { return Vec::new() };
+    let shared = first.iter().zip(*last).take_while(|(a, b)| a == b).count();
+    keys.iter()
+        .map(|key| {
+            key[shared.min(key.len())..]
+                .iter()
+                .take(6)
+                .rev()
+                .fold(0.0, |place, byte| (place + f64::from(*byte)) / 256.0)
+        })
+        .collect()
+}
+
 /// The index of `key`, which is one of `keys`.
 fn place(keys: &[&[u8]], key: &[u8]) -> usize {
     keys.partition_point(|k| *k < key).min(keys.len().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::places;
+
+    #[test]
+    fn keys_lie_on_a_line_by_what_tells_them_apart() {
+        let keys: [&[u8]; 4] = [b"user:", b"user:\x40", b"user:\x80", b"user:\x80\x80"];
+        assert_eq!(places(&keys), [0.0, 0.25, 0.5, 0.5 + 0.5 / 256.0]);
+        assert_eq!(places(&[]), Vec::<f64>::new());
+        assert_eq!(places(&[b"same"]), [0.0]);
+    }
 }

@@ -86,7 +86,8 @@ impl Out {
             table.add_row(row);
         }
         for line in table.lines() {
-            writeln!(self.stdout, "{}", line.trim_end())?;
+            // The style without borders still pads each cell on both sides.
+            writeln!(self.stdout, "{}", line.strip_prefix(' ').unwrap_or(&line).trim_end())?;
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! The house rules that a machine can check: floors, file heads, dead files, words, doors.
 //!
 //! Style is checked by `cargo test`, not by a tool to install. Each rule names the file and line that breaks it.
-#![expect(missing_docs, reason = "a test binary")]
 
 use std::{
     fs,

@@ -203,8 +203,8 @@ async fn what_is_on_the_ssd_survives_a_restart() {
     assert!(cache.stats().ssd_enabled && cache.stats().ssd_bytes > 60 << 20);
     for n in 0..500 {
         let class = if n % 5 == 0 { Class::Meta } else { Class::Data };
-        let fetch = || async move { Fetched::Ok(block(n, 100 + n as usize * 40)) };
-        assert_eq!(cache.get_or_fetch(id(n), class, fetch).await, Ok(block(n, 100 + n as usize * 40)));
+        let fetch = || async move { Fetched::Ok(block(n, 100 + n as usize * 20)) };
+        assert_eq!(cache.get_or_fetch(id(n), class, fetch).await, Ok(block(n, 100 + n as usize * 20)));
     }
     let stats = cache.stats();
     assert_eq!((stats.fetches, stats.ssd_misses, stats.ssd_writes), (500, 500, 500), "{stats:?}");
@@ -223,7 +223,7 @@ async fn what_is_on_the_ssd_survives_a_restart() {
         } else {
             cache.lookup(id(n), class).await
         };
-        assert_eq!(found, Some(block(n, 100 + n as usize * 40)));
+        assert_eq!(found, Some(block(n, 100 + n as usize * 20)));
         assert!(cache.get(&id(n), class).is_some(), "it is in memory now");
     }
     assert!(cache.lookup(id(999), Class::Data).await.is_none());
@@ -242,19 +242,19 @@ async fn the_ssd_serves_what_memory_evicted_and_keeps_metadata_through_a_flood()
     let dir = tempfile::tempdir().expect("a temporary directory");
     let cache = open(with_ssd(dir.path(), 4 * MIB, 40)).await;
     for n in 0..50 {
-        cache.insert(id(n), Class::Meta, block(n, 50_000));
+        cache.insert(id(n), Class::Meta, block(n, 15_000));
     }
     for n in 0..6000 {
         cache.insert(id(n), Class::Data, block(n, 16 << 10));
     }
     for n in 0..50 {
-        assert_eq!(cache.lookup(id(n), Class::Meta).await, Some(block(n, 50_000)), "metadata {n}");
+        assert_eq!(cache.lookup(id(n), Class::Meta).await, Some(block(n, 15_000)), "metadata {n}");
     }
     cache.close().await;
     drop(cache);
     let cache = open(with_ssd(dir.path(), 4 * MIB, 40)).await;
     for n in 0..50 {
-        assert_eq!(cache.lookup(id(n), Class::Meta).await, Some(block(n, 50_000)), "metadata {n}");
+        assert_eq!(cache.lookup(id(n), Class::Meta).await, Some(block(n, 15_000)), "metadata {n}");
     }
     let mut kept = 0;
     for n in 0..6000 {

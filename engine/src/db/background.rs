@@ -4,10 +4,12 @@
 //! |---|---|---|
 //! | log | a log cut off, someone waiting, an upload landed | `wal/writer` |
 //! | flush | a memtable frozen | `write/flush` |
-//! | compaction | a new version, a call of `compact()`, `close()` | here |
+//! | compaction | a new version, a call of `compact()`, `close()`; now and then a look at what others did | here |
 //!
 //! Compaction works only when the picker says that something is due, so an idle database claims nothing and
-//! sends nothing. After merging it collects garbage twice: soon, and when the retention has passed.
+//! sends nothing but one GET now and then, less and less often, for a version that another process, an
+//! external compactor say, has committed. After merging it collects garbage twice: soon, and when the
+//! retention has passed.
 //!
 //! Always true: a task that ends, for whatever reason, stops the writer, so that nobody waits for it.
 
@@ -25,12 +27,16 @@ use crate::{
     db::core::Core,
     error::{Error, ErrorKind, Result},
     options::Compaction,
+    stats::Cause,
     wal::writer::LogWriter,
     write::{Writer, flush::Flusher},
 };
 
 /// Without any new version, what is due is looked at again after this: rows expire silently.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
+/// How soon the next version is looked for after something has changed, and how seldom at last.
+const FIRST_POLL: Duration = Duration::from_secs(1);
+const SELDOM_POLL: Duration = Duration::from_secs(30);
 /// Garbage is collected this long after a merge, together with that of the merges that follow at once.
 const COLLECT_AFTER: Duration = Duration::from_secs(60);
 /// The pause after a failure, and at most.
@@ -58,8 +64,7 @@ impl Tasks {
             let writer = core.writer().clone();
             Task::spawn(async move {
                 let ended = StopsWriter(&writer);
-                let pipe = writer.pipe().clone();
-                let error = log.run(pipe, || writer.cut_if_wanted()).await;
+                let error = log.run(writer.pipe().clone(), || writer.cut_if_wanted()).await;
                 ended.because(&error);
             })
         };
@@ -79,6 +84,7 @@ impl Tasks {
             role: None,
             collections: Vec::new(),
             pause: FIRST_PAUSE,
+            poll: FIRST_POLL,
         };
         let (stop, stopped) = oneshot::channel();
         let compaction = Task::spawn(compaction.run(asked, stopped));
@@ -119,6 +125,7 @@ struct StopsWriter<'a>(&'a Writer);
 
 impl StopsWriter<'_> {
     fn because(self, error: &Error) {
+        // The first error stands, so what the drop says then is not heard.
         self.0.stop(error);
     }
 }
@@ -137,7 +144,10 @@ struct CompactionTask {
     role: Option<Compactor>,
     /// When garbage is to be collected (monotonic), soonest first.
     collections: Vec<Duration>,
+    /// The pause after the next failure.
     pause: Duration,
+    /// The time between two looks for a new version.
+    poll: Duration,
 }
 
 impl CompactionTask {
@@ -162,20 +172,55 @@ impl CompactionTask {
         progress.mark_changed();
         // After a failure nothing but the end of the pause, or a call, starts work again.
         let mut pausing = false;
-        loop {
-            let pause = if pausing { self.pause } else { self.next_look() };
-            tokio::select! {
+        let (mut work_at, mut poll_at) = (clock.monotonic(), clock.monotonic() + self.poll);
+        let stopped = loop {
+            let now = clock.monotonic();
+            let has_work = tokio::select! {
                 biased;
                 ask = asked.recv() => match ask {
-                    // Whoever asked may have gone meanwhile.
-                    Some(answer) => { let _ = answer.send(self.merge().await); }
+                    Some(answer) => {
+                        // Whoever asked may have gone meanwhile.
+                        let _ = answer.send(self.merge().await);
+                        false
+                    }
                     None => return,
                 },
-                _ = progress.changed(), if self.automatic && !pausing => pausing = self.work().await.is_err(),
-                () = clock.sleep(pause), if self.automatic => pausing = self.work().await.is_err(),
+                _ = progress.changed(), if !pausing => true,
+                () = clock.sleep(work_at.saturating_sub(now)), if self.automatic => true,
+                () = clock.sleep(poll_at.saturating_sub(now)) => {
+                    self.follow().await;
+                    poll_at = clock.monotonic() + self.poll;
+                    false
+                }
+            };
+            if let Some(error) = &progress.borrow_and_update().stopped {
+                // A writer that is finished leaves merging to its successor.
+                break error.clone();
             }
-            // A writer that has been fenced leaves merging to its successor.
-            self.automatic &= progress.borrow().stopped.is_none();
+            if has_work && self.automatic {
+                pausing = self.work().await.is_err();
+                work_at = clock.monotonic() + if pausing { self.pause } else { self.next_look() };
+            }
+        };
+        while let Some(answer) = asked.recv().await {
+            // Whoever asked may have gone meanwhile.
+            let _ = answer.send(Err(stopped.clone()));
+        }
+    }
+
+    /// Looks for a version that another process has committed: one GET while there is none.
+    async fn follow(&mut self) {
+        let view = self.core.writer().current().load().view.clone();
+        match self.core.manifest().follow(&view, Cause::Poll).await {
+            Ok(Some(newer)) => {
+                self.core.writer().publish(&newer);
+                self.poll = FIRST_POLL;
+            }
+            Ok(None) => self.poll = (self.poll * 2).min(SELDOM_POLL),
+            Err(error) => {
+                tracing::debug!(%error, "the next version could not be looked for");
+                self.poll = (self.poll * 2).min(SELDOM_POLL);
+            }
         }
     }
 

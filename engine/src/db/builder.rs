@@ -148,7 +148,8 @@ impl Builder {
     /// the store cannot do what is needed.
     pub async fn open(self) -> Result<Db> {
         let mut options = self.options;
-        options.memtable_bytes = self.memtable_bytes.unwrap_or_else(|| Options::memtable_for(options.memory_bytes));
+        options.memtable_bytes =
+            self.memtable_bytes.unwrap_or_else(|| Options::memtable_for(options.memory_bytes));
         options.check()?;
         self.stored.check()?;
         let clock = self.clock.unwrap_or_else(SystemClock::shared);
@@ -163,7 +164,8 @@ impl Builder {
             Manifest::open(store).await?
         };
         let name = options.name.clone().unwrap_or_else(process_name);
-        let Opened { start, epoch, writer_uuid } = fence::open(&manifest, &name, options.memtable_bytes).await?;
+        let Opened { start, epoch, writer_uuid } =
+            fence::open(&manifest, &name, options.memtable_bytes).await?;
 
         let settings = Settings {
             epoch,

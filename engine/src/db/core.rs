@@ -144,7 +144,10 @@ impl Core {
             return Ok(DEFAULT_KEYSPACE);
         }
         if name.is_empty() || name.len() > 255 {
-            return Err(Error::invalid(format!("a keyspace's name of {} bytes is not 1 to 255 bytes", name.len())));
+            return Err(Error::invalid(format!(
+                "a keyspace's name of {} bytes is not 1 to 255 bytes",
+                name.len()
+            )));
         }
         let view = self.writer.current().load().view.clone();
         if let Some(id) = view.keyspace(name) {
@@ -154,7 +157,11 @@ impl Core {
         let view = self.manifest.commit(&view, &edit, Cause::Manifest).await?;
         self.writer.publish(&view);
         view.keyspace(name).ok_or_else(|| {
-            Error::corruption(Name::Manifest(view.id()).path(), 0, format!("the keyspace {name:?} is not in it"))
+            Error::corruption(
+                Name::Manifest(view.id()).path(),
+                0,
+                format!("the keyspace {name:?} is not in it"),
+            )
         })
     }
 

@@ -53,7 +53,10 @@ impl Keyspace {
     }
 
     /// The values of many keys, in the order of the keys; as [`Db::multi_get`].
-    pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Bytes>>> {
+    pub async fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Bytes>>> {
         let keys = self.db.core().full_keys(self.id, keys)?;
         self.db.core().multi_get(keys).await
     }

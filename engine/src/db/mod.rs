@@ -99,7 +99,10 @@ impl Db {
     }
 
     /// The values of many keys, in the order of the keys, read as of one moment.
-    pub async fn multi_get<K: AsRef<[u8]>>(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<Bytes>>> {
+    pub async fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Bytes>>> {
         let keys = self.core().full_keys(DEFAULT_KEYSPACE, keys)?;
         self.core().multi_get(keys).await
     }

@@ -142,12 +142,7 @@ pub(crate) fn check_order(run: &Run) -> Result<(), String> {
 
 /// Fails, saying what is wrong, if an SST's entry is not well formed.
 pub(crate) fn check_sst(sst: &SstMeta) -> Result<(), String> {
-    let well_formed = ObjectId::from_bytes(&sst.id).is_some()
-        && Sum::from_bytes(&sst.sum).is_some()
-        && sst.first_key <= sst.last_key
-        && sst.min_seq <= sst.max_seq
-        && sst.tail_offset <= sst.bytes;
-    if well_formed { Ok(()) } else { Err(format!("the entry of {} is malformed", sst_name(sst))) }
+    sst.check().map_err(|e| format!("the entry of {} is malformed, {e}", sst_name(sst)))
 }
 
 /// The SST's path, for sentences.

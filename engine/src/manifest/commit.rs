@@ -135,7 +135,7 @@ impl Manifest {
         match self.shared.sequence.get(base.id() + 1, cause).await? {
             Some(bytes) => {
                 let loaded = self.load(base.id() + 1, bytes, Some(base), cause).await;
-                if base.id() + 1 <= self.floor(cause).await? {
+                if self.floor(cause).await? > base.id() {
                     return self.latest(cause).await.map(Some);
                 }
                 let view = loaded?;
@@ -232,13 +232,7 @@ impl Manifest {
             Err(e) => return Err(e),
         };
         // From here on the slot is taken, and a failure to find out by whom leaves the outcome unknown.
-        let settle = async {
-            if ours && slot > self.floor(cause).await? {
-                return Ok(None);
-            }
-            self.latest(cause).await.map(Some)
-        };
-        match settle.await {
+        match self.settle(ours, slot, cause).await {
             Ok(None) => {
                 self.remember(&view, asked);
                 Ok(Attempt::Committed(view))
@@ -247,6 +241,14 @@ impl Manifest {
             Err(e) if ours => Err(unknown(slot, "the floor could not be read").because(e)),
             Err(e) => Err(e),
         }
+    }
+
+    /// Step 4: nothing more to do if the slot is ours and counts; else the latest version, which knows.
+    async fn settle(&self, ours: bool, slot: u64, cause: Cause) -> Result<Option<Arc<View>>> {
+        if ours && slot > self.floor(cause).await? {
+            return Ok(None);
+        }
+        self.latest(cause).await.map(Some)
     }
 
     /// Creates version 1 of a database whose identity is there and whose manifest is empty.

@@ -155,19 +155,16 @@ pub fn pack(base: &Root, next: &mut Root, mut new_id: impl FnMut() -> ObjectId) 
 pub async fn complete(store: &Store, mut root: Root, previous: Option<&Root>, cause: Cause) -> Result<Root> {
     let known: HashMap<&[u8], &[SstMeta]> =
         previous.into_iter().flat_map(parts_of).map(|(part, ssts)| (&part.id[..], ssts)).collect();
-    let wanted: Vec<PartRef> = root.runs.iter().flat_map(|run| &run.parts).cloned().collect();
-    let known = &known;
-    let mut found = stream::iter(wanted)
-        .map(|part| async move {
-            match known.get(&part.id[..]) {
-                Some(ssts) => Ok(ssts.to_vec()),
-                None => fetch(store, &part, cause).await,
-            }
-        })
-        .buffered(PARALLEL_GETS)
-        .try_collect::<Vec<_>>()
-        .await?
-        .into_iter();
+    let missing: Vec<PartRef> = root
+        .runs
+        .iter()
+        .flat_map(|run| &run.parts)
+        .filter(|part| !known.contains_key(&part.id[..]))
+        .cloned()
+        .collect();
+    let fetches: Vec<_> = missing.into_iter().map(|part| fetch(store.clone(), part, cause)).collect();
+    let mut fetched =
+        stream::iter(fetches).buffered(PARALLEL_GETS).try_collect::<Vec<_>>().await?.into_iter();
     for run in &mut root.runs {
         let mut inline = std::mem::take(&mut run.ssts).into_iter();
         for part in &run.parts {
@@ -181,7 +178,10 @@ pub async fn complete(store: &Store, mut root: Root, previous: Option<&Root>, ca
                 return Err(misplaced());
             }
             run.ssts.extend(inline.by_ref().take(before));
-            run.ssts.extend(found.next().unwrap_or_default());
+            match known.get(&part.id[..]) {
+                Some(ssts) => run.ssts.extend_from_slice(ssts),
+                None => run.ssts.extend(fetched.next().unwrap_or_default()),
+            }
         }
         run.ssts.extend(inline);
     }
@@ -237,7 +237,7 @@ pub fn decode(id: ObjectId, bytes: &Bytes) -> Result<Vec<SstMeta>> {
     Ok(body.ssts)
 }
 
-async fn fetch(store: &Store, part: &PartRef, cause: Cause) -> Result<Vec<SstMeta>> {
+async fn fetch(store: Store, part: PartRef, cause: Cause) -> Result<Vec<SstMeta>> {
     let id = part
         .object_id()
         .ok_or_else(|| Error::new(ErrorKind::Corruption, "the manifest names a part by a malformed id"))?;

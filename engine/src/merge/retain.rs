@@ -55,7 +55,8 @@ impl Retain {
             self.key.clear();
             self.key.extend_from_slice(entry.key);
         }
-        let keep = !shadowed && !(gone && self.bottom);
+        let hides_nothing = gone && self.bottom;
+        let keep = !shadowed && !hides_nothing;
         if !keep {
             self.dropped.add_entry(entry);
             self.dropped_entries += 1;

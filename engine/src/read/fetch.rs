@@ -63,6 +63,12 @@ pub enum Fetched {
     Block(Block),
 }
 
+/// A block that is wanted: its index, and its place in the answer.
+type Wanted = (usize, usize);
+
+/// What has been fetched, at its place in the answer.
+type Placed = (usize, Fetched);
+
 impl Fetcher {
     /// Fetches for the database `db_uuid` in `store`, through `cache`.
     pub fn new(store: Store, cache: BlockCache, db_uuid: u128) -> Self {
@@ -107,8 +113,8 @@ impl Fetcher {
     /// places allow), in the order asked. Fails as the store does; for an object that is gone
     /// [`is_missing`] holds of the error.
     pub async fn fetch(&self, missing: &[Missing], cause: Cause) -> Result<Vec<Fetched>> {
-        let mut blocks: HashMap<ObjectId, (&Arc<OpenSst>, Vec<(usize, usize)>)> = HashMap::new();
-        let mut round: Vec<BoxFuture<'_, Result<Vec<(usize, Fetched)>>>> = Vec::new();
+        let mut blocks: HashMap<ObjectId, (&Arc<OpenSst>, Vec<Wanted>)> = HashMap::new();
+        let mut round: Vec<BoxFuture<'_, Result<Vec<Placed>>>> = Vec::new();
         for (at, one) in missing.iter().enumerate() {
             match one {
                 Missing::Tail(sst) => {
@@ -149,13 +155,13 @@ impl Fetcher {
         Ok(tail)
     }
 
-    /// Blocks of one SST, as `(index, place in the answer)`.
+    /// Blocks of one SST.
     async fn fetch_blocks(
         &self,
         sst: &Arc<OpenSst>,
-        mut wanted: Vec<(usize, usize)>,
+        mut wanted: Vec<Wanted>,
         cause: Cause,
-    ) -> Result<Vec<(usize, Fetched)>> {
+    ) -> Result<Vec<Placed>> {
         let tail = self.fetch_tail(sst, cause).await?;
         if let [(index, at)] = wanted[..] {
             let (id, place, name) = (sst.id, tail.block(index), Name::Sst(sst.id));

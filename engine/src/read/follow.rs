@@ -17,9 +17,9 @@
 //! begins share that round. A round that finds nothing costs two GETs, and idle rounds back off from 50 ms
 //! to 5 s. Nothing is ever written, and nothing is listed while idle.
 //!
-//! Falling behind: when version n+1 has been collected, asking for it finds nothing for ever. So when
-//! the last proof is a minute old, the round asks for its own version n too, and lists if that is gone.
-//! Numbers that do not continue where the log was left make a round list as well.
+//! Falling behind: a version that has been collected cannot be followed, nor can its log. The manifest
+//! knows when its last proof is too old for a 404 to be trusted and lists then; a round lists as well when numbers do
+//! not continue where the log was left, or when the log ends before the slot that the version says was written.
 //!
 //! Always true: a published number covers every entry at or below it: those up to the version's `last_seq`
 //! lie in its runs, those after it in the memtables. A memtable all of which has been flushed is
@@ -33,21 +33,18 @@ use tokio::sync::{mpsc, oneshot};
 use super::SuperVersion;
 use crate::{
     clock::{SharedClock, deadline},
-    error::{Error, ErrorKind, Result},
+    error::{Error, Result},
     key::{Entry, Seq},
     manifest::{Manifest, View},
     memtable::Memtable,
     stats::Cause,
-    store::{Folder, Name, Sequence},
+    store::Name,
     wal::{Cursor, WalObject, Walk},
 };
 
 /// Between rounds: after one that found something, and at most.
 const SOONEST: Duration = Duration::from_millis(50);
 const LATEST: Duration = Duration::from_secs(5);
-
-/// How old the proof may grow that this version has not been collected.
-const PROOF_AGE: Duration = Duration::from_secs(60);
 
 /// A walk is published when it has staged this much, and goes on.
 const STAGED_BYTES: usize = 32 << 20;
@@ -84,32 +81,26 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Follower {
     manifest: Manifest,
-    versions: Sequence,
     clock: SharedClock,
     limit: Duration,
     current: Arc<ArcSwap<Current>>,
     place: Place,
     /// The highest number inserted into a memtable.
     inserted: Seq,
-    /// When (monotonic) it was last proved that our version or a newer one exists.
-    proved: Duration,
 }
 
 impl Follower {
     /// Begins at `view`, with nothing read from the log yet.
     pub(super) fn new(manifest: Manifest, view: Arc<View>, clock: SharedClock, limit: Duration) -> Self {
-        let store = manifest.store().clone();
-        let (place, seq, now) = (start_of(&view), view.root.writer.last_seq, clock.monotonic());
+        let (place, seq) = (start_of(&view), view.root.writer.last_seq);
         let sv = Arc::new(SuperVersion { active: Arc::new(Memtable::new()), frozen: Vec::new(), view });
         Self {
-            versions: Sequence::new(store, Folder::Manifest),
             manifest,
             clock,
             limit,
             current: Arc::new(ArcSwap::from_pointee(Current { sv, seq, confirmed: Duration::ZERO })),
             place,
             inserted: 0,
-            proved: now,
         }
     }
 
@@ -226,44 +217,16 @@ impl Follower {
     }
 
     /// The newest version after ours, if there is one.
-    async fn newer(&mut self, certain: bool, cause: Cause) -> Result<Option<Arc<View>>> {
+    async fn newer(&self, certain: bool, cause: Cause) -> Result<Option<Arc<View>>> {
         let ours = Arc::clone(&self.current.load().sv.view);
-        let began = self.clock.monotonic();
         if certain {
-            let latest = self.versions.latest(ours.id(), cause).await?;
-            let newer = if latest.is_some_and(|id| id > ours.id()) {
-                Some(self.latest(&ours, cause).await?)
-            } else {
-                None
-            };
-            self.proved = began;
-            return Ok(newer);
+            return self.manifest.newer(&ours, cause).await;
         }
-        let mut newest = None;
+        let mut newest: Option<Arc<View>> = None;
         while let Some(next) = self.manifest.follow(newest.as_deref().unwrap_or(&ours), cause).await? {
             newest = Some(next);
         }
-        if newest.is_none() && began.saturating_sub(self.proved) > PROOF_AGE {
-            if self.versions.get(ours.id(), cause).await?.is_none() {
-                newest = Some(self.latest(&ours, cause).await?);
-            }
-            self.proved = began;
-        }
-        if newest.is_some() {
-            self.proved = began;
-        }
         Ok(newest)
-    }
-
-    /// The latest version by LIST, which must not be older than ours.
-    async fn latest(&self, ours: &View, cause: Cause) -> Result<Arc<View>> {
-        let latest = self.manifest.latest(cause).await?;
-        if latest.id() < ours.id() {
-            let place = format!("manifest version {}", ours.id());
-            return Err(Error::new(ErrorKind::Corruption, format!("{place} existed and the latest is now {}", latest.id()))
-                .hint("the store has lost objects, or the database has been deleted and made anew; `esker verify` tells"));
-        }
-        Ok(latest)
     }
 
     /// Publishes a newer version; memtables that it holds all of are dropped.

@@ -103,10 +103,13 @@ struct Plan {
     limit: usize,
 }
 
+/// A round under way: what was missing, with what came.
+type Round = BoxFuture<'static, Result<Vec<(Missing, Fetched)>>>;
+
 struct Running {
     rows: Visible,
     window: Window,
-    fetch: Option<BoxFuture<'static, Result<Vec<(Missing, Fetched)>>>>,
+    fetch: Option<Round>,
     /// Read-ahead of the next round.
     ahead_bytes: u64,
     left: usize,
@@ -259,7 +262,7 @@ impl Running {
     }
 
     /// One round: what is missing, and what will be next.
-    fn round(&mut self) -> BoxFuture<'static, Result<Vec<(Missing, Fetched)>>> {
+    fn round(&mut self) -> Round {
         let mut missing = self.rows.missing().to_vec();
         let has_block = missing.iter().any(|one| matches!(one, Missing::Block(..)));
         if self.ahead_bytes > 0 && self.window.bytes() < WINDOW_BYTES {

@@ -62,7 +62,12 @@ impl OpenSst {
     /// An SST whose tail has not been read yet. Fails with `Corruption` if the entry makes no sense.
     pub fn new(meta: SstMeta) -> Result<Arc<Self>> {
         meta.check()?;
-        Ok(Arc::new(Self { id: meta.object_id(), meta, tail: ArcSwapOption::empty(), touched: AtomicBool::new(false) }))
+        Ok(Arc::new(Self {
+            id: meta.object_id(),
+            meta,
+            tail: ArcSwapOption::empty(),
+            touched: AtomicBool::new(false),
+        }))
     }
 }
 

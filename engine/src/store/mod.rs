@@ -12,6 +12,8 @@
 //! - a listing is complete, or an error;
 //! - secrets are in no message, and [`Store::url`] has none.
 
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod cloud;
 pub mod fetch;
 pub mod meter;
 pub mod names;

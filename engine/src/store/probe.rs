@@ -193,11 +193,9 @@ impl Probe<'_> {
         for round in 1..=rounds {
             let path = self.fresh()?;
             let bodies: Vec<Bytes> = (0..racers).map(|racer| self.body(&format!("racer {racer}"))).collect();
-            let (this, path) = (&*self, &path);
-            let racing = bodies.clone().into_iter().map(|body| async move { this.create_once(path, &body).await });
-            let won = future::try_join_all(racing).await?;
+            let won = future::try_join_all(bodies.iter().map(|body| self.create_once(&path, body))).await?;
             let winners: Vec<usize> = (0..racers).filter(|racer| won[*racer]).collect();
-            let stored = self.get(path).await?;
+            let stored = self.get(&path).await?;
             if winners.len() > 1 {
                 let winners = winners.len();
                 return Ok(Err(format!("round {round}: {winners} of {racers} concurrent creates succeeded")));
@@ -291,6 +289,7 @@ impl Probe<'_> {
         let body = self.body("one of many");
         let paths = (0..1001).map(|_| self.fresh()).collect::<Result<Vec<_>>>()?;
         let (this, body) = (&*self, &body);
+        // Owned paths: a closure over borrowed ones makes a future that cannot go to a task.
         stream::iter(paths.clone())
             .map(|path| async move { this.create_once(&path, body).await })
             .buffer_unordered(16)

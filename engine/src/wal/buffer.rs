@@ -11,12 +11,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    codec::{
-        frame::checksum,
-        varint::{put_varint, varint_bytes},
-    },
+    codec::{frame::checksum, varint::varint_bytes},
     key::{Entry, Seq},
-    wal::record::{BATCH_LENGTH_BYTES, BATCH_SEED, CHECKSUM_BYTES, Op, SealedLog},
+    wal::record::{BATCH_LENGTH_BYTES, BATCH_SEED, CHECKSUM_BYTES, Op, SealedLog, Small},
 };
 
 /// The bytes of a chunk. A memtable entry keeps its whole chunk alive.
@@ -91,11 +88,16 @@ impl LogBuffer {
             }
             &mut self.open
         };
-        out.put_u32_le(length);
-        put_varint(out, delta);
-        put_varint(out, count as u64);
+        let mut small = Small::default();
+        small.put(&length.to_le_bytes());
+        small.varint(delta);
+        small.varint(count as u64);
         for op in ops.clone() {
-            op.put(out);
+            op.put_head(&mut small);
+            out.put_slice(small.filled());
+            out.put_slice(op.key);
+            out.put_slice(op.value);
+            small.clear();
         }
         out.put_u64_le(checksum(BATCH_SEED, out));
         debug_assert_eq!(out.len(), bytes, "the batch was measured wrongly");

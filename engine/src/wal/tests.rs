@@ -56,7 +56,8 @@ fn resealed(object: &Bytes, change: impl FnOnce(&mut [u8])) -> Bytes {
 fn objects_of_the_first_format_are_still_read_and_written() {
     let (log, entries) = sample();
     golden("wal_data_v1.bin", &stored(&encode_data(&header(7, 41), &log)));
-    let WalObject::Data { header: found, entries: read, last_seq } = decode(golden_bytes("wal_data_v1.bin")).expect("sound")
+    let WalObject::Data { header: found, entries: read, last_seq } =
+        decode(golden_bytes("wal_data_v1.bin")).expect("sound")
     else {
         panic!("this is a DATA object")
     };
@@ -88,8 +89,14 @@ fn every_flipped_byte_and_every_truncation_is_corruption_of_the_named_slot() {
 fn a_right_object_in_a_wrong_place_is_corruption() {
     let (log, _) = sample();
     let object = stored(&encode_data(&header(7, 41), &log));
-    assert_eq!(WalObject::decode(8, UUID, object.clone()).expect_err("the slot").kind(), ErrorKind::Corruption);
-    assert_eq!(WalObject::decode(7, UUID + 1, object).expect_err("the database").kind(), ErrorKind::Corruption);
+    assert_eq!(
+        WalObject::decode(8, UUID, object.clone()).expect_err("the slot").kind(),
+        ErrorKind::Corruption
+    );
+    assert_eq!(
+        WalObject::decode(7, UUID + 1, object).expect_err("the database").kind(),
+        ErrorKind::Corruption
+    );
 }
 
 #[test]
@@ -146,7 +153,8 @@ fn an_object_can_be_rebased_without_encoding_its_operations_again() {
 
 #[test]
 fn a_long_writer_name_is_cut_between_characters() {
-    let WalObject::Fence { writer_name, .. } = decode(encode_fence(&header(7, 0), &"é".repeat(200))).expect("sound")
+    let WalObject::Fence { writer_name, .. } =
+        decode(encode_fence(&header(7, 0), &"é".repeat(200))).expect("sound")
     else {
         panic!("FENCE")
     };

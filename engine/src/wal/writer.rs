@@ -33,6 +33,7 @@ use crate::{
     clock::{self, SharedClock},
     error::{Error, ErrorKind, Result},
     key::Seq,
+    manifest::edit,
     stats::Cause,
     store::{self, Name, Sequence},
     wal::record::{SealedLog, WalHeader, WalObject, encode_data},
@@ -168,7 +169,10 @@ impl Pipe {
     pub fn send(&self, slot: u64, log: SealedLog) {
         let mut waiting = self.waiting.lock();
         if waiting.stopped.is_none() {
-            debug_assert!(waiting.cuts.back().is_none_or(|before| before.slot + 1 == slot), "slots go up by one");
+            debug_assert!(
+                waiting.cuts.back().is_none_or(|before| before.slot + 1 == slot),
+                "slots go up by one"
+            );
             waiting.cuts.push_back(Cut { slot, log });
             drop(waiting);
             self.poke.notify_one();
@@ -232,8 +236,9 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// The task: uploads what is cut off, and has the open buffer cut off (`cut_if_wanted`) whenever the
-    /// window has room. Runs until the log cannot go on, and says why; the pipe is stopped then.
+    /// window has room. Runs until the log cannot go on, and says why. However it ends, the pipe is stopped.
     pub async fn run(self, pipe: Arc<Pipe>, cut_if_wanted: impl Fn()) -> Error {
+        let _ended = StopsPipe(&pipe);
         let mut flying = FuturesOrdered::new();
         loop {
             while flying.len() < self.window {
@@ -302,7 +307,7 @@ impl LogWriter {
                     WalObject::Fence { writer_name, .. } => writer_name.as_str(),
                     WalObject::Data { .. } => "another process",
                 };
-                fenced(who, object.header().epoch, self.epoch).on(name)
+                edit::fenced("writing to", who, object.header().epoch, self.epoch).on(name)
             }
             Ok(object) => Error::corruption(
                 name,
@@ -318,13 +323,13 @@ impl LogWriter {
     }
 }
 
-/// The error of a writer whose database has been taken over by `who`, with `epoch`.
-pub fn fenced(who: &str, epoch: u32, ours: u32) -> Error {
-    Error::new(
-        ErrorKind::Fenced,
-        format!("{who} has taken over writing to this database (epoch {epoch}; this handle was epoch {ours})"),
-    )
-    .hint("this handle is finished; open the database again to take writing back")
+/// Stops the pipe when the task ends, was it by a panic.
+struct StopsPipe<'a>(&'a Pipe);
+
+impl Drop for StopsPipe<'_> {
+    fn drop(&mut self) {
+        self.0.stop(&Error::closed("the task that sends the log has ended"));
+    }
 }
 
 /// Bytes charged for as long as this lives.

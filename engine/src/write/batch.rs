@@ -139,11 +139,19 @@ impl WriteBatch {
         })
     }
 
-    fn push(&mut self, keyspace: &impl In, kind: Kind, key: &[u8], value: &[u8], expiry: Expiry) -> &mut Self {
+    fn push(
+        &mut self,
+        keyspace: &impl In,
+        kind: Kind,
+        key: &[u8],
+        value: &[u8],
+        expiry: Expiry,
+    ) -> &mut Self {
         if self.refused.is_some() {
             return self;
         }
-        if let Err(error) = check_key(key).and_then(|()| check_value(value)).and_then(|()| self.check_room(key, value))
+        if let Err(error) =
+            check_key(key).and_then(|()| check_value(value)).and_then(|()| self.check_room(key, value))
         {
             self.refused = Some(error);
             return self;
@@ -164,8 +172,10 @@ impl WriteBatch {
 
     fn check_room(&self, key: &[u8], value: &[u8]) -> Result<()> {
         if self.arena.len() + KEYSPACE_BYTES + key.len() + value.len() > MAX_BATCH_BYTES {
-            return Err(Error::invalid(format!("a batch may hold at most {MAX_BATCH_BYTES} bytes of keys and values"))
-                .hint("write it in several batches"));
+            return Err(Error::invalid(format!(
+                "a batch may hold at most {MAX_BATCH_BYTES} bytes of keys and values"
+            ))
+            .hint("write it in several batches"));
         }
         Ok(())
     }
@@ -175,4 +185,3 @@ impl WriteBatch {
 pub(super) fn expire_at(now_ms: u64, ttl: Duration) -> u64 {
     now_ms.saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)).max(1)
 }
-

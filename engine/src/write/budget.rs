@@ -101,7 +101,8 @@ impl MemoryBudget {
     /// Charges `bytes` if they fit, and says how long to pause for them.
     pub fn admit(&self, bytes: usize) -> Admission {
         let fits = |charged: usize| {
-            (charged == 0 || charged.saturating_add(bytes) <= self.limit).then_some(charged.saturating_add(bytes))
+            (charged == 0 || charged.saturating_add(bytes) <= self.limit)
+                .then_some(charged.saturating_add(bytes))
         };
         let Ok(before) = self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) else {
             return Admission::Full;
@@ -115,7 +116,11 @@ impl MemoryBudget {
         }
         // Whoever finds a whole pause owed serves it, for everyone who added to it.
         let served = self.owed_ns.swap(0, Ordering::Relaxed);
-        if served == 0 { Admission::Go } else { Admission::Pause(Duration::from_nanos(served).min(LONGEST_PAUSE)) }
+        if served == 0 {
+            Admission::Go
+        } else {
+            Admission::Pause(Duration::from_nanos(served).min(LONGEST_PAUSE))
+        }
     }
 
     /// Charges `bytes` whatever the limit says: what is held already, or cannot wait.

@@ -176,7 +176,10 @@ impl<'a> IntoFuture for Write<'a> {
 
 impl<K, V> fmt::Debug for Put<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Put").field("keyspace", &self.keyspace).field("ttl", &self.ttl).finish_non_exhaustive()
+        f.debug_struct("Put")
+            .field("keyspace", &self.keyspace)
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
     }
 }
 

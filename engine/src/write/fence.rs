@@ -8,7 +8,9 @@
 //! ```
 //!
 //! A long log becomes several memtables, cut between log objects, so that each can be flushed and moves the
-//! replay point past what it holds. The last one moves it to our fence, where any later walk may begin.
+//! replay point past what it holds. What is left at the end is the first active memtable, so that opening
+//! a database often does not fill it with tiny SSTs; unless it lies in many objects, which the next opener
+//! would have to fetch as well: then it is flushed too, and moves the replay point to our fence.
 //!
 //! Always true: a number is given again only if nobody will ever read what had it.
 
@@ -17,15 +19,15 @@ use std::{mem, sync::Arc};
 use crate::{
     error::Result,
     key::Seq,
-    manifest::{Edit, Manifest},
+    manifest::{Edit, Manifest, edit},
     memtable::Memtable,
     stats::Cause,
-    wal::{
-        replay::{Opening, ReplayedObject},
-        writer::fenced,
-    },
+    wal::replay::{Opening, ReplayedObject},
     write::head::{Replayed, Start},
 };
+
+/// What lies in more log objects than this is flushed after replay, however little it is.
+const MANY_OBJECTS: u64 = 32;
 
 /// The right to write, and where writing begins.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ pub async fn open(manifest: &Manifest, name: &str, memtable_bytes: usize) -> Res
     let claimed = manifest.commit(&latest, &claim, Cause::Open).await?;
     let owner = &claimed.root.writer;
     if owner.uuid[..] != writer_uuid.to_le_bytes() {
-        return Err(fenced(&owner.name, owner.epoch, owner.epoch.saturating_sub(1)));
+        return Err(edit::fenced("writing to", &owner.name, owner.epoch, owner.epoch.saturating_sub(1)));
     }
     let epoch = owner.epoch;
     let mut opening = Opening::begin(manifest, claimed, writer_uuid, name);
@@ -56,11 +58,15 @@ pub async fn open(manifest: &Manifest, name: &str, memtable_bytes: usize) -> Res
         replay.object(object);
     }
     let log = opening.finish().await?;
+    if log.objects > MANY_OBJECTS && !replay.open.is_empty() {
+        replay.cut(log.fence_slot);
+    }
     let start = Start {
         next_seq: log.last_seq.max(log.view.root.writer.last_seq) + 1,
         next_slot: log.next_slot,
         fence_slot: log.fence_slot,
-        replayed: replay.finish(log.fence_slot),
+        replayed: replay.full,
+        active: replay.open,
         view: log.view,
     };
     Ok(Opened { start, epoch, writer_uuid })
@@ -87,14 +93,7 @@ impl Replay {
     }
 
     fn cut(&mut self, replay_from: u64) {
-        let memtable = Arc::new(mem::replace(&mut self.open, Memtable::new()));
+        let memtable = Arc::new(mem::take(&mut self.open));
         self.full.push(Replayed { memtable, last_seq: self.last_seq, replay_from });
-    }
-
-    fn finish(mut self, fence_slot: u64) -> Vec<Replayed> {
-        if !self.open.is_empty() {
-            self.cut(fence_slot);
-        }
-        self.full
     }
 }

@@ -27,10 +27,11 @@ use tokio::sync::mpsc;
 
 use crate::{
     clock::{self, SharedClock},
-    codec::{frame::Codec, sum::Sum},
+    codec::sum::Sum,
+    compaction::job::sst_options,
     error::{Error, ErrorKind, Result},
-    key::EntryRef,
-    manifest::{Edit, Manifest, StoredOptions, View},
+    key::{EntryRef, Seq},
+    manifest::{Edit, Manifest, View, edit::check_writer_epoch},
     memtable::Memtable,
     sst::{SstBuilder, SstMeta, SstOptions},
     stats::Cause,
@@ -45,6 +46,8 @@ const PIECES: usize = 4;
 /// The pause after a failed attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// What a commit may say although an earlier attempt at it has come to something.
+const TRY_AGAIN: [ErrorKind; 2] = [ErrorKind::OutcomeUnknown, ErrorKind::Invalid];
 
 /// Flushes for one writer.
 #[derive(Debug)]
@@ -101,24 +104,36 @@ impl Flusher {
             last_seq: frozen.last_seq,
             counter_floor: self.counter.load(Ordering::Relaxed),
         };
-        let view = self.commit(&base, &edit).await?;
+        let view = self.commit(base, &edit, frozen.last_seq).await?;
         drop(frozen);
         self.writer.publish(&view);
         Ok(())
     }
 
-    /// The SSTs are there: only the commit is tried again while the store is away.
-    async fn commit(&self, base: &Arc<View>, edit: &Edit) -> Result<Arc<View>> {
+    /// The SSTs are there: only the commit is tried again while the store is away. An attempt whose outcome
+    /// was unknown may have come to something, and a merge may even have taken its SSTs away already: the
+    /// latest version says so by the last number that it holds.
+    async fn commit(&self, mut base: Arc<View>, edit: &Edit, last_seq: Seq) -> Result<Arc<View>> {
         let clock = &self.writer.settings().clock;
+        let epoch = self.writer.settings().epoch;
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.manifest.commit(base, edit, Cause::Flush).await {
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(%error, "a flush could not be committed; trying again");
-                    clock.sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
+            let error = match self.manifest.commit(&base, edit, Cause::Flush).await {
+                Err(error) if error.is_retryable() || TRY_AGAIN.contains(&error.kind()) => error,
                 done => return done,
+            };
+            tracing::warn!(%error, "a flush could not be committed; looking what came of it");
+            clock.sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if let Ok(latest) = self.manifest.latest(Cause::Flush).await {
+                check_writer_epoch(&latest.root, epoch)?;
+                if latest.root.writer.last_seq >= last_seq {
+                    return Ok(latest);
+                }
+                if error.kind() == ErrorKind::Invalid {
+                    return Err(error);
+                }
+                base = latest;
             }
         }
     }
@@ -129,7 +144,7 @@ impl Flusher {
         let (sender, receiver) = mpsc::channel(PIECES);
         let build = Build {
             memtable: memtable.clone(),
-            options: sst_options(&view.root.options)?,
+            options: sst_options(&view.root.options, 0)?,
             sst_bytes: view.root.options.sst_bytes,
             epoch: self.writer.settings().epoch,
             counter: self.counter.clone(),
@@ -147,7 +162,8 @@ impl Flusher {
         }
         let entries: u64 = ssts.iter().map(|sst| sst.entries).sum();
         if stored != expected || entries != memtable.len() as u64 {
-            let first = ssts.first().map_or_else(|| "nothing".into(), |sst| Name::Sst(sst.object_id()).path());
+            let first =
+                ssts.first().map_or_else(|| "nothing".into(), |sst| Name::Sst(sst.object_id()).path());
             return Err(Error::corruption(
                 first,
                 0,
@@ -243,8 +259,8 @@ impl Build {
         let mut open: Option<(ObjectId, SstBuilder, u64)> = None;
         let mut last_key: Vec<u8> = Vec::new();
         self.each(|entry| {
-            if let Some((id, builder, _)) =
-                open.take_if(|(_, builder, _)| builder.bytes() >= self.sst_bytes && entry.key != &last_key[..])
+            if let Some((id, builder, _)) = open
+                .take_if(|(_, builder, _)| builder.bytes() >= self.sst_bytes && entry.key != &last_key[..])
             {
                 self.finish(id, builder)?;
             }
@@ -302,17 +318,7 @@ impl Build {
 }
 
 fn sum_of(sst: &SstMeta) -> Result<Sum> {
-    Sum::from_bytes(&sst.sum)
-        .ok_or_else(|| Error::corruption(Name::Sst(sst.object_id()).path(), 0, "the SST's sum is not 32 bytes"))
-}
-
-/// How SSTs of level 0 are built in this database.
-fn sst_options(stored: &StoredOptions) -> Result<SstOptions> {
-    let codec = stored.codecs.first().copied().unwrap_or(Codec::None as u32);
-    Ok(SstOptions {
-        block_bytes: stored.block_bytes as usize,
-        restart_interval: stored.restart_interval as usize,
-        codec: Codec::from_u8(u8::try_from(codec).unwrap_or(u8::MAX))?,
-        filter_bits_per_key: stored.filter_bits_per_key,
+    Sum::from_bytes(&sst.sum).ok_or_else(|| {
+        Error::corruption(Name::Sst(sst.object_id()).path(), 0, "the SST's sum is not 32 bytes")
     })
 }

@@ -16,8 +16,7 @@
 
 use std::{
     collections::VecDeque,
-    fmt,
-    mem,
+    fmt, mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -33,12 +32,12 @@ use crate::{
     clock::SharedClock,
     error::{Error, Result},
     key::Seq,
-    manifest::View,
+    manifest::{View, edit},
     memtable::Memtable,
     read::{SuperVersion, Token, superversion},
     wal::{
         LogBuffer, Op,
-        writer::{Landing, Pipe, fenced},
+        writer::{Landing, Pipe},
     },
     write::{budget::MemoryBudget, commit::Accepted, room::Room},
 };
@@ -80,8 +79,10 @@ pub struct Settings {
 pub struct Start {
     /// The version to read.
     pub view: Arc<View>,
-    /// What was replayed and is not in the version; oldest first.
+    /// What was replayed and is to be flushed; oldest first.
     pub replayed: Vec<Replayed>,
+    /// What was replayed last: more is to be written into it.
+    pub active: Memtable,
     /// The first number to give.
     pub next_seq: Seq,
     /// The slot of our first log object.
@@ -167,14 +168,16 @@ impl Writer {
                 }
             })
             .collect();
+        let active_charged = if start.active.is_empty() { 0 } else { start.active.bytes() };
+        budget.force(active_charged);
         let head = Head {
             log: LogBuffer::new(start.next_seq),
             landing: pipe.open(),
             last_cut: None,
             next_seq: start.next_seq,
             next_slot: start.next_slot,
-            active: Arc::new(Memtable::new()),
-            active_charged: 0,
+            active: Arc::new(start.active),
+            active_charged,
             frozen,
             stopped: None,
         };
@@ -229,7 +232,11 @@ impl Writer {
     }
 
     /// Applies a batch: log, memtable, then visible. `ops` are numbered in order.
-    pub(super) fn apply<'a>(&self, room: Room<'_>, ops: impl ExactSizeIterator<Item = Op<'a>> + Clone) -> Result<Accepted> {
+    pub(super) fn apply<'a>(
+        &self,
+        room: Room<'_>,
+        ops: impl ExactSizeIterator<Item = Op<'a>> + Clone,
+    ) -> Result<Accepted> {
         let mut head = self.head.lock();
         if let Some(error) = &head.stopped {
             return Err(error.clone());
@@ -244,7 +251,8 @@ impl Writer {
         log.append(first, ops, |entry| active.insert(entry));
         self.visible.store(last, Ordering::Release);
         head.active_charged += room.keep();
-        let accepted = Accepted::new(Token { epoch: self.settings.epoch, seq: last }, Some(head.landing.clone()));
+        let accepted =
+            Accepted::new(Token { epoch: self.settings.epoch, seq: last }, Some(head.landing.clone()));
         if head.log.bytes() >= LOG_OBJECT_BYTES {
             head.cut(&self.pipe);
         }
@@ -291,8 +299,8 @@ impl Writer {
     /// a later writer stops this one instead: what that one wrote is not for this handle to show.
     pub fn publish(&self, view: &Arc<View>) {
         let owner = &view.root.writer;
-        if owner.epoch != self.settings.epoch {
-            return self.stop(&fenced(&owner.name, owner.epoch, self.settings.epoch));
+        if let Err(fenced) = edit::check_writer_epoch(&view.root, self.settings.epoch) {
+            return self.stop(&fenced);
         }
         {
             let mut head = self.head.lock();
@@ -351,7 +359,7 @@ impl Writer {
             return;
         }
         head.cut(&self.pipe);
-        let memtable = mem::replace(&mut head.active, Arc::new(Memtable::new()));
+        let memtable = mem::take(&mut head.active);
         // What writers charged was an estimate; from here on it is what the memtable holds.
         let charged = memtable.bytes();
         self.budget.force(charged);

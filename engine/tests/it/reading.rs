@@ -517,3 +517,343 @@ fn tokens_are_read_as_they_are_printed_and_nothing_else_is() {
         assert_eq!(bad.parse::<esker::Token>().unwrap_err().kind(), ErrorKind::Invalid, "{bad:?}");
     }
 }
+
+mod following {
+    //! A reader beside a real writer, over one store.
+
+    use std::{
+        future::Future,
+        pin::Pin,
+        sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering::Relaxed},
+        },
+        time::Duration,
+    };
+
+    use esker::{
+        Compaction, Db, ErrorKind, Reader, Token,
+        clock::{Clock, SharedClock, SystemClock},
+        stats::{Cause, RequestKind},
+        store::{Folder, Name, Store},
+    };
+    use object_store::memory::InMemory;
+    use parking_lot::Mutex;
+
+    /// A clock whose short sleeps pass at once and are noted down; the long ones, which are deadlines,
+    /// never end.
+    #[derive(Debug, Default)]
+    struct Hasty {
+        now_ms: AtomicU64,
+        naps: Mutex<Vec<Duration>>,
+    }
+
+    impl Clock for Hasty {
+        fn wall_ms(&self) -> u64 {
+            1_000_000 + self.now_ms.load(Relaxed)
+        }
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.now_ms.load(Relaxed))
+        }
+        fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            if duration > Duration::from_secs(6) {
+                return Box::pin(std::future::pending());
+            }
+            self.naps.lock().push(duration);
+            self.now_ms.fetch_add(duration.as_millis() as u64, Relaxed);
+            Box::pin(tokio::task::yield_now())
+        }
+        fn random(&self) -> u128 {
+            SystemClock::shared().random()
+        }
+    }
+
+    struct Pair {
+        objects: Arc<InMemory>,
+        db: Db,
+    }
+
+    impl Pair {
+        async fn new() -> Self {
+            let objects = Arc::new(InMemory::new());
+            Self { db: Self::writer(&objects).await, objects }
+        }
+        async fn writer(objects: &Arc<InMemory>) -> Db {
+            let builder = Db::builder("memory").object_store(objects.clone());
+            builder.compaction(Compaction::Off).open().await.unwrap()
+        }
+        fn store(&self, clock: SharedClock) -> Store {
+            Store::from_object_store(self.objects.clone(), "memory", clock)
+        }
+        /// A reader that follows only when asked.
+        async fn reader(&self) -> Reader {
+            let store = self.store(SystemClock::shared());
+            Reader::builder("memory").store(store).follow(false).open().await.unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reader_opens_with_what_is_flushed_and_what_is_only_in_the_log() {
+        let pair = Pair::new().await;
+        pair.db.put("flushed", "1").await.unwrap();
+        pair.db.flush().await.unwrap();
+        pair.db.put("logged", "2").await.unwrap();
+        pair.db.delete("nothing").await.unwrap();
+        let reader = pair.reader().await;
+        assert_eq!(reader.get("flushed").await.unwrap().unwrap(), "1");
+        assert_eq!(reader.get("logged").await.unwrap().unwrap(), "2");
+        assert_eq!(reader.get("nothing").await.unwrap(), None);
+        let mut rows = reader.scan::<&str>(..).rev();
+        assert_eq!(rows.next().await.unwrap().unwrap().key, "logged");
+        assert_eq!(rows.next().await.unwrap().unwrap().key, "flushed");
+        assert_eq!(rows.next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_token_waits_for_its_write_through_flushes_and_a_new_writer() {
+        let pair = Pair::new().await;
+        let reader = pair.reader().await;
+        let mut db = pair.db.clone();
+        for round in 0..40u32 {
+            let token = db.put("k", round.to_string()).await.unwrap();
+            assert_eq!(
+                reader.at_least(token).await.unwrap().get("k").await.unwrap().unwrap(),
+                round.to_string()
+            );
+            assert_eq!(
+                reader.get("k").await.unwrap().unwrap(),
+                round.to_string(),
+                "what it has never goes back"
+            );
+            if round % 3 == 0 {
+                db.put(format!("other {round}"), "").await.unwrap();
+                db.flush().await.unwrap();
+            }
+            if round % 10 == 9 {
+                db.close().await.unwrap();
+                db = Pair::writer(&pair.objects).await;
+            }
+        }
+        let mut rows = reader.strong().await.unwrap().scan_prefix("other");
+        let mut count = 0;
+        while rows.next().await.unwrap().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 14);
+    }
+
+    #[tokio::test]
+    async fn a_strong_read_sees_everything_acknowledged_before_it() {
+        let pair = Pair::new().await;
+        let reader = pair.reader().await;
+        for round in 0..30u32 {
+            pair.db.put("k", round.to_string()).await.unwrap();
+            if round % 4 == 1 {
+                pair.db.flush().await.unwrap();
+            }
+            let snapshots = futures::future::join_all((0..5).map(|_| reader.strong())).await;
+            for snapshot in snapshots {
+                assert_eq!(snapshot.unwrap().get("k").await.unwrap().unwrap(), round.to_string());
+            }
+        }
+        let old = reader.snapshot();
+        pair.db.put("k", "new").await.unwrap();
+        assert_eq!(reader.strong().await.unwrap().get("k").await.unwrap().unwrap(), "new");
+        assert_eq!(old.get("k").await.unwrap().unwrap(), "29", "a snapshot stays where it is");
+    }
+
+    #[tokio::test]
+    async fn a_delete_that_was_compacted_away_does_not_show_the_key_again() {
+        let pair = Pair::new().await;
+        pair.db.put("k", "old").await.unwrap();
+        let reader = pair.reader().await;
+        assert!(reader.get("k").await.unwrap().is_some(), "it is in the reader's memtable");
+        pair.db.delete("k").await.unwrap();
+        pair.db.flush().await.unwrap();
+        pair.db.compact().await.unwrap();
+        assert_eq!(reader.strong().await.unwrap().get("k").await.unwrap(), None);
+        assert_eq!(reader.get("k").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_wait_for_a_write_that_never_comes_ends_in_unavailable() {
+        let pair = Pair::new().await;
+        let store = pair.store(Arc::new(Hasty::default()));
+        let builder = Reader::builder("memory").store(store).follow(false).deadline(Duration::from_secs(20));
+        let reader = builder.open().await.unwrap();
+        let error = reader.at_least(Token { epoch: 1, seq: 1_000 }).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("1-1000"), "{error}");
+        assert!(error.hint_text().is_some());
+    }
+
+    #[tokio::test]
+    async fn an_idle_reader_asks_for_two_objects_at_ever_longer_intervals_and_writes_nothing() {
+        let pair = Pair::new().await;
+        pair.db.put("k", "v").await.unwrap();
+        let clock = Arc::new(Hasty::default());
+        let reader = Reader::builder("memory").store(pair.store(clock.clone())).open().await.unwrap();
+        let before = reader.store().stats().snapshot();
+        clock.naps.lock().clear();
+        while clock.naps.lock().len() < 100 {
+            tokio::task::yield_now().await;
+        }
+        let spent = reader.store().stats().snapshot().since(&before);
+        let naps = clock.naps.lock().clone();
+        assert!(naps.windows(2).all(|pair| pair[0] <= pair[1]), "{naps:?}");
+        assert_eq!(*naps.last().unwrap(), Duration::from_secs(5));
+        assert_eq!(
+            [RequestKind::Put, RequestKind::List, RequestKind::Delete].map(|kind| spent.total(kind)),
+            [0; 3]
+        );
+        let gets = spent.total(RequestKind::Get);
+        assert!(
+            gets <= 2 * naps.len() as u64 && gets >= naps.len() as u64,
+            "{gets} GETs in {} rounds",
+            naps.len()
+        );
+        assert_eq!(reader.get("k").await.unwrap().unwrap(), "v");
+
+        let token = pair.db.put("k", "w").await.unwrap();
+        while reader.snapshot().seq() < token.seq {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(reader.get("k").await.unwrap().unwrap(), "w", "followed without being asked");
+        reader.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_fell_behind_the_floor_finds_the_latest_version_again() {
+        let pair = Pair::new().await;
+        pair.db.put("a", "1").await.unwrap();
+        pair.db.flush().await.unwrap();
+        let store = pair.store(Arc::new(Hasty::default()));
+        let reader = Reader::builder("memory").store(store).follow(false).open().await.unwrap();
+        let own = reader.view().id();
+        for round in 0..5u32 {
+            pair.db.put("a", round.to_string()).await.unwrap();
+            pair.db.flush().await.unwrap();
+        }
+        let token = pair.db.put("b", "2").await.unwrap();
+        // Everything but the latest version is collected, and the log that it does not need.
+        let store = pair.store(SystemClock::shared());
+        let latest = pair.db.view();
+        let versions = store.list(Folder::Manifest, None, Cause::Gc).await.unwrap();
+        let log = store.list(Folder::Wal, None, Cause::Gc).await.unwrap();
+        let collected: Vec<_> = versions
+            .into_iter()
+            .chain(log)
+            .map(|listed| listed.name)
+            .filter(|name| match name {
+                Name::Manifest(id) => *id < latest.id(),
+                Name::Wal(slot) => *slot < latest.root.writer.replay_from,
+                _ => false,
+            })
+            .collect();
+        store.delete(&collected, Cause::Gc).await.unwrap();
+        assert!(collected.len() > 5);
+        assert_eq!(reader.view().id(), own);
+        assert_eq!(reader.at_least(token).await.unwrap().get("b").await.unwrap().unwrap(), "2");
+        assert_eq!(reader.get("a").await.unwrap().unwrap(), "4");
+        assert!(reader.view().id() > own);
+    }
+
+    #[tokio::test]
+    async fn a_get_that_finds_its_sst_collected_follows_and_tries_again() {
+        let pair = Pair::new().await;
+        for key in ["a", "b"] {
+            pair.db.put(key, key).await.unwrap();
+            pair.db.flush().await.unwrap();
+        }
+        let reader = pair.reader().await;
+        let old: Vec<_> = reader.view().root.ssts().map(|sst| Name::Sst(sst.object_id())).collect();
+        let snapshot = reader.snapshot();
+        for _ in 0..6 {
+            pair.db.put("c", "c").await.unwrap();
+            pair.db.flush().await.unwrap();
+        }
+        pair.db.compact().await.unwrap();
+        let kept: Vec<_> = pair.db.view().root.ssts().map(|sst| Name::Sst(sst.object_id())).collect();
+        assert!(old.iter().all(|name| !kept.contains(name)), "the compaction replaced them");
+        pair.store(SystemClock::shared()).delete(&old, Cause::Gc).await.unwrap();
+        assert_eq!(snapshot.get("a").await.unwrap_err().kind(), ErrorKind::SnapshotExpired);
+        assert_eq!(reader.get("a").await.unwrap().unwrap(), "a");
+        assert_eq!(
+            reader.multi_get(["b", "x", "c"]).await.unwrap(),
+            [Some("b".into()), None, Some("c".into())]
+        );
+
+        let lost: Vec<_> = reader.view().root.ssts().map(|sst| Name::Sst(sst.object_id())).collect();
+        pair.store(SystemClock::shared()).delete(&lost, Cause::Gc).await.unwrap();
+        let fresh = pair.reader().await;
+        let error = fresh.get("a").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "what the latest version names is lost: {error}");
+        assert!(error.object().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_hole_in_the_log_is_corruption_and_never_an_end() {
+        let pair = Pair::new().await;
+        pair.db.put("a", "1").await.unwrap();
+        pair.db.flush().await.unwrap();
+        pair.db.put("b", "2").await.unwrap();
+        pair.db.put("c", "3").await.unwrap();
+        // The hint moves with a commit that flushes nothing of the log's tail.
+        let store = pair.store(SystemClock::shared());
+        let log = store.list(Folder::Wal, None, Cause::Gc).await.unwrap();
+        let tail: Vec<u64> = log.iter().filter_map(|listed| listed.name.number()).collect();
+        let hint = pair.db.view().root.writer.tail_hint;
+        let from = pair.db.view().root.writer.replay_from;
+        let lost = tail.iter().copied().find(|slot| (from..=hint).contains(slot));
+        let reader = pair.reader().await;
+        assert_eq!(reader.get("c").await.unwrap().unwrap(), "3");
+        if let Some(slot) = lost {
+            store.delete(&[Name::Wal(slot)], Cause::Gc).await.unwrap();
+            let opened = Reader::builder("memory").store(store).follow(false).open().await;
+            assert_eq!(opened.unwrap_err().kind(), ErrorKind::Corruption);
+        }
+    }
+
+    #[tokio::test]
+    async fn keyspaces_are_found_by_name_also_after_they_were_made() {
+        let pair = Pair::new().await;
+        let reader = pair.reader().await;
+        let error = reader.keyspace("users").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("default"), "{error}");
+        let users = pair.db.keyspace("users").await.unwrap();
+        users.put("u", "1").await.unwrap();
+        let there = reader.keyspace("users").await.unwrap();
+        assert_eq!(there.strong().await.unwrap().get("u").await.unwrap().unwrap(), "1");
+        assert_eq!(there.get("u").await.unwrap().unwrap(), "1");
+        assert_eq!(reader.get("u").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_reader_of_a_version_stays_there() {
+        let pair = Pair::new().await;
+        pair.db.put("a", "1").await.unwrap();
+        pair.db.flush().await.unwrap();
+        let id = pair.db.view().id();
+        pair.db.put("a", "2").await.unwrap();
+        let store = || pair.store(SystemClock::shared());
+        let reader = Reader::builder("memory").store(store()).version(id).open().await.unwrap();
+        pair.db.flush().await.unwrap();
+        assert_eq!(reader.get("a").await.unwrap().unwrap(), "1");
+        assert_eq!(reader.strong().await.unwrap_err().kind(), ErrorKind::Invalid);
+        let missing = Reader::builder("memory").store(store()).version(id + 99).open().await;
+        assert_eq!(missing.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+
+    #[tokio::test]
+    async fn a_closed_reader_says_so_and_what_was_open_goes_on() {
+        let pair = Pair::new().await;
+        let token = pair.db.put("a", "1").await.unwrap();
+        let reader = pair.reader().await;
+        let clone = reader.clone();
+        reader.close().await.unwrap();
+        assert_eq!(clone.get("a").await.unwrap().unwrap(), "1");
+        assert!(clone.at_least(token).await.is_ok(), "it has it already");
+        assert_eq!(clone.strong().await.unwrap_err().kind(), ErrorKind::Closed);
+    }
+}

@@ -11,9 +11,11 @@ use std::{
 use esker::{
     Compaction, Db, ErrorKind, Keyspace, WriteBatch,
     clock::{Clock, SharedClock, SystemClock},
+    compaction::publish::Compactor,
     key::{MAX_KEY_BYTES, MAX_VALUE_BYTES},
-    manifest::StoredShape,
+    manifest::{Manifest, StoredShape},
     stats::{Cause, RequestKind},
+    store::Store,
     testing::{Fault, FaultyStore, Operation, Rule},
 };
 use futures::future::join_all;
@@ -169,7 +171,11 @@ async fn keyspaces_are_apart_and_keep_their_names() {
     assert_eq!(db.keyspace("").await.unwrap_err().kind(), ErrorKind::Invalid);
     let (one, two) = tokio::join!(db.keyspace("same"), db.keyspace("same"));
     one.unwrap().put("k", "v").await.unwrap();
-    assert_eq!(two.unwrap().get("k").await.unwrap().unwrap(), "v", "asked for twice at once, it is one keyspace");
+    assert_eq!(
+        two.unwrap().get("k").await.unwrap().unwrap(),
+        "v",
+        "asked for twice at once, it is one keyspace"
+    );
 }
 
 #[tokio::test]
@@ -232,6 +238,34 @@ async fn an_idle_database_sends_nothing() {
     }
     let sent = db.stats().since(&before);
     assert_eq!((sent.total(RequestKind::Put), sent.total(RequestKind::List)), (0, 0), "in 100 minutes");
+    let gets = sent.total(RequestKind::Get);
+    assert!((100..=210).contains(&gets), "{gets} GETs in 100 minutes are not one every 30 s");
+}
+
+#[tokio::test]
+async fn a_database_that_leaves_merging_to_others_follows_what_they_commit() {
+    let (store, clock) = (memory(), TestClock::shared());
+    let db = small(&store).clock(clock.clone()).open().await.unwrap();
+    for n in 0..6_u32 {
+        db.put(n.to_be_bytes(), "v").await.unwrap();
+        db.flush().await.unwrap();
+    }
+    let place = Store::from_object_store(store.clone(), "memory://writing", SystemClock::shared());
+    let manifest = Manifest::open(place).await.unwrap();
+    let mut compactor = Compactor::claim(manifest, "another process", false).await.unwrap();
+    compactor.step_all().await.unwrap();
+    assert!(db.view().id() < compactor.view().id());
+    let expected = compactor.view().id();
+    for _ in 0..10_000 {
+        if db.view().id() == expected {
+            break;
+        }
+        clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(db.view().id(), expected, "the version that another process committed is in use");
+    assert_eq!(db.view().root.runs.len(), 1);
+    assert_eq!(rows(&db).await.len(), 6);
 }
 
 #[tokio::test]
@@ -263,8 +297,9 @@ async fn a_fenced_writer_cannot_commit_a_flush() {
     old.put("a", "durable").await.unwrap();
     let new = open(&store).await;
     assert_eq!(old.flush().await.unwrap_err().kind(), ErrorKind::Fenced);
-    assert_eq!(new.view().root.runs.len(), 0);
-    assert_eq!(value(&new, "a").await.unwrap(), b"durable");
+    new.flush().await.unwrap();
+    assert_eq!(new.view().root.runs.len(), 1, "only the new writer's flush is there");
+    assert_eq!(rows(&new).await, [(b"a".to_vec(), b"durable".to_vec())]);
     // What a fenced handle still has can be read; closing it reports nothing lost, for nothing was.
     old.close().await.unwrap();
 }
@@ -295,7 +330,8 @@ async fn a_long_line_of_writers_hands_over_without_losing_a_row() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flushes_do_not_stop_writers_and_lose_nothing() {
     let store = memory();
-    let db = small(&store).memtable_bytes(64 << 10).sst_bytes(16 << 10).block_bytes(1 << 10).open().await.unwrap();
+    let db =
+        small(&store).memtable_bytes(64 << 10).sst_bytes(4 << 10).block_bytes(1 << 10).open().await.unwrap();
     let writers = (0..4_u32).map(|writer| {
         let db = db.clone();
         tokio::spawn(async move {
@@ -450,10 +486,14 @@ async fn whatever_the_store_loses_no_acknowledged_write_is_lost_and_no_refused_o
                 .await
                 .unwrap();
             for key in 0..40_u8 {
-                let found = db.get([key]).await.unwrap().map(|v| u32::from_be_bytes(v[..4].try_into().unwrap()));
+                let found =
+                    db.get([key]).await.unwrap().map(|v| u32::from_be_bytes(v[..4].try_into().unwrap()));
                 let (sure, also) = (durable[key as usize], &mut maybe[key as usize]);
                 let allowed = found == sure || found.is_some_and(|found| also.contains(&found));
-                assert!(allowed, "seed {seed}, key {key}: {found:?}, but {sure:?} is durable, {also:?} possible");
+                assert!(
+                    allowed,
+                    "seed {seed}, key {key}: {found:?}, but {sure:?} is durable, {also:?} possible"
+                );
                 durable[key as usize] = found;
                 also.clear();
             }
@@ -510,6 +550,21 @@ async fn keys_and_values_up_to_their_limits_are_kept_and_over_them_refused() {
     let rows = rows(&db).await;
     assert_eq!(rows.len(), keys.len() + 1);
     assert!(rows.is_sorted());
+}
+
+#[tokio::test]
+async fn opening_again_and_again_leaves_no_long_log_and_no_tiny_runs() {
+    let store = memory();
+    for n in 0..100_u32 {
+        let db = open(&store).await;
+        db.put(n.to_be_bytes(), "v").await.unwrap();
+        db.close().await.unwrap();
+    }
+    let db = open(&store).await;
+    let opening = db.stats().count(RequestKind::Get, Cause::Open).requests;
+    assert!(opening < 120, "the last opening took {opening} GETs");
+    assert!(db.view().root.runs.len() < 6, "{} runs", db.view().root.runs.len());
+    assert_eq!(rows(&db).await.len(), 100);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 use std::{fs, path::Path};
 
+use esker::{clock::SystemClock, testing::Minio};
 use serde_json::Value;
 
 use crate::shell::{Shell, esker};
@@ -95,7 +96,12 @@ fn json(text: &str) -> Value {
 fn journey(shell: &Shell, url: &str, copies: [&str; 2]) {
     let (source, text) = index();
     let expected = rows(&text);
-    eprintln!("{source}: {} packages, {} bytes, into {url}", expected.len(), text.len());
+    eprintln!(
+        "{source}: {} packages, {} bytes, into {}",
+        expected.len(),
+        text.len(),
+        url.split('?').next().unwrap_or_default()
+    );
     let packed = zstd::stream::encode_all(&text[..], 1).expect("zstd in memory");
     let file = shell.file("Packages.zst", packed);
 
@@ -145,4 +151,31 @@ fn debian_packages_go_in_are_merged_read_back_and_come_out_equal() {
     let shell = Shell::new();
     let (url, parquet, jsonl) = (shell.url("db"), shell.url("parquet"), shell.url("jsonl"));
     journey(&shell, &url, [&parquet, &jsonl]);
+}
+
+#[test]
+fn debian_packages_make_the_same_journey_on_minio() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let started = runtime.block_on(Minio::start(&SystemClock::shared())).expect("minio starts");
+    let Some(minio) = started else {
+        eprintln!("skipped: no minio binary on this machine");
+        return;
+    };
+    let shell = Shell::new();
+    let (url, parquet, jsonl) =
+        (minio.url("bucket/db"), minio.url("bucket/parquet"), minio.url("bucket/jsonl"));
+    journey(&shell, &url, [&parquet, &jsonl]);
+
+    // And what can be wrong with a bucket, each in a sentence.
+    let secret = url.rsplit_once("secret_access_key=").expect("a secret in the URL").1;
+    let doctor = shell.ok(&["doctor", &url, "--quick"]);
+    assert!(!doctor.contains(secret), "the secret was printed");
+    let wrong_key = url.replace(secret, "not-the-secret");
+    let said = shell.run(&["get", &wrong_key, "k"]);
+    assert!(matches!(said.code, 1..=2), "wrong credentials: {}", said.err);
+    assert!(said.err.starts_with("error: "), "{}", said.err);
+    let said = shell.run(&["get", &minio.url("no-such-bucket/db"), "k"]);
+    assert!(matches!(said.code, 1..=3), "a missing bucket: {}", said.err);
+    assert!(said.err.contains("no-such-bucket"), "{}", said.err);
+    assert!(!said.err.contains(secret), "the secret was printed");
 }

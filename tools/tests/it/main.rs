@@ -1,4 +1,9 @@
 //! The `esker` command from the outside: the built binary, real files, real input.
+#![expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "tests say what they ran on, and what they skipped"
+)]
 
 mod cli;
 mod damage;

@@ -1,5 +1,4 @@
 //! The engine's tests through its public API, one binary; a module a subject.
-#![expect(missing_docs, reason = "tests")]
 
 mod compaction;
 mod formats;

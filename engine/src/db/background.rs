@@ -64,7 +64,9 @@ impl Tasks {
             let writer = core.writer().clone();
             Task::spawn(async move {
                 let ended = StopsWriter(&writer);
-                let error = log.run(writer.pipe().clone(), || writer.cut_if_wanted()).await;
+                let pipe = writer.pipe().clone();
+                let error =
+                    log.run(pipe, || writer.cut_if_wanted(), |error| writer.log_ends(error)).await;
                 ended.because(&error);
             })
         };

@@ -236,8 +236,9 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// The task: uploads what is cut off, and has the open buffer cut off (`cut_if_wanted`) whenever the
-    /// window has room. Runs until the log cannot go on, and says why. However it ends, the pipe is stopped.
-    pub async fn run(self, pipe: Arc<Pipe>, cut_if_wanted: impl Fn()) -> Error {
+    /// window has room. Runs until the log cannot go on, and says why: to `ends` first, then to all who wait.
+    /// However it ends, the pipe is stopped.
+    pub async fn run(self, pipe: Arc<Pipe>, cut_if_wanted: impl Fn(), ends: impl FnOnce(&Error)) -> Error {
         let _ended = StopsPipe(&pipe);
         let mut flying = FuturesOrdered::new();
         loop {
@@ -255,6 +256,7 @@ impl LogWriter {
                     Ok((slot, last_seq)) => pipe.landed(slot, last_seq),
                     Err(error) => {
                         // What is still in flight can only land in slots that nobody will read (design §4.3).
+                        ends(&error);
                         pipe.stop(&error);
                         return error;
                     }

@@ -12,7 +12,8 @@
 //! memtable holds exactly the log objects below the slot noted with it.
 //!
 //! Always true: a number becomes visible only when all entries of its batch are in the memtable; a new
-//! memtable is in the SuperVersion before anything is inserted into it; views only move forward.
+//! memtable is in the SuperVersion before anything is inserted into it; views only move forward; the
+//! visible number goes back once at most, when another writer has fenced the log: to what is durable.
 
 use std::{
     collections::VecDeque,
@@ -30,7 +31,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     clock::SharedClock,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     key::Seq,
     manifest::{View, edit},
     memtable::Memtable,
@@ -323,10 +324,18 @@ impl Writer {
 
     /// Refuses every later write with `error`. The first error stands. What was accepted is still sent.
     pub fn stop(&self, error: &Error) {
+        self.stop_locked(&mut self.head.lock(), error);
+    }
+
+    /// The log ends with `error` and takes nothing more: every later write is refused. If the log is another
+    /// writer's now, what it did not take never happened, and no later read shows it. Called before those
+    /// who wait for the log are told.
+    pub fn log_ends(&self, error: &Error) {
         let mut head = self.head.lock();
-        if head.stopped.is_none() {
-            head.stopped = Some(error.clone());
-            self.progress.send_modify(|progress| progress.stopped = Some(error.clone()));
+        self.stop_locked(&mut head, error);
+        if error.kind() == ErrorKind::Fenced {
+            // Under the lock, and stopped: nothing makes a higher number visible any more.
+            self.visible.fetch_min(self.pipe.durable_seq(), Ordering::AcqRel);
         }
     }
 
@@ -346,6 +355,13 @@ impl Writer {
         let mut head = self.head.lock();
         if head.frozen.is_empty() && head.stopped.is_none() {
             self.freeze_locked(&mut head);
+        }
+    }
+
+    fn stop_locked(&self, head: &mut Head, error: &Error) {
+        if head.stopped.is_none() {
+            head.stopped = Some(error.clone());
+            self.progress.send_modify(|progress| progress.stopped = Some(error.clone()));
         }
     }
 

@@ -288,6 +288,11 @@ async fn the_older_of_two_writers_is_fenced_and_says_by_whom() {
     assert_eq!(again.kind(), ErrorKind::Fenced);
     assert!(again.to_string().contains("the new one"), "{again}");
     assert_eq!(old.flush().await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(value(&old, "a").await.unwrap(), b"old", "a refused write is not shown");
+    assert_eq!(old.get_cached("a").unwrap().unwrap().unwrap(), "old");
+    assert_eq!(old.multi_get(["a"]).await.unwrap()[0].as_ref().unwrap(), "old");
+    assert_eq!(rows(&old).await, [(b"a".to_vec(), b"old".to_vec())]);
+    assert_eq!(old.snapshot().get("a").await.unwrap().unwrap(), "old");
 
     new.put("c", "new").await.unwrap();
     drop((old, new));

@@ -85,6 +85,8 @@ pub enum Fault {
     FalseConflict,
     /// "Not found" comes back, whatever is there.
     FalseMissing,
+    /// "Forbidden" (403) comes back, as while keys are rotated; nothing was done.
+    Refuse,
     /// The body ends cleanly after this many bytes; of a listing, after this many objects.
     Truncate(u64),
     /// The lowest bit of the body's byte at this offset is flipped.
@@ -266,6 +268,7 @@ impl FaultyStore {
             Some(Fault::FalseMissing) => {
                 Err(StoreError::NotFound { path: path.to_string(), source: "404, on purpose".into() })
             }
+            Some(Fault::Refuse) => Err(refused(path)),
         }
     }
 
@@ -300,6 +303,7 @@ impl FaultyStore {
             Some(Fault::FailBefore | Fault::Withhold | Fault::FalseConflict) => {
                 stream::iter([Err(lost(path, "was not sent"))]).boxed()
             }
+            Some(Fault::Refuse) => stream::iter([Err(refused(path))]).boxed(),
         }
     }
 }
@@ -437,6 +441,7 @@ impl MultipartUpload for FaultyUpload {
                 Some(Fault::FailBefore | Fault::Withhold | Fault::FalseConflict | Fault::FalseMissing) => {
                     Err(lost(&path, "was not sent"))
                 }
+                Some(Fault::Refuse) => Err(refused(&path)),
             }
         }
         .boxed()
@@ -450,6 +455,7 @@ impl MultipartUpload for FaultyUpload {
                 Err(lost(&self.path, "got no reply"))
             }
             Some(Fault::FailBefore | Fault::Withhold) => Err(lost(&self.path, "was not sent")),
+            Some(Fault::Refuse) => Err(refused(&self.path)),
             Some(Fault::Delay(time)) => {
                 self.store.clock.sleep(time).await;
                 self.wrapped.complete().await
@@ -479,6 +485,10 @@ async fn spoil(result: GetResult, fault: Fault) -> StoreResult<GetResult> {
     }
     let payload = GetResultPayload::Stream(stream::iter([Ok(Bytes::from(body))]).boxed());
     Ok(GetResult { payload, meta, range, attributes, extensions })
+}
+
+fn refused(path: &Path) -> StoreError {
+    StoreError::PermissionDenied { path: path.to_string(), source: "403, on purpose".into() }
 }
 
 fn lost(path: &Path, what: &str) -> StoreError {

@@ -46,8 +46,6 @@ const PIECES: usize = 4;
 /// The pause after a failed attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// What a commit may say although an earlier attempt at it has come to something.
-const TRY_AGAIN: [ErrorKind; 2] = [ErrorKind::OutcomeUnknown, ErrorKind::Invalid];
 
 /// Flushes for one writer.
 #[derive(Debug)]
@@ -65,7 +63,8 @@ impl Flusher {
         Self { writer, manifest, counter: Arc::new(AtomicU64::new(floor)) }
     }
 
-    /// The task: flushes whatever is frozen, oldest first. Ends only when nothing more can be written.
+    /// The task: flushes whatever is frozen, oldest first. Ends only when nothing more can be written: what
+    /// passes, be it a store that is away or a key that has expired, is waited out.
     pub async fn run(self) -> Error {
         let clock = self.writer.settings().clock.clone();
         let mut pause = FIRST_PAUSE;
@@ -74,27 +73,30 @@ impl Flusher {
                 self.writer.frozen().await;
                 continue;
             };
-            match self.flush(frozen).await {
-                Ok(()) => pause = FIRST_PAUSE,
-                // The log is slow: waiting for it again is all there is to do.
-                Err(error) if error.kind() == ErrorKind::OutcomeUnknown && !self.is_landed() => {}
-                Err(error) if error.is_retryable() => {
+            // What stops the log is final, and so is what a commit does not try again.
+            if let Err(error) = landed(&frozen).await {
+                return error;
+            }
+            match self.store(&frozen.memtable).await {
+                Ok(ssts) => {
+                    pause = FIRST_PAUSE;
+                    if let Err(error) = self.publish(frozen, ssts).await {
+                        return error;
+                    }
+                }
+                Err(error) if is_final(&error) => return error,
+                Err(error) => {
                     tracing::warn!(%error, "a flush failed; trying again");
                     clock.sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
-                Err(error) => return error,
             }
             self.writer.budget().sweep();
         }
     }
 
-    /// Turns `frozen` into SSTs and publishes the version that has them.
-    async fn flush(&self, frozen: Frozen) -> Result<()> {
-        if let Some(landing) = &frozen.landing {
-            landing.durable().await?;
-        }
-        let ssts = self.store(&frozen.memtable).await?;
+    /// Publishes the version that has the SSTs of `frozen`.
+    async fn publish(&self, frozen: Frozen, ssts: Vec<SstMeta>) -> Result<()> {
         let base = self.writer.current().load().view.clone();
         let edit = Edit::Flush {
             epoch: self.writer.settings().epoch,
@@ -112,28 +114,31 @@ impl Flusher {
 
     /// The SSTs are there: only the commit is tried again while the store is away. An attempt whose outcome
     /// was unknown may have come to something, and a merge may even have taken its SSTs away already: the
-    /// latest version says so by the last number that it holds.
+    /// latest version says so by the last number that it holds. `Invalid` is final if the edit breaks a rule
+    /// on the latest version, and not if it is the store's answer (a 403 while keys are rotated).
     async fn commit(&self, mut base: Arc<View>, edit: &Edit, last_seq: Seq) -> Result<Arc<View>> {
         let clock = &self.writer.settings().clock;
         let epoch = self.writer.settings().epoch;
         let mut pause = FIRST_PAUSE;
         loop {
             let error = match self.manifest.commit(&base, edit, Cause::Flush).await {
-                Err(error) if error.is_retryable() || TRY_AGAIN.contains(&error.kind()) => error,
+                Err(error) if !is_final(&error) => error,
                 done => return done,
             };
             tracing::warn!(%error, "a flush could not be committed; looking what came of it");
             clock.sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
-            if let Ok(latest) = self.manifest.latest(Cause::Flush).await {
-                check_writer_epoch(&latest.root, epoch)?;
-                if latest.root.writer.last_seq >= last_seq {
-                    return Ok(latest);
+            match self.manifest.latest(Cause::Flush).await {
+                Ok(latest) => {
+                    check_writer_epoch(&latest.root, epoch)?;
+                    if latest.root.writer.last_seq >= last_seq {
+                        return Ok(latest);
+                    }
+                    edit.apply(&latest.root)?;
+                    base = latest;
                 }
-                if error.kind() == ErrorKind::Invalid {
-                    return Err(error);
-                }
-                base = latest;
+                Err(error) if is_final(&error) => return Err(error),
+                Err(_) => {}
             }
         }
     }
@@ -208,11 +213,6 @@ impl Flusher {
             return Err(Error::closed("the building of an SST broke off"));
         }
         Ok(ssts)
-    }
-
-    fn is_landed(&self) -> bool {
-        let oldest = self.writer.oldest_frozen();
-        oldest.and_then(|frozen| frozen.landing).is_none_or(|landing| landing.outcome().is_some())
     }
 }
 
@@ -315,6 +315,25 @@ impl Build {
             nonce: self.clock.random() as u64,
         }
     }
+}
+
+/// Waits until all of `frozen` is durable, however slow the log is.
+async fn landed(frozen: &Frozen) -> Result<()> {
+    let Some(landing) = &frozen.landing else { return Ok(()) };
+    loop {
+        match landing.durable().await {
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {}
+            done => return done,
+        }
+    }
+}
+
+/// Whether trying again cannot help. `Invalid` is not among it: of a store it may pass.
+fn is_final(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Fenced | ErrorKind::Corruption | ErrorKind::Closed | ErrorKind::Unsupported
+    )
 }
 
 fn sum_of(sst: &SstMeta) -> Result<Sum> {

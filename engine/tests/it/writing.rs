@@ -456,6 +456,36 @@ async fn close_makes_everything_durable_is_idempotent_and_final() {
 }
 
 #[tokio::test]
+async fn a_store_that_refuses_for_a_while_does_not_end_writing() {
+    let store = faulty(6);
+    let shared: Shared = Arc::new(store.clone());
+    let db = open(&shared).await;
+    // As while keys are rotated: two SSTs and two commits are answered with 403.
+    store.add(Rule::on(Operation::Put).path("sst/").first(2).meets(Fault::Refuse));
+    store.add(Rule::on(Operation::Put).path("manifest/").first(2).meets(Fault::Refuse));
+    db.put("k", "v").await.unwrap();
+    db.flush().await.unwrap();
+    assert_eq!(store.faults(), 4);
+    assert_eq!(db.view().root.runs.len(), 1, "it was committed once");
+    db.put("after", "v").await.unwrap();
+    db.flush().await.unwrap();
+    assert_eq!(rows(&db).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_log_slower_than_the_deadline_does_not_end_the_flush() {
+    let store = faulty(7);
+    let shared: Shared = Arc::new(store.clone());
+    let db = small(&shared).deadline(Duration::from_millis(20)).open().await.unwrap();
+    store.add(Rule::on(Operation::Put).path("wal/").first(1).meets(Fault::Delay(Duration::from_millis(110))));
+    db.put("k", "v").accepted().await.unwrap();
+    while db.flush().await.is_err_and(|error| error.kind() != ErrorKind::Fenced) {
+        assert!(db.put("more", "v").accepted().await.is_ok(), "the writer goes on");
+    }
+    assert_eq!(rows(&db).await.len(), if value(&db, "more").await.is_some() { 2 } else { 1 });
+}
+
+#[tokio::test]
 async fn a_lost_reply_is_not_taken_for_a_lost_write() {
     let store = faulty(5);
     let shared: Shared = Arc::new(store.clone());

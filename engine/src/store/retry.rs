@@ -155,7 +155,8 @@ impl<'a> Patience<'a> {
         Ok(())
     }
 
-    /// The same, for one who must not stop at a refusal because an earlier attempt may still land.
+    /// The same, for one who must not stop at a refusal because an earlier attempt may still land. For
+    /// that reason too it ends with `Unavailable`, whatever the last answer was.
     pub(super) async fn wait_despite_refusal(&mut self, failure: Failure) -> Result<()> {
         self.attempts += 1;
         if self.attempts.is_power_of_two() && self.attempts >= 8 {
@@ -163,7 +164,7 @@ impl<'a> Patience<'a> {
             tracing::warn!(attempts = self.attempts, "still trying: {answer}");
         }
         if !self.pause(&failure).await {
-            return Err(self.error(failure));
+            return Err(self.undecided(failure));
         }
         Ok(())
     }
@@ -185,6 +186,20 @@ impl<'a> Patience<'a> {
         }
         self.place.clock.sleep(pause).await;
         true
+    }
+
+    /// The error of an operation that ends with `failure` while an earlier attempt may still land.
+    fn undecided(&self, failure: Failure) -> Error {
+        let error = self.error(failure);
+        if error.kind() == ErrorKind::Unavailable {
+            return error;
+        }
+        Error::unavailable(format!(
+            "{} at {} may have been done or not: {} attempts did not tell",
+            self.verb, self.place.url, self.attempts
+        ))
+        .on(&self.object)
+        .because(error)
     }
 
     /// The error that `failure` ends this operation with.

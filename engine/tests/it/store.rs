@@ -331,6 +331,26 @@ async fn a_create_that_gives_up_says_so_and_may_still_land() {
     assert_eq!(other.get(1, Cause::Wal).await.unwrap().unwrap(), winner.concat());
 }
 
+/// The first attempt may have landed, so that a later refusal does not say that nothing was written.
+#[tokio::test]
+async fn a_create_that_is_refused_after_an_uncertain_attempt_is_not_known_to_have_failed() {
+    let faulty = faulty();
+    faulty.add(Rule::on(Operation::Put).nth(1).meets(Fault::Withhold));
+    faulty.add(Rule::on(Operation::Put).meets(Fault::Refuse));
+    let store = faulty.store();
+    let sequence = Sequence::new(store.clone(), Folder::Manifest);
+    let give_up = Some(Duration::from_secs(5));
+    let error = sequence.create(1, body(&store, "ours"), Cause::Manifest, give_up).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("refused access"), "{error}");
+    assert_eq!(faulty.release_withheld().await, 1);
+    assert!(sequence.get(1, Cause::Manifest).await.unwrap().is_some(), "it was written after all");
+
+    // Refused from the beginning, it is known that nothing was written.
+    let error = sequence.create(2, body(&store, "ours"), Cause::Manifest, give_up).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+}
+
 #[tokio::test]
 async fn a_short_body_is_fetched_again_and_then_corrupt() {
     let faulty = faulty();

@@ -9,8 +9,12 @@
 //! encoded log objects in flight, and what a flush has built and not yet sent. The same delay also holds
 //! back writers when level 0 grows faster than this process merges it.
 //!
-//! Always true: below half the budget a charge is one atomic addition. A write larger than the whole
-//! budget is admitted once nothing else is charged, so that no write waits for ever.
+//! Who finds the budget full stands in line, and while there is a line nobody is admitted past it. A write
+//! larger than the whole budget is admitted, at the head of the line, once nothing is charged but what
+//! readers hold.
+//!
+//! Always true: below half the budget a charge is one atomic addition; writes that had to wait are
+//! admitted in the order in which they came, so that none waits for ever, however large.
 
 use std::{
     sync::{
@@ -21,7 +25,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::{Mutex as FairMutex, MutexGuard as FairGuard, Notify, futures::Notified};
 
 use crate::memtable::Memtable;
 
@@ -44,8 +48,29 @@ pub struct MemoryBudget {
     /// Delay imposed and not yet served.
     owed_ns: AtomicU64,
     released: Notify,
+    /// Held by the first in line; given on in the order of asking.
+    head_of_line: FairMutex<()>,
+    /// How many stand in line.
+    in_line: AtomicUsize,
     /// Memtables that are flushed and still read.
     read: Mutex<Vec<(Weak<Memtable>, usize)>>,
+}
+
+/// A place in the line of those who wait for memory. Given up when dropped.
+#[derive(Debug)]
+pub struct Place<'a>(&'a MemoryBudget);
+
+impl<'a> Place<'a> {
+    /// Waits until this is the first in line, which it is for as long as the guard is held.
+    pub async fn first(&self) -> FairGuard<'a, ()> {
+        self.0.head_of_line.lock().await
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.in_line.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// The answer to a write that wants memory.
@@ -69,6 +94,8 @@ impl MemoryBudget {
             l0_delay_ns: AtomicU64::new(0),
             owed_ns: AtomicU64::new(0),
             released: Notify::new(),
+            head_of_line: FairMutex::new(()),
+            in_line: AtomicUsize::new(0),
             read: Mutex::default(),
         }
     }
@@ -90,6 +117,9 @@ impl MemoryBudget {
 
     /// Charges `bytes` if that needs no thought: the one addition of the put path.
     pub fn try_charge(&self, bytes: usize) -> bool {
+        if self.in_line.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
         let before = self.charged.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) <= self.free.load(Ordering::Relaxed) {
             return true;
@@ -98,10 +128,26 @@ impl MemoryBudget {
         false
     }
 
-    /// Charges `bytes` if they fit, and says how long to pause for them.
+    /// Takes a place in line. From now on nobody who comes later is admitted earlier.
+    pub fn stand_in_line(&self) -> Place<'_> {
+        self.in_line.fetch_add(1, Ordering::Relaxed);
+        Place(self)
+    }
+
+    /// Charges `bytes` if they fit and nobody stands in line, and says how long to pause for them.
     pub fn admit(&self, bytes: usize) -> Admission {
+        if self.in_line.load(Ordering::Relaxed) > 0 {
+            return Admission::Full;
+        }
+        self.admit_first(bytes)
+    }
+
+    /// The same for the first in line.
+    pub fn admit_first(&self, bytes: usize) -> Admission {
+        // What readers hold may stay for long: a write that never fits does not wait for them.
+        let held = if bytes > self.limit { self.held_by_readers() } else { 0 };
         let fits = |charged: usize| {
-            (charged == 0 || charged.saturating_add(bytes) <= self.limit)
+            (charged <= held || charged.saturating_add(bytes) <= self.limit)
                 .then_some(charged.saturating_add(bytes))
         };
         let Ok(before) = self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) else {
@@ -207,6 +253,32 @@ mod tests {
         assert!(budget.try_charge(500));
         assert_eq!(budget.admit(5000), Admission::Full);
         assert_eq!(budget.charged(), 500, "a refused write is not charged");
+    }
+
+    #[tokio::test]
+    async fn nobody_passes_a_write_that_stands_in_line_however_large_it_is() {
+        let budget = MemoryBudget::new(1000);
+        assert!(budget.try_charge(10));
+        let place = budget.stand_in_line();
+        let first = place.first().await;
+        assert_eq!(budget.admit_first(5000), Admission::Full);
+        assert!(!budget.try_charge(10), "a small write would fit, and waits");
+        assert_eq!(budget.admit(10), Admission::Full);
+        budget.release(10);
+        assert_ne!(budget.admit_first(5000), Admission::Full);
+        drop((first, place));
+        budget.release(5000);
+        assert!(budget.try_charge(10), "without a line it is admitted again");
+    }
+
+    #[test]
+    fn what_readers_hold_does_not_keep_a_large_write_waiting() {
+        let budget = MemoryBudget::new(1000);
+        let memtable = Arc::new(Memtable::new());
+        budget.force(600);
+        assert_eq!(budget.admit(5000), Admission::Full);
+        budget.release_with(&memtable, 600);
+        assert_ne!(budget.admit(5000), Admission::Full);
     }
 
     #[test]

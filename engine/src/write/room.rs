@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     write::{
         budget::{Admission, MemoryBudget},
-        head::Writer,
+        head::{Settings, Writer},
     },
 };
 
@@ -50,24 +50,40 @@ impl Writer {
     #[cold]
     async fn wait_for_room(&self, bytes: usize) -> Result<Room<'_>> {
         let budget = self.budget();
-        let clock = &self.settings().clock;
+        let admission = match budget.admit(bytes) {
+            Admission::Full => self.wait_in_line(bytes).await?,
+            admission => admission,
+        };
+        let room = Room { budget, bytes };
+        if let Admission::Pause(pause) = admission {
+            self.settings().clock.sleep(pause).await;
+        }
+        Ok(room)
+    }
+
+    /// Waits behind those who came earlier, then for enough to be given back.
+    async fn wait_in_line(&self, bytes: usize) -> Result<Admission> {
+        let budget = self.budget();
+        let Settings { clock, deadline, .. } = self.settings();
         let began = clock.monotonic();
+        let place = budget.stand_in_line();
+        let _first = tokio::select! {
+            biased;
+            first = place.first() => first,
+            () = clock.sleep(*deadline) => return Err(self.no_room(bytes)),
+        };
         loop {
             let released = budget.released();
             tokio::pin!(released);
             released.as_mut().enable();
-            let admission = budget.admit(bytes);
+            let admission = budget.admit_first(bytes);
             if admission != Admission::Full {
-                let room = Room { budget, bytes };
-                if let Admission::Pause(pause) = admission {
-                    clock.sleep(pause).await;
-                }
-                return Ok(room);
+                return Ok(admission);
             }
             if let Some(error) = self.stopped() {
                 return Err(error);
             }
-            if clock.monotonic().saturating_sub(began) >= self.settings().deadline {
+            if clock.monotonic().saturating_sub(began) >= *deadline {
                 return Err(self.no_room(bytes));
             }
             self.freeze_for_room();

@@ -3,7 +3,10 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Poll, Waker},
     time::Duration,
 };
@@ -431,6 +434,30 @@ async fn a_write_larger_than_the_whole_budget_goes_through() {
     let db = small(&store).memory_bytes(1 << 20).open().await.unwrap();
     assert_eq!(value(&db, "large").await.unwrap().len(), 3 << 20);
     assert_eq!(rows(&db).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_larger_than_the_budget_is_not_starved_by_small_ones() {
+    let db = small(&memory()).memory_bytes(1 << 20).deadline(Duration::from_secs(20)).open().await.unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let writers = (0..4_u32).map(|n| {
+        let (db, done) = (db.clone(), done.clone());
+        spawn(async move {
+            while !done.load(Ordering::Relaxed) {
+                db.put(n.to_be_bytes(), vec![1; 10_000]).accepted().await.unwrap();
+            }
+        })
+    });
+    let large = async {
+        for _ in 0..3 {
+            let written = db.put("large", vec![1; 3 << 20]).await;
+            done.fetch_or(written.is_err(), Ordering::Relaxed);
+            written.unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(large, join_all(writers));
+    assert_eq!(rows(&db).await.len(), 5);
 }
 
 #[tokio::test]

@@ -65,8 +65,7 @@ impl Tasks {
             Task::spawn(async move {
                 let ended = StopsWriter(&writer);
                 let pipe = writer.pipe().clone();
-                let error =
-                    log.run(pipe, || writer.cut_if_wanted(), |error| writer.log_ends(error)).await;
+                let error = log.run(pipe, || writer.cut_if_wanted(), |error| writer.log_ends(error)).await;
                 ended.because(&error);
             })
         };

@@ -104,8 +104,8 @@ impl Fetcher {
         BlockId { object: cache_object(self.0.db_uuid, id), offset }
     }
 
-    /// Puts a block into the cache that was never missed: outputs of a compaction whose inputs were warm.
-    pub fn warm(&self, id: ObjectId, place: BlockRef, block: &Block) {
+    /// Puts a block that was fetched into the cache.
+    fn warm(&self, id: ObjectId, place: BlockRef, block: &Block) {
         self.0.cache.insert(self.block_id(id, place.offset), Class::Data, block.bytes().clone());
     }
 

@@ -251,11 +251,7 @@ struct Build {
 impl Build {
     /// Sends the SSTs piece by piece; gives the memtable's sum, taken in a pass of its own.
     fn run(self) -> Result<Sum> {
-        let mut sum = Sum::default();
-        self.each(|entry| {
-            sum.add_entry(entry);
-            Ok(())
-        })?;
+        let sum = self.memtable.sum();
         let mut open: Option<(ObjectId, SstBuilder, u64)> = None;
         let mut last_key: Vec<u8> = Vec::new();
         self.each(|entry| {

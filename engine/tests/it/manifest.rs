@@ -1,11 +1,19 @@
 //! Tests of the manifest on a store: creating, committing, racing, following, and what faults do to them.
 
-use std::sync::Arc;
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use esker::{
     ErrorKind,
-    clock::SystemClock,
+    clock::{Clock, SharedClock, SystemClock},
     codec::sum::Sum,
     key::{EntryRef, Kind},
     manifest::{Edit, Identity, Manifest, StoredOptions, View},
@@ -252,6 +260,73 @@ async fn collect(store: &Store, floor: u64) {
     marks.create(floor, vec![body], Cause::Gc, None).await.expect("the floor is raised");
     let ids: Vec<Name> = (1..=floor).map(Name::Manifest).collect();
     store.delete(&ids, Cause::Gc).await.expect("deleted");
+}
+
+/// A clock that a test moves.
+#[derive(Debug)]
+struct Moved {
+    now_ms: AtomicU64,
+    machine: SharedClock,
+}
+
+impl Clock for Moved {
+    fn wall_ms(&self) -> u64 {
+        1_000_000 + self.now_ms.load(Relaxed)
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.now_ms.load(Relaxed))
+    }
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.machine.sleep(duration)
+    }
+    fn random(&self) -> u128 {
+        self.machine.random()
+    }
+}
+
+#[tokio::test]
+async fn a_follower_catches_up_though_what_came_next_was_collected_between_two_looks() {
+    for walks_first in [false, true] {
+        let place = memory();
+        let (manifest, view) = create(place.store()).await;
+        let clock = Arc::new(Moved { now_ms: AtomicU64::new(0), machine: SystemClock::shared() });
+        let inner = Arc::new(place.clone());
+        let follower = Manifest::open(Store::from_object_store(inner, "followed", clock.clone()))
+            .await
+            .expect("opened");
+        let mut seen = follower.latest(Cause::Open).await.expect("read");
+        let mut base = manifest.commit(&view, &claim("w"), Cause::Manifest).await.expect("claimed");
+        if walks_first {
+            // It learns of version 2 late, by when 3 to 5 have come and gone.
+            clock.now_ms.fetch_add(60_000, Relaxed);
+            seen = follower.follow(&seen, Cause::Poll).await.expect("answered").expect("version 2");
+        }
+        for n in 0..4 {
+            base = manifest
+                .commit(&base, &keyspace(1, &n.to_string()), Cause::Manifest)
+                .await
+                .expect("committed");
+        }
+        collect(&place.store(), base.id() - 1).await;
+        // Polled more often than versions are supposed to be collected.
+        let mut found = None;
+        for _ in 0..20 {
+            clock.now_ms.fetch_add(1_000, Relaxed);
+            if let Some(newer) = follower.follow(&seen, Cause::Poll).await.expect("answered") {
+                found = Some(newer);
+                break;
+            }
+        }
+        assert_eq!(found.expect("it catches up").root, base.root, "walks_first: {walks_first}");
+        let before = follower.store().stats().snapshot();
+        for _ in 0..40 {
+            clock.now_ms.fetch_add(1_000, Relaxed);
+            assert!(follower.follow(&base, Cause::Poll).await.expect("answered").is_none());
+        }
+        let spent = follower.store().stats().snapshot().since(&before);
+        assert_eq!(spent.total(RequestKind::List), 0, "an idle follower lists nothing");
+        assert!(spent.total(RequestKind::Get) <= 45, "{} GETs", spent.total(RequestKind::Get));
+    }
 }
 
 #[tokio::test]

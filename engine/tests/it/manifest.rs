@@ -16,7 +16,7 @@ use esker::{
     clock::{Clock, SharedClock, SystemClock},
     codec::sum::Sum,
     key::{EntryRef, Kind},
-    manifest::{Edit, Identity, Manifest, StoredOptions, View},
+    manifest::{Edit, Identity, Manifest, StoredOptions, View, codec},
     sst::SstMeta,
     stats::{Cause, RequestKind},
     store::{Folder, Name, ObjectId, Role, Sequence, Store},
@@ -427,4 +427,30 @@ async fn a_fork_between_two_versions_that_were_read_is_reported() {
     assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
     assert!(error.to_string().contains("does not follow version 1"), "{error}");
     drop((manifest, view));
+}
+
+#[tokio::test]
+async fn a_version_whose_conservation_sum_is_off_is_refused() {
+    let place = memory();
+    let (manifest, view) = create(place.store()).await;
+    let base = manifest.commit(&view, &claim("w"), Cause::Manifest).await.expect("claimed");
+    let base = manifest.commit(&base, &flush(1), Cause::Flush).await.expect("committed");
+    let sequence = Sequence::new(place.store(), Folder::Manifest);
+    for (slot, off) in [(base.id() + 1, true), (base.id() + 2, false)] {
+        let mut root = base.root.clone();
+        root.id = slot;
+        if off {
+            root.sum = Bytes::copy_from_slice(&Sum::default().to_bytes());
+        }
+        sequence.create(slot, vec![codec::encode(&root)], Cause::Manifest, None).await.expect("put");
+        let read = Manifest::open(place.store()).await.expect("opened").latest(Cause::Open).await;
+        if !off {
+            assert_eq!(read.expect("sound").id(), slot);
+            continue;
+        }
+        let error = read.expect_err("an SST is not accounted for");
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert!(error.to_string().contains("conservation sum"), "{error}");
+        assert_eq!(error.object(), Some(Name::Manifest(slot).path().as_str()));
+    }
 }

@@ -47,8 +47,7 @@ impl View {
     /// The same, of a version whose object hashes to `stored_hash`: the next version will name it. Fails
     /// with `Corruption` as well if the conservation sum is off.
     pub(crate) fn stored(root: Root, stored_hash: u128, previous: Option<&Self>) -> Result<Self> {
-        codec::check_sum(&root)
-            .map_err(|what| Error::corruption(Name::Manifest(root.id).path(), 0, what))?;
+        codec::check_sum(&root).map_err(|what| Error::corruption(Name::Manifest(root.id).path(), 0, what))?;
         Self::build(root, stored_hash, previous)
     }
 

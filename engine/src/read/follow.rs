@@ -275,11 +275,7 @@ impl Follower {
             let frozen = ours.sv.memtables().filter(kept).cloned().collect();
             SuperVersion { active: Arc::new(Memtable::new()), frozen, view }
         };
-        self.publish(Current {
-            sv: Arc::new(sv),
-            seq: ours.seq.max(flushed),
-            confirmed: ours.confirmed,
-        });
+        self.publish(Current { sv: Arc::new(sv), seq: ours.seq.max(flushed), confirmed: ours.confirmed });
     }
 
     /// Inserts what a proven walk has staged and publishes it; as the newest there was at `confirmed` only

@@ -200,7 +200,10 @@ impl Reader {
                 // Collected under us, which a newer version does not name any more.
                 self.core.ask(true, self.core.deadline).await?;
                 current = self.core.current.load_full();
-                get(&self.core.fetcher, &current.sv, &key, current.seq, now_ms).await
+                match get(&self.core.fetcher, &current.sv, &key, current.seq, now_ms).await {
+                    Err(error) => Err(self.core.fetcher.expired(error).await),
+                    answer => answer,
+                }
             }
             answer => answer,
         }
@@ -220,7 +223,10 @@ impl Reader {
             Err(error) if is_missing(&error) && self.core.asks.is_some() => {
                 self.core.ask(true, self.core.deadline).await?;
                 current = self.core.current.load_full();
-                multi_get(&self.core.fetcher, &current.sv, &keys, current.seq, now_ms).await
+                match multi_get(&self.core.fetcher, &current.sv, &keys, current.seq, now_ms).await {
+                    Err(error) => Err(self.core.fetcher.expired(error).await),
+                    answers => answers,
+                }
             }
             answers => answers,
         }
@@ -348,7 +354,9 @@ impl ReaderBuilder {
         })
         .await
         .map_err(|error| Error::invalid(error.message))?;
-        let fetcher = Fetcher::new(store, cache, manifest.identity().db_uuid).pin_tails(self.cache_bytes / 4);
+        let fetcher = Fetcher::new(store, cache, manifest.identity().db_uuid)
+            .pin_tails(self.cache_bytes / 4)
+            .asks(manifest.clone());
 
         let mut follower = Follower::new(manifest, view, Arc::clone(&clock), self.deadline);
         let current = follower.current();

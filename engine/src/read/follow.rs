@@ -14,11 +14,11 @@
 //! at the manifest, and that no replay point has entered, saw the log as it was.
 //!
 //! One task owns all state; whoever needs freshness asks it and waits, and all who ask before a round
-//! begins share that round. A round that finds nothing costs two GETs, and idle rounds back off from 50 ms
-//! to 5 s. Nothing is ever written, and nothing is listed while idle.
+//! begins share that round. A round that finds nothing costs two GETs (every ten seconds a
+//! third, of the version it has), and idle rounds back off from 50 ms to 5 s. Nothing is ever written, and nothing is listed while idle.
 //!
 //! Falling behind: a version that has been collected cannot be followed, nor can its log. The manifest
-//! knows when its last proof is too old for a 404 to be trusted and lists then; a round lists as well when numbers do
+//! knows when its last proof is too old for a 404 to be trusted and looks whether ours is still there; a round lists as well when numbers do
 //! not continue where the log was left, or when the log ends before the slot that the version says was written.
 //!
 //! Always true: a published number covers every entry at or below it: those up to the version's `last_seq`

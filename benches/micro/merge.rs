@@ -74,9 +74,6 @@ fn runs(run_of: impl Fn(u64) -> u64) -> (Vec<Source>, Here) {
     (sources.collect(), here)
 }
 
-/// Which run a key goes to.
-type RunOf = fn(u64) -> u64;
-
 fn merge(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("merge");
     group.throughput(Throughput::Elements(ENTRIES));

@@ -31,9 +31,6 @@ async fn count(mut scan: Scan) -> u64 {
     rows
 }
 
-/// Which run a key goes to.
-type RunOf = fn(u64) -> u64;
-
 fn scans(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut group = criterion.benchmark_group("scan");

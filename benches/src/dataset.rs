@@ -65,12 +65,10 @@ impl Dataset {
 
     /// The number of a new row; `None` when the room is used up.
     pub(crate) fn add_row(&self) -> Option<u64> {
-        let row = self.rows.fetch_add(1, Ordering::AcqRel);
-        if row < self.issued.len() as u64 {
-            return Some(row);
-        }
-        self.rows.fetch_sub(1, Ordering::AcqRel);
-        None
+        let room = self.issued.len() as u64;
+        self.rows
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |rows| (rows < room).then_some(rows + 1))
+            .ok()
     }
 
     /// Bytes of one row, key and value.
@@ -206,6 +204,20 @@ mod tests {
             wrong[at] ^= 1;
             assert!(data.check(row, 1, Some(&wrong), &mut scratch).is_err(), "byte {at}");
         }
+    }
+
+    #[test]
+    fn there_are_never_more_rows_than_room_for_them() {
+        let data = Dataset::new(1000, 20, 16, true, 7);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| while data.add_row().is_some() {});
+            }
+            for _ in 0..100_000 {
+                assert!(data.rows() <= 1000);
+            }
+        });
+        assert_eq!((data.rows(), data.add_row()), (1000, None));
     }
 
     #[test]

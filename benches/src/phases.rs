@@ -24,6 +24,11 @@ pub(crate) struct Bench {
     pub(crate) plan: Plan,
 }
 
+/// The reader of a run. It is opened by the first phase that reads and kept, as a service keeps its own, so that later
+/// phases find its cache as the earlier ones left it.
+#[derive(Debug, Default)]
+struct TheReader(Option<Reader>);
+
 /// Runs every phase of `plan` at `target`.
 pub(crate) async fn run(plan: &Plan, target: &Target) -> Result<Report> {
     let db = Db::builder(target.url())
@@ -36,11 +41,15 @@ pub(crate) async fn run(plan: &Plan, target: &Target) -> Result<Report> {
     // Inserting phases may add as many rows again as were loaded.
     let data = Dataset::new(plan.rows * 2, plan.key_bytes, plan.value_bytes, plan.hashed, plan.seed);
     let bench = std::sync::Arc::new(Bench { db, data, plan: plan.clone() });
+    let mut reader = TheReader::default();
     let mut report = Report::new(plan, bench.db.store().url());
     for phase in &plan.phases {
         report.announce(phase);
-        let done = one(&bench, target, phase, &mut report).await?;
+        let done = one(&bench, target, phase, &mut reader, &mut report).await?;
         report.add(done);
+    }
+    if let Some(reader) = reader.0 {
+        reader.close().await?;
     }
     bench.db.close().await?;
     report.finish(peak_memory());
@@ -51,6 +60,7 @@ async fn one(
     bench: &std::sync::Arc<Bench>,
     target: &Target,
     phase: &Phase,
+    the_reader: &mut TheReader,
     report: &mut Report,
 ) -> Result<PhaseReport> {
     let before = bench.db.stats();
@@ -84,27 +94,22 @@ async fn one(
             done
         }
         Phase::FullScan { name, reverse } => {
-            let reader = open_reader(bench, target).await?;
-            let scanned = clients::full_scan(bench, &reader, *reverse).await;
+            let reader = the_reader.fresh(bench, target).await?;
+            let (requests, cache) = (reader.store().stats().snapshot(), reader.cache_stats());
             let mut done = PhaseReport::new(name, Latencies::new());
-            close_reader(reader, &mut done).await?;
-            done.rows = scanned?;
+            done.rows = clients::full_scan(bench, reader, *reverse).await?;
+            done.read_by(reader, &requests, &cache);
             done
         }
-        Phase::Run { name, mix, spread, through, durable } => {
-            let reader = match through {
-                Through::Reader => Some(open_reader(bench, target).await?),
-                Through::Writer => None,
-            };
-            let ran = clients::run_mix(bench, reader.as_ref(), *mix, *spread, *durable).await;
-            let mut done = PhaseReport::new(name, Latencies::new());
-            if let Some(reader) = reader {
-                close_reader(reader, &mut done).await?;
-            }
-            let ran = ran?;
-            done.rows = ran.rows;
-            done.latencies = ran.latencies;
-            done.measured = Some(ran.measured);
+        Phase::Run { name, mix, spread, through: Through::Writer, durable } => {
+            PhaseReport::ran(name, clients::run_mix(bench, None, *mix, *spread, *durable).await?)
+        }
+        Phase::Run { name, mix, spread, through: Through::Reader, durable } => {
+            let reader = the_reader.fresh(bench, target).await?;
+            let (requests, cache) = (reader.store().stats().snapshot(), reader.cache_stats());
+            let ran = clients::run_mix(bench, Some(reader), *mix, *spread, *durable).await?;
+            let mut done = PhaseReport::ran(name, ran);
+            done.read_by(reader, &requests, &cache);
             done
         }
     };
@@ -119,22 +124,23 @@ async fn one(
     Ok(done)
 }
 
-/// A reader with its own cache, that holds everything written so far.
-async fn open_reader(bench: &Bench, target: &Target) -> Result<Reader> {
-    let token = bench.db.sync().await?;
-    let mut builder = Reader::builder(target.url()).cache_bytes(bench.plan.cache_bytes);
-    if let Some(bytes) = bench.plan.ssd_bytes {
-        builder = builder.cache_dir(target.scratch().join("ssd"), bytes);
+impl TheReader {
+    /// The reader, holding everything written so far.
+    async fn fresh(&mut self, bench: &Bench, target: &Target) -> Result<&Reader> {
+        let token = bench.db.sync().await?;
+        let reader = match self.0.take() {
+            Some(open) => open,
+            None => {
+                let mut builder = Reader::builder(target.url()).cache_bytes(bench.plan.cache_bytes);
+                if let Some(bytes) = bench.plan.ssd_bytes {
+                    builder = builder.cache_dir(target.scratch().join("ssd"), bytes);
+                }
+                builder.open().await?
+            }
+        };
+        reader.at_least(token).await?;
+        Ok(self.0.insert(reader))
     }
-    let reader = builder.open().await?;
-    reader.at_least(token).await?;
-    Ok(reader)
-}
-
-async fn close_reader(reader: Reader, done: &mut PhaseReport) -> Result<()> {
-    done.requests.extend(reader.store().stats().snapshot().requests);
-    done.cache = Some(reader.cache_stats());
-    Ok(reader.close().await?)
 }
 
 /// The newest version, read from the store: the compactor's work is not the writer's to know.

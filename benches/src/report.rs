@@ -7,10 +7,14 @@ use std::{io::IsTerminal as _, time::Duration};
 
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
-use esker::stats::{Cause, Prices, RequestCount, RequestKind, StatsSnapshot};
+use esker::{
+    Reader,
+    stats::{Cause, Prices, RequestCount, RequestKind, StatsSnapshot},
+};
+use esker_cache::CacheStats;
 use serde_json::{Value, json};
 
-use crate::{measure::Latencies, options::Plan, workload::Phase};
+use crate::{clients::Ran, measure::Latencies, options::Plan, workload::Phase};
 
 /// One phase.
 #[derive(Debug)]
@@ -28,7 +32,7 @@ pub(crate) struct PhaseReport {
     pub(crate) requests: Vec<RequestCount>,
     /// Requests of the compactor process.
     pub(crate) other_process: Vec<RequestCount>,
-    pub(crate) cache: Option<esker_cache::CacheStats>,
+    pub(crate) cache: Option<CacheStats>,
     pub(crate) note: Option<String>,
 }
 
@@ -54,6 +58,25 @@ impl PhaseReport {
         let mut latencies = Latencies::new();
         latencies.record(took);
         Self::new(name, latencies)
+    }
+
+    /// A phase of clients.
+    pub(crate) fn ran(name: &str, ran: Ran) -> Self {
+        Self { rows: ran.rows, measured: Some(ran.measured), ..Self::new(name, ran.latencies) }
+    }
+
+    /// Adds what the reader did since `requests` and `cache` were taken.
+    pub(crate) fn read_by(&mut self, reader: &Reader, requests: &StatsSnapshot, cache: &CacheStats) {
+        self.requests.extend(reader.store().stats().snapshot().since(requests).requests);
+        let now = reader.cache_stats();
+        self.cache = Some(CacheStats {
+            memory_hits: now.memory_hits - cache.memory_hits,
+            memory_misses: now.memory_misses - cache.memory_misses,
+            ssd_hits: now.ssd_hits - cache.ssd_hits,
+            ssd_misses: now.ssd_misses - cache.ssd_misses,
+            fetches: now.fetches - cache.fetches,
+            ..now
+        });
     }
 
     fn seconds(&self) -> f64 {

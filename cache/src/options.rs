@@ -23,7 +23,7 @@ pub struct CacheOptions {
     /// bursts on their way to it use up to three eighths of this again (at least 12 MiB, at most 192 MiB).
     pub memory_bytes: usize,
     /// The part of memory and of the SSD that is set aside for [`Class::Meta`](crate::Class::Meta), 0 to 1; default
-    /// 0.25. Too low, and reads fetch filters and indexes again and again; too high, and there is less room for data.
+    /// 0.1. Too low, and reads fetch filters and indexes again and again; too high, and there is less room for data.
     pub meta_share: f64,
     /// The SSD tier; default none.
     pub ssd: Option<SsdOptions>,
@@ -52,7 +52,7 @@ pub struct CacheError {
 
 impl Default for CacheOptions {
     fn default() -> Self {
-        Self { memory_bytes: 256 << 20, meta_share: 0.25, ssd: None }
+        Self { memory_bytes: 256 << 20, meta_share: 0.1, ssd: None }
     }
 }
 

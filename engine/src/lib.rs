@@ -29,3 +29,8 @@ pub use options::{Compaction, Options};
 pub use range::KeyRange;
 pub use read::{Reader, ReaderBuilder, Row, Scan, Snapshot, Token};
 pub use write::{Accepted, WriteBatch};
+
+/// The programs in README.md are compiled by `cargo test`.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

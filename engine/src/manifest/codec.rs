@@ -140,6 +140,19 @@ pub(crate) fn check_order(run: &Run) -> Result<(), String> {
     Ok(())
 }
 
+/// Fails, saying what is wrong, if the sum of a complete version is not the sum of its SSTs' sums.
+pub(crate) fn check_sum(root: &Root) -> Result<(), String> {
+    let mut total = Sum::default();
+    for sst in root.ssts() {
+        let sum = Sum::from_bytes(&sst.sum);
+        total.add(&sum.ok_or_else(|| format!("the sum of {} is malformed", sst_name(sst)))?);
+    }
+    if root.sum[..] == total.to_bytes() {
+        return Ok(());
+    }
+    Err(format!("the conservation sum is not the sum of the SSTs' sums, which is {total}"))
+}
+
 /// Fails, saying what is wrong, if an SST's entry is not well formed.
 pub(crate) fn check_sst(sst: &SstMeta) -> Result<(), String> {
     sst.check().map_err(|e| format!("the entry of {} is malformed, {e}", sst_name(sst)))

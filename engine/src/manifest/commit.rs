@@ -36,6 +36,8 @@ const COMMIT_TIME: Duration = Duration::from_secs(30);
 /// The longest pause before the first rebase; it doubles up to the other.
 const FIRST_PAUSE_MS: u64 = 10;
 const LONGEST_PAUSE_MS: u64 = 1_000;
+/// How long the absence of the next version is trusted after it was proved that there was none.
+const TRUST_ABSENCE: Duration = Duration::from_secs(10);
 /// How often the latest version may be collected under the reader's feet before that is called an error.
 const MAX_READS: u32 = 20;
 
@@ -53,7 +55,7 @@ struct Shared {
     seen: Mutex<Seen>,
 }
 
-/// The newest version seen, and when it was last known to be the newest of all.
+/// The newest version seen, and the last moment at which it is proved that nothing newer was there.
 #[derive(Debug, Default)]
 struct Seen {
     view: Option<Arc<View>>,
@@ -126,10 +128,14 @@ impl Manifest {
         self.read_above_floor(id, self.seen().as_deref(), cause).await
     }
 
-    /// A version after `base`, if there is one: one GET of the next slot.
+    /// A version after `base`, if there is one: one GET of the next slot, and never a LIST while `base` is
+    /// the latest.
     ///
-    /// A 404 could also mean that the next version has been collected, if nobody has looked for as long
-    /// as versions are kept; then a LIST decides. To be certain in any case use [`Self::newer`].
+    /// A 404 could also mean that the next version has been collected. So now and then (when the last proof
+    /// is older than ten seconds, or than half the time that versions are kept) a 404 is followed by a GET
+    /// of `base` itself: while that is there, nothing after it has been collected, because versions are
+    /// collected oldest first. A collector that keeps less than the database's retention can delay a
+    /// follower by those ten seconds and no more. To be certain in any case use [`Self::newer`].
     pub async fn follow(&self, base: &View, cause: Cause) -> Result<Option<Arc<View>>> {
         let asked = self.moment();
         match self.shared.sequence.get(base.id() + 1, cause).await? {
@@ -147,14 +153,11 @@ impl Manifest {
                     );
                     return Err(Error::corruption(Name::Manifest(view.id()).path(), 0, what));
                 }
-                self.remember(&view, asked);
+                self.step(base, &view);
                 Ok(Some(view))
             }
-            None if self.looked_recently(base) => {
-                self.still_latest(base, asked);
-                Ok(None)
-            }
-            None => self.newer(base, cause).await,
+            None if self.looked_recently(base) => Ok(None),
+            None => self.prove_latest(base, asked, cause).await,
         }
     }
 
@@ -327,6 +330,38 @@ impl Manifest {
         }
     }
 
+    /// `view` was found next to `base`, which proves nothing about what is after it: the old proof goes
+    /// on, because where there was nothing after `base` there was nothing after `view`.
+    fn step(&self, base: &View, view: &Arc<View>) {
+        let mut seen = self.shared.seen.lock();
+        match seen.view.as_ref().map(|old| old.id()) {
+            Some(old) if old == base.id() => seen.view = Some(view.clone()),
+            Some(old) if old > base.id() => {}
+            _ => *seen = Seen { view: Some(view.clone()), ..Seen::default() },
+        }
+    }
+
+    /// The slot after `base` was absent after `asked`: because `base` is the latest, or because both have
+    /// been collected? A slot freed by collection may hold other bytes since, hence the hash.
+    async fn prove_latest(
+        &self,
+        base: &View,
+        asked: (u64, Duration),
+        cause: Cause,
+    ) -> Result<Option<Arc<View>>> {
+        let found = self.shared.sequence.get(base.id(), cause).await?;
+        if found.is_some_and(|bytes| codec::object_hash(&bytes) == base.stored_hash()) {
+            self.still_latest(base, asked);
+            return Ok(None);
+        }
+        let latest = self.latest(cause).await?;
+        if latest.id() < base.id() {
+            let what = format!("version {} was read before and is gone, and none came after it", base.id());
+            return Err(Error::corruption(Name::Manifest(base.id()).path(), 0, what));
+        }
+        Ok((latest.id() > base.id()).then_some(latest))
+    }
+
     fn still_latest(&self, base: &View, (wall_ms, monotonic): (u64, Duration)) {
         let mut seen = self.shared.seen.lock();
         if seen.view.as_ref().is_some_and(|view| view.id() == base.id()) {
@@ -334,15 +369,15 @@ impl Manifest {
         }
     }
 
-    /// Whether `base` was known to be the latest so recently that what came after it cannot have been
-    /// collected yet. Both clocks are asked, because one of them stands still while a machine sleeps.
+    /// Whether it was proved so recently that nothing came after `base` that what has come since cannot
+    /// have been collected. Both clocks are asked, because one of them stands still while a machine sleeps.
     fn looked_recently(&self, base: &View) -> bool {
-        let keep_ms = base.root.options.retention_ms / 2;
+        let trusted = Duration::from_millis(base.root.options.retention_ms / 2).min(TRUST_ABSENCE);
         let (wall_ms, monotonic) = self.moment();
         let seen = self.shared.seen.lock();
         seen.view.as_ref().is_some_and(|view| view.id() == base.id())
-            && wall_ms.abs_diff(seen.wall_ms) < keep_ms
-            && monotonic.saturating_sub(seen.monotonic) < Duration::from_millis(keep_ms)
+            && Duration::from_millis(wall_ms.abs_diff(seen.wall_ms)) < trusted
+            && monotonic.saturating_sub(seen.monotonic) < trusted
     }
 }
 

@@ -38,13 +38,20 @@ pub struct View {
 impl View {
     /// The view of a complete `root`. Shares the open SSTs of `previous` by id.
     ///
-    /// Fails with `Corruption` if the runs break the rules at the head of [`crate::manifest`].
+    /// Fails with `Corruption` if the runs break the rules at the head of [`crate::manifest`]. The
+    /// conservation sum is not looked at: a root that was never stored may have none.
     pub fn new(root: Root, previous: Option<&Self>) -> Result<Self> {
-        Self::stored(root, 0, previous)
+        Self::build(root, 0, previous)
     }
 
-    /// The same, of a version whose object hashes to `stored_hash`: the next version will name it.
+    /// The same, of a version whose object hashes to `stored_hash`: the next version will name it. Fails
+    /// with `Corruption` as well if the conservation sum is off.
     pub(crate) fn stored(root: Root, stored_hash: u128, previous: Option<&Self>) -> Result<Self> {
+        codec::check_sum(&root).map_err(|what| Error::corruption(Name::Manifest(root.id).path(), 0, what))?;
+        Self::build(root, stored_hash, previous)
+    }
+
+    fn build(root: Root, stored_hash: u128, previous: Option<&Self>) -> Result<Self> {
         let corrupt = |what: String| Error::corruption(Name::Manifest(root.id).path(), 0, what);
         let mut by_id = HashMap::with_capacity(root.runs.iter().map(|run| run.ssts.len()).sum());
         let mut runs = Vec::with_capacity(root.runs.len());

@@ -15,7 +15,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -29,6 +29,7 @@ use crate::{
     block::Block,
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
+    manifest::Manifest,
     merge::{BlockSource, Missing},
     sst::{BlockRef, OpenSst, Tail, reader::decode_block},
     stats::Cause,
@@ -52,6 +53,8 @@ struct Shared {
     db_uuid: u128,
     tails: PinnedTails,
     tail_limit: AtomicUsize,
+    /// Where to ask which version is the latest; set once, by whoever has one.
+    manifest: OnceLock<Manifest>,
 }
 
 /// What was missing and is here now.
@@ -73,7 +76,8 @@ impl Fetcher {
     /// Fetches for the database `db_uuid` in `store`, through `cache`.
     pub fn new(store: Store, cache: BlockCache, db_uuid: u128) -> Self {
         let tail_limit = AtomicUsize::new(PINNED_TAIL_BYTES);
-        Self(Arc::new(Shared { store, cache, db_uuid, tails: PinnedTails::default(), tail_limit }))
+        let (tails, manifest) = (PinnedTails::default(), OnceLock::new());
+        Self(Arc::new(Shared { store, cache, db_uuid, tails, tail_limit, manifest }))
     }
 
     /// Keeps at most `bytes` of tails decoded and pinned (64 MiB unless set; a quarter of the cache is
@@ -81,6 +85,14 @@ impl Fetcher {
     #[must_use]
     pub fn pin_tails(self, bytes: usize) -> Self {
         self.0.tail_limit.store(bytes, Relaxed);
+        self
+    }
+
+    /// Lets reads that find an SST gone ask `manifest` whether it was collected or lost.
+    #[must_use]
+    pub fn asks(self, manifest: Manifest) -> Self {
+        // The first one stays: a fetcher is of one database.
+        let _ = self.0.manifest.set(manifest);
         self
     }
 
@@ -134,6 +146,31 @@ impl Fetcher {
         let mut fetched: Vec<_> = try_join_all(round).await?.into_iter().flatten().collect();
         fetched.sort_unstable_by_key(|(at, _)| *at);
         Ok(fetched.into_iter().map(|(_, one)| one).collect())
+    }
+
+    /// For reads that hold a version which may have been superseded: an object that is gone means that the
+    /// version has been collected, unless the latest version still names it; then the store has lost it.
+    pub(super) async fn expired(&self, error: Error) -> Error {
+        if !is_missing(&error) {
+            return error;
+        }
+        let object = error.object().unwrap_or("an object").to_owned();
+        if let Some(manifest) = self.0.manifest.get()
+            && let Ok(latest) = manifest.latest(Cause::Read).await
+            && latest.root.ssts().any(|sst| Name::Sst(sst.object_id()).path() == object)
+        {
+            return Error::new(
+                ErrorKind::Corruption,
+                "an SST is missing although the latest version names it",
+            )
+            .on(object)
+            .hint("the store has lost it, or somebody deleted it; `esker verify` says what else is missing")
+            .because(error);
+        }
+        Error::new(ErrorKind::SnapshotExpired, "what this snapshot was reading has been collected")
+            .on(object)
+            .hint("start again from a new snapshot; if that fails at once, `esker verify` says what the store has lost")
+            .because(error)
     }
 
     /// The tail of `sst`: pinned already, cached, or fetched; then pinned.
@@ -266,19 +303,6 @@ pub(super) fn touch(sst: &OpenSst) {
     if !sst.touched.load(Relaxed) {
         sst.touched.store(true, Relaxed);
     }
-}
-
-/// For reads that hold a version which may have been superseded: an object that is gone means that
-/// the version has been collected.
-pub(super) fn expired(error: Error) -> Error {
-    if !is_missing(&error) {
-        return error;
-    }
-    let object = error.object().unwrap_or("an object").to_owned();
-    Error::new(ErrorKind::SnapshotExpired, "what this snapshot was reading has been collected")
-        .on(object)
-        .hint("start again from a new snapshot; if that fails at once, `esker verify` says what the store has lost")
-        .because(error)
 }
 
 fn place_range(place: BlockRef) -> std::ops::Range<u64> {

@@ -14,11 +14,11 @@
 //! at the manifest, and that no replay point has entered, saw the log as it was.
 //!
 //! One task owns all state; whoever needs freshness asks it and waits, and all who ask before a round
-//! begins share that round. A round that finds nothing costs two GETs, and idle rounds back off from 50 ms
-//! to 5 s. Nothing is ever written, and nothing is listed while idle.
+//! begins share that round. A round that finds nothing costs two GETs (every ten seconds a
+//! third, of the version it has), and idle rounds back off from 50 ms to 5 s. Nothing is ever written, and nothing is listed while idle.
 //!
 //! Falling behind: a version that has been collected cannot be followed, nor can its log. The manifest
-//! knows when its last proof is too old for a 404 to be trusted and lists then; a round lists as well when numbers do
+//! knows when its last proof is too old for a 404 to be trusted and looks whether ours is still there; a round lists as well when numbers do
 //! not continue where the log was left, or when the log ends before the slot that the version says was written.
 //!
 //! Always true: a published number covers every entry at or below it: those up to the version's `last_seq`
@@ -33,7 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::SuperVersion;
 use crate::{
     clock::{SharedClock, deadline},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     key::{Entry, Seq},
     manifest::{Manifest, View},
     memtable::Memtable,
@@ -49,7 +49,10 @@ const LATEST: Duration = Duration::from_secs(5);
 /// A walk is published when it has staged this much, and goes on.
 const STAGED_BYTES: usize = 32 << 20;
 
-/// How often a round may find its walk overtaken before it gives up.
+/// A walk is published, too, when it has taken this part of the deadline: a slow link gets there in steps.
+const PARTS_OF_DEADLINE: u32 = 4;
+
+/// How many laps a round may take before it gives up.
 const WALKS: usize = 16;
 
 /// What a reader has: published as one value, so that a number and what it needs go together.
@@ -57,7 +60,7 @@ const WALKS: usize = 16;
 pub(super) struct Current {
     pub(super) sv: Arc<SuperVersion>,
     pub(super) seq: Seq,
-    /// When (monotonic) the round began that confirmed this.
+    /// When (monotonic) the last round began that got to the end: everything durable then is in this.
     pub(super) confirmed: Duration,
 }
 
@@ -144,45 +147,67 @@ impl Follower {
         }
     }
 
-    /// One round; says whether there was anything new. Fails closed: a round that cannot finish
-    /// publishes nothing that it has not proved.
-    pub(super) async fn round(&mut self, certain: bool, cause: Cause) -> Result<bool> {
-        let (clock, limit) = (Arc::clone(&self.clock), self.limit);
-        deadline(&*clock, limit, "following the database", self.round_unbounded(certain, cause)).await
+    /// Rounds until the log has been walked to its end. Gives up only when a round has not got any
+    /// further along the log: how long that takes in all depends on how much there is.
+    pub(super) async fn catch_up(&mut self, cause: Cause) -> Result<()> {
+        loop {
+            let slot = self.place.cursor.slot;
+            match self.round(false, cause).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Unavailable && self.place.cursor.slot > slot => {
+                    tracing::debug!(%error, slot = self.place.cursor.slot, "not at the end of the log yet");
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    async fn round_unbounded(&mut self, certain: bool, cause: Cause) -> Result<bool> {
-        let began = self.clock.monotonic();
+    /// One round; says whether there was anything new. Fails closed: a round that cannot finish publishes
+    /// nothing that it has not proved, and does not confirm what it publishes as the newest there is.
+    /// Each lap has the deadline to itself, since each lap that ends has got further.
+    pub(super) async fn round(&mut self, certain: bool, cause: Cause) -> Result<bool> {
+        let (clock, limit) = (Arc::clone(&self.clock), self.limit);
+        let began = clock.monotonic();
         let mut changed = false;
         for _ in 0..WALKS {
-            let from = self.place;
-            let walk = self.walk(from, cause).await?;
-            let doubtful = walk.gap || self.hole(&walk).is_some();
-            let newer = self.newer(certain || doubtful, cause).await?;
-            let followed = newer.is_some();
-            changed |= followed || walk.to.cursor.slot != from.cursor.slot;
-            let overtaken =
-                newer.as_ref().is_some_and(|view| view.root.writer.replay_from > from.cursor.slot);
-            if let Some(view) = newer {
-                self.adopt(view, began);
-            }
-            if overtaken {
-                // What was walked may have been collected, and something else put there, meanwhile.
-                self.place = start_of(&self.current.load().sv.view);
-                continue;
-            }
-            let (ended, hole) = (walk.ended, self.hole(&walk));
-            self.apply(walk.entries, walk.to, began);
-            match hole {
-                // The newer version knows of slots that were written after the walk had been there.
-                Some(_) if followed => {}
-                Some(slot) => return Err(lost(slot)),
-                None if ended => return Ok(changed),
-                None => {}
+            let lap = self.lap(certain, began, cause);
+            let done = deadline(&*clock, limit, "following the database", lap).await?;
+            changed |= done.changed;
+            if done.at_end {
+                return Ok(changed);
             }
         }
         Err(Error::unavailable("the log is written and flushed faster than it can be followed")
             .hint("give this process a shorter way to the store, or raise the writer's memtable size"))
+    }
+
+    /// A walk, a look at the manifest, and what was walked published if it counts. `began` is when the
+    /// round did, which is what reaching the end of the log confirms.
+    async fn lap(&mut self, certain: bool, began: Duration, cause: Cause) -> Result<Lap> {
+        let from = self.place;
+        let walk = self.walk(from, cause).await;
+        let doubtful = walk.gap || self.hole(&walk).is_some();
+        let newer = self.newer(certain || doubtful, cause).await?;
+        let followed = newer.is_some();
+        let changed = followed || walk.to.cursor.slot != from.cursor.slot;
+        let overtaken = newer.as_ref().is_some_and(|view| view.root.writer.replay_from > from.cursor.slot);
+        if let Some(view) = newer {
+            self.adopt(view);
+        }
+        if overtaken {
+            // What was walked may have been collected, and something else put there, meanwhile.
+            self.place = start_of(&self.current.load().sv.view);
+            return Ok(Lap { changed, at_end: false });
+        }
+        let hole = self.hole(&walk);
+        let at_end = walk.ended && hole.is_none();
+        self.apply(walk.entries, walk.to, at_end.then_some(began));
+        match (walk.failed, hole) {
+            (Some(error), _) => Err(error),
+            // The newer version knows of slots that were written after the walk had been there.
+            (None, Some(slot)) if !followed => Err(lost(slot)),
+            _ => Ok(Lap { changed, at_end }),
+        }
     }
 
     /// The slot a walk ended at, if the version says that it has been written.
@@ -192,28 +217,37 @@ impl Follower {
         (walk.ended && slot <= tail).then_some(slot)
     }
 
-    /// Walks the log to the first absent slot, or until much is staged.
-    async fn walk(&self, from: Place, cause: Cause) -> Result<Staged> {
+    /// Walks the log to the first absent slot, or until much is staged or much time has passed. A walk that
+    /// fails on the way keeps what it has: so far it is as good as any.
+    async fn walk(&self, from: Place, cause: Cause) -> Staged {
         let mut walk = Walk::new(&self.manifest, from.cursor, cause);
-        let mut staged = Staged { to: from, entries: Vec::new(), gap: false, ended: false };
+        let mut staged = Staged { to: from, entries: Vec::new(), gap: false, ended: false, failed: None };
+        let (began, long_enough) = (self.clock.monotonic(), self.limit / PARTS_OF_DEADLINE);
         let mut bytes = 0;
         while bytes < STAGED_BYTES {
-            match walk.next().await? {
-                Some(WalObject::Data { header, entries, last_seq }) => {
+            match walk.next().await {
+                Ok(Some(WalObject::Data { header, entries, last_seq })) => {
                     staged.gap |= header.first_seq > staged.to.next_seq;
                     staged.to.next_seq = staged.to.next_seq.max(last_seq + 1);
                     bytes += entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>();
                     staged.entries.extend(entries);
                 }
-                Some(WalObject::Fence { .. }) => {}
-                None => {
+                Ok(Some(WalObject::Fence { .. })) => {}
+                Ok(None) => {
                     staged.ended = true;
                     break;
                 }
+                Err(error) => {
+                    staged.failed = Some(error);
+                    break;
+                }
+            }
+            if self.clock.monotonic().saturating_sub(began) > long_enough {
+                break;
             }
         }
         staged.to.cursor = walk.cursor();
-        Ok(staged)
+        staged
     }
 
     /// The newest version after ours, if there is one.
@@ -230,7 +264,7 @@ impl Follower {
     }
 
     /// Publishes a newer version; memtables that it holds all of are dropped.
-    fn adopt(&mut self, view: Arc<View>, began: Duration) {
+    fn adopt(&mut self, view: Arc<View>) {
         let ours = self.current.load_full();
         let flushed = view.root.writer.last_seq;
         let kept = |memtable: &&Arc<Memtable>| memtable.max_seq() > flushed;
@@ -241,11 +275,12 @@ impl Follower {
             let frozen = ours.sv.memtables().filter(kept).cloned().collect();
             SuperVersion { active: Arc::new(Memtable::new()), frozen, view }
         };
-        self.publish(sv, ours.seq.max(flushed), began);
+        self.publish(Current { sv: Arc::new(sv), seq: ours.seq.max(flushed), confirmed: ours.confirmed });
     }
 
-    /// Inserts what a proven walk has staged and publishes it.
-    fn apply(&mut self, entries: Vec<Entry>, to: Place, began: Duration) {
+    /// Inserts what a proven walk has staged and publishes it; as the newest there was at `confirmed` only
+    /// if the round is complete.
+    fn apply(&mut self, entries: Vec<Entry>, to: Place, confirmed: Option<Duration>) {
         let ours = self.current.load_full();
         let flushed = ours.sv.view.root.writer.last_seq;
         for entry in entries {
@@ -255,11 +290,15 @@ impl Follower {
             }
         }
         self.place = to;
-        self.publish((*ours.sv).clone(), ours.seq.max(to.next_seq - 1), began);
+        self.publish(Current {
+            sv: Arc::clone(&ours.sv),
+            seq: ours.seq.max(to.next_seq - 1),
+            confirmed: confirmed.unwrap_or(ours.confirmed),
+        });
     }
 
-    fn publish(&self, sv: SuperVersion, seq: Seq, confirmed: Duration) {
-        self.current.store(Arc::new(Current { sv: Arc::new(sv), seq, confirmed }));
+    fn publish(&self, current: Current) {
+        self.current.store(Arc::new(current));
     }
 }
 
@@ -272,6 +311,16 @@ struct Staged {
     gap: bool,
     /// Whether it came to an absent slot.
     ended: bool,
+    /// What ended it before its time.
+    failed: Option<Error>,
+}
+
+/// What a lap came to.
+#[derive(Debug)]
+struct Lap {
+    changed: bool,
+    /// Whether the end of the log was reached, with nothing missing before it.
+    at_end: bool,
 }
 
 fn lost(slot: u64) -> Error {

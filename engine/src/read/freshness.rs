@@ -7,8 +7,10 @@
 //! A token is a word to pass in a header or a cookie: the process that wrote hands it out, and a
 //! [`Reader`](crate::Reader) elsewhere waits until it has got there (read-your-writes across processes).
 //!
-//! Always true: sequence numbers never repeat in a database, whatever the epoch, so the number alone
-//! orders tokens; the epoch says which writer to blame.
+//! Always true: **a token counts only once its write is durable**. No two durable writes have the same
+//! number, whatever the epoch, so the number alone orders their tokens; the epoch says which writer to
+//! blame. A write that was accepted and never became durable leaves its number to the next writer: a
+//! reader that waits for such a token is satisfied by the other write, or never.
 
 use std::{fmt, str::FromStr};
 

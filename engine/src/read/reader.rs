@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock::{SharedClock, SystemClock, Task, deadline},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     key::{DEFAULT_KEYSPACE, KeyspaceId, full_key},
     manifest::{Manifest, View},
     range::KeyRange,
@@ -123,25 +123,28 @@ impl Reader {
     }
 
     /// Waits until the write of `token` is visible here, then gives a snapshot: a process that was handed
-    /// the token reads what its giver wrote. Fails with `Unavailable` after the deadline.
+    /// the token reads what its giver wrote. Fails with `Unavailable` after the deadline, not before, however
+    /// often the store fails meanwhile; at once with `Corruption`, `Unsupported` or `Closed`.
     pub async fn at_least(&self, token: Token) -> Result<Snapshot> {
         let clock = &self.core.clock;
         let (began, mut pause) = (clock.monotonic(), ASK_AGAIN);
+        let mut last = None;
         loop {
             if self.core.current.load().seq >= token.seq {
                 return Ok(self.snapshot());
             }
             let waited = clock.monotonic().saturating_sub(began);
-            if waited >= self.core.deadline {
-                let has = self.core.current.load().seq;
-                return Err(Error::unavailable(format!(
-                    "the write {token} did not become visible within {:?}; this reader is at {has}",
-                    self.core.deadline
-                ))
-                .hint("was the write durable, and made to this database?"));
+            let left = self.core.deadline.saturating_sub(waited);
+            if left.is_zero() {
+                return Err(self.not_visible(token, last));
             }
-            self.core.ask(waited > PATIENCE).await?;
+            match self.core.ask(waited > PATIENCE, left).await {
+                Ok(()) => last = None,
+                Err(error) if error.kind() == ErrorKind::Unavailable => last = Some(error),
+                Err(error) => return Err(error),
+            }
             if self.core.current.load().seq < token.seq {
+                let waited = clock.monotonic().saturating_sub(began);
                 clock.sleep(pause.min(self.core.deadline.saturating_sub(waited))).await;
                 pause = (pause * 2).min(ASK_AGAIN_MOST);
             }
@@ -151,7 +154,7 @@ impl Reader {
     /// A snapshot that holds everything acknowledged before this call (linearizable): about two round
     /// trips, shared by all who ask meanwhile. Fails closed, with `Unavailable`, rather than show less.
     pub async fn strong(&self) -> Result<Snapshot> {
-        self.core.ask(true).await?;
+        self.core.ask(true, self.core.deadline).await?;
         Ok(self.snapshot())
     }
 
@@ -159,7 +162,7 @@ impl Reader {
     pub async fn bounded(&self, age: Duration) -> Result<Snapshot> {
         let confirmed = self.core.current.load().confirmed;
         if self.core.clock.monotonic().saturating_sub(confirmed) > age {
-            self.core.ask(true).await?;
+            self.core.ask(true, self.core.deadline).await?;
         }
         Ok(self.snapshot())
     }
@@ -195,9 +198,12 @@ impl Reader {
         match get(&self.core.fetcher, &current.sv, &key, current.seq, now_ms).await {
             Err(error) if is_missing(&error) && self.core.asks.is_some() => {
                 // Collected under us, which a newer version does not name any more.
-                self.core.ask(true).await?;
+                self.core.ask(true, self.core.deadline).await?;
                 current = self.core.current.load_full();
-                get(&self.core.fetcher, &current.sv, &key, current.seq, now_ms).await
+                match get(&self.core.fetcher, &current.sv, &key, current.seq, now_ms).await {
+                    Err(error) => Err(self.core.fetcher.expired(error).await),
+                    answer => answer,
+                }
             }
             answer => answer,
         }
@@ -215,9 +221,12 @@ impl Reader {
         let mut current = self.core.current.load_full();
         match multi_get(&self.core.fetcher, &current.sv, &keys, current.seq, now_ms).await {
             Err(error) if is_missing(&error) && self.core.asks.is_some() => {
-                self.core.ask(true).await?;
+                self.core.ask(true, self.core.deadline).await?;
                 current = self.core.current.load_full();
-                multi_get(&self.core.fetcher, &current.sv, &keys, current.seq, now_ms).await
+                match multi_get(&self.core.fetcher, &current.sv, &keys, current.seq, now_ms).await {
+                    Err(error) => Err(self.core.fetcher.expired(error).await),
+                    answers => answers,
+                }
             }
             answers => answers,
         }
@@ -262,6 +271,19 @@ impl Reader {
         self.core.fetcher.cache().close().await;
         Ok(())
     }
+
+    /// The end of a wait for `token`; `last` is why the last round failed, if it did.
+    fn not_visible(&self, token: Token, last: Option<Error>) -> Error {
+        let has = self.core.current.load().seq;
+        let error = Error::unavailable(format!(
+            "the write {token} did not become visible within {:?}; this reader is at {has}",
+            self.core.deadline
+        ));
+        match last {
+            Some(last) => error.because(last),
+            None => error.hint("was the write durable, and made to this database?"),
+        }
+    }
 }
 
 impl ReaderBuilder {
@@ -280,7 +302,7 @@ impl ReaderBuilder {
         self
     }
 
-    /// Every wait ends after this (30 s unless set) in `Unavailable`.
+    /// Every wait ends after this (30 s unless set) in `Unavailable`; opening, after this without progress.
     #[must_use]
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = limit;
@@ -332,14 +354,16 @@ impl ReaderBuilder {
         })
         .await
         .map_err(|error| Error::invalid(error.message))?;
-        let fetcher = Fetcher::new(store, cache, manifest.identity().db_uuid).pin_tails(self.cache_bytes / 4);
+        let fetcher = Fetcher::new(store, cache, manifest.identity().db_uuid)
+            .pin_tails(self.cache_bytes / 4)
+            .asks(manifest.clone());
 
         let mut follower = Follower::new(manifest, view, Arc::clone(&clock), self.deadline);
         let current = follower.current();
         let (asks, following) = if self.version.is_some() {
             (None, None)
         } else {
-            follower.round(false, Cause::Open).await?;
+            follower.catch_up(Cause::Open).await?;
             let (asks, asked) = mpsc::channel(ASKS);
             (Some(asks), Some(Task::spawn(follower.run(asked, self.follow))))
         };
@@ -350,14 +374,14 @@ impl ReaderBuilder {
 }
 
 impl Core {
-    /// Asks for a round that begins after this call, and waits for it.
-    async fn ask(&self, certain: bool) -> Result<()> {
+    /// Asks for a round that begins after this call, and waits for it, but not longer than `limit`.
+    async fn ask(&self, certain: bool, limit: Duration) -> Result<()> {
         let Some(asks) = &self.asks else {
             return Err(Error::invalid("this reader is fixed at a version and does not follow the database")
                 .hint("open it without `version`"));
         };
         let closed = || Error::closed("this reader has been closed");
-        deadline(&*self.clock, self.deadline, "following the database", async {
+        deadline(&*self.clock, limit, "following the database", async {
             let (reply, answer) = oneshot::channel();
             asks.send(Ask { certain, reply }).await.map_err(|_| closed())?;
             answer.await.map_err(|_| closed())?

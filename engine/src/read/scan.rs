@@ -24,7 +24,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, future::BoxFuture};
 
-use super::{Fetched, Fetcher, SuperVersion, fetch::expired};
+use super::{Fetched, Fetcher, SuperVersion};
 use crate::{
     block::Block,
     error::{Error, Result},
@@ -236,7 +236,7 @@ impl Running {
             if let Some(fetch) = &mut self.fetch {
                 let fetched = ready!(fetch.as_mut().poll(cx));
                 self.fetch = None;
-                self.window.take_in(fetched.map_err(expired)?);
+                self.window.take_in(fetched?);
             }
             match self.rows.step(&self.window)? {
                 Step::Ready => {
@@ -277,7 +277,10 @@ impl Running {
         });
         let fetcher = self.window.fetcher.clone();
         Box::pin(async move {
-            let fetched = fetcher.fetch(&missing, Cause::Read).await?;
+            let fetched = match fetcher.fetch(&missing, Cause::Read).await {
+                Ok(fetched) => fetched,
+                Err(error) => return Err(fetcher.expired(error).await),
+            };
             Ok(missing.into_iter().zip(fetched).collect())
         })
     }

@@ -13,7 +13,6 @@ use bytes::Bytes;
 
 use super::{
     Fetcher, Scan, SuperVersion,
-    fetch::expired,
     get::{get, stack_key},
     multi_get::multi_get,
 };
@@ -75,7 +74,10 @@ impl Snapshot {
     /// `SnapshotExpired`, `Corruption`, or as the store does.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         let key = stack_key(self.keyspace, key.as_ref())?;
-        get(&self.fetcher, &self.sv, &key, self.seq, self.clock.wall_ms()).await.map_err(expired)
+        match get(&self.fetcher, &self.sv, &key, self.seq, self.clock.wall_ms()).await {
+            Err(error) => Err(self.fetcher.expired(error).await),
+            answer => answer,
+        }
     }
 
     /// The values of `keys`, in their order; round trips do not grow with their number. Fails as
@@ -86,7 +88,10 @@ impl Snapshot {
     ) -> Result<Vec<Option<Bytes>>> {
         let keys =
             keys.into_iter().map(|key| full_key(self.keyspace, key.as_ref())).collect::<Result<Vec<_>>>()?;
-        multi_get(&self.fetcher, &self.sv, &keys, self.seq, self.clock.wall_ms()).await.map_err(expired)
+        match multi_get(&self.fetcher, &self.sv, &keys, self.seq, self.clock.wall_ms()).await {
+            Err(error) => Err(self.fetcher.expired(error).await),
+            answers => answers,
+        }
     }
 
     /// The rows with keys in `range`; an inverted range is reported by the first `next`.

@@ -133,7 +133,8 @@ impl Accepted {
     }
 
     /// The place of the write in the order of writes. A reader in another process that is given it can
-    /// wait until it sees this write.
+    /// wait until it sees this write. It counts only once the write is [`durable`](Self::durable): if that
+    /// fails, the number goes to another write after the next opening, and the token with it.
     pub fn token(&self) -> Token {
         self.token
     }

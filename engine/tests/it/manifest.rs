@@ -1,14 +1,22 @@
 //! Tests of the manifest on a store: creating, committing, racing, following, and what faults do to them.
 
-use std::sync::Arc;
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use esker::{
     ErrorKind,
-    clock::SystemClock,
+    clock::{Clock, SharedClock, SystemClock},
     codec::sum::Sum,
     key::{EntryRef, Kind},
-    manifest::{Edit, Identity, Manifest, StoredOptions, View},
+    manifest::{Edit, Identity, Manifest, StoredOptions, View, codec},
     sst::SstMeta,
     stats::{Cause, RequestKind},
     store::{Folder, Name, ObjectId, Role, Sequence, Store},
@@ -254,6 +262,72 @@ async fn collect(store: &Store, floor: u64) {
     store.delete(&ids, Cause::Gc).await.expect("deleted");
 }
 
+/// A clock that a test moves.
+#[derive(Debug)]
+struct Moved {
+    now_ms: AtomicU64,
+    machine: SharedClock,
+}
+
+impl Clock for Moved {
+    fn wall_ms(&self) -> u64 {
+        1_000_000 + self.now_ms.load(Relaxed)
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.now_ms.load(Relaxed))
+    }
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.machine.sleep(duration)
+    }
+    fn random(&self) -> u128 {
+        self.machine.random()
+    }
+}
+
+#[tokio::test]
+async fn a_follower_catches_up_though_what_came_next_was_collected_between_two_looks() {
+    for walks_first in [false, true] {
+        let place = memory();
+        let (manifest, view) = create(place.store()).await;
+        let clock = Arc::new(Moved { now_ms: AtomicU64::new(0), machine: SystemClock::shared() });
+        let inner = Arc::new(place.clone());
+        let follower =
+            Manifest::open(Store::from_object_store(inner, "followed", clock.clone())).await.expect("opened");
+        let mut seen = follower.latest(Cause::Open).await.expect("read");
+        let mut base = manifest.commit(&view, &claim("w"), Cause::Manifest).await.expect("claimed");
+        if walks_first {
+            // It learns of version 2 late, by when 3 to 5 have come and gone.
+            clock.now_ms.fetch_add(60_000, Relaxed);
+            seen = follower.follow(&seen, Cause::Poll).await.expect("answered").expect("version 2");
+        }
+        for n in 0..4 {
+            base = manifest
+                .commit(&base, &keyspace(1, &n.to_string()), Cause::Manifest)
+                .await
+                .expect("committed");
+        }
+        collect(&place.store(), base.id() - 1).await;
+        // Polled more often than versions are supposed to be collected.
+        let mut found = None;
+        for _ in 0..20 {
+            clock.now_ms.fetch_add(1_000, Relaxed);
+            if let Some(newer) = follower.follow(&seen, Cause::Poll).await.expect("answered") {
+                found = Some(newer);
+                break;
+            }
+        }
+        assert_eq!(found.expect("it catches up").root, base.root, "walks_first: {walks_first}");
+        let before = follower.store().stats().snapshot();
+        for _ in 0..40 {
+            clock.now_ms.fetch_add(1_000, Relaxed);
+            assert!(follower.follow(&base, Cause::Poll).await.expect("answered").is_none());
+        }
+        let spent = follower.store().stats().snapshot().since(&before);
+        assert_eq!(spent.total(RequestKind::List), 0, "an idle follower lists nothing");
+        assert!(spent.total(RequestKind::Get) <= 45, "{} GETs", spent.total(RequestKind::Get));
+    }
+}
+
 #[tokio::test]
 async fn a_slot_that_collection_has_freed_is_not_committed_to() {
     let place = memory();
@@ -352,4 +426,30 @@ async fn a_fork_between_two_versions_that_were_read_is_reported() {
     assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
     assert!(error.to_string().contains("does not follow version 1"), "{error}");
     drop((manifest, view));
+}
+
+#[tokio::test]
+async fn a_version_whose_conservation_sum_is_off_is_refused() {
+    let place = memory();
+    let (manifest, view) = create(place.store()).await;
+    let base = manifest.commit(&view, &claim("w"), Cause::Manifest).await.expect("claimed");
+    let base = manifest.commit(&base, &flush(1), Cause::Flush).await.expect("committed");
+    let sequence = Sequence::new(place.store(), Folder::Manifest);
+    for (slot, off) in [(base.id() + 1, true), (base.id() + 2, false)] {
+        let mut root = base.root.clone();
+        root.id = slot;
+        if off {
+            root.sum = Bytes::copy_from_slice(&Sum::default().to_bytes());
+        }
+        sequence.create(slot, vec![codec::encode(&root)], Cause::Manifest, None).await.expect("put");
+        let read = Manifest::open(place.store()).await.expect("opened").latest(Cause::Open).await;
+        if !off {
+            assert_eq!(read.expect("sound").id(), slot);
+            continue;
+        }
+        let error = read.expect_err("an SST is not accounted for");
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert!(error.to_string().contains("conservation sum"), "{error}");
+        assert_eq!(error.object(), Some(Name::Manifest(slot).path().as_str()));
+    }
 }

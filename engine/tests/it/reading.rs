@@ -536,6 +536,7 @@ mod following {
         clock::{Clock, SharedClock, SystemClock},
         stats::{Cause, RequestKind},
         store::{Folder, Name, Store},
+        testing::{Fault, FaultyStore, Operation, Rule},
     };
     use object_store::memory::InMemory;
     use parking_lot::Mutex;
@@ -589,6 +590,122 @@ mod following {
         async fn reader(&self) -> Reader {
             let store = self.store(SystemClock::shared());
             Reader::builder("memory").store(store).follow(false).open().await.unwrap()
+        }
+    }
+
+    /// A clock whose short sleeps move it and pass at once; the long ones end when it has got that far.
+    #[derive(Debug, Default)]
+    struct Stepping {
+        now_ms: Arc<AtomicU64>,
+    }
+
+    impl Clock for Stepping {
+        fn wall_ms(&self) -> u64 {
+            1_000_000 + self.now_ms.load(Relaxed)
+        }
+        fn monotonic(&self) -> Duration {
+            Duration::from_millis(self.now_ms.load(Relaxed))
+        }
+        fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            let (now_ms, length) = (Arc::clone(&self.now_ms), duration.as_millis() as u64);
+            if duration < Duration::from_secs(6) {
+                now_ms.fetch_add(length, Relaxed);
+                return Box::pin(tokio::task::yield_now());
+            }
+            let due = now_ms.load(Relaxed) + length;
+            Box::pin(async move {
+                while now_ms.load(Relaxed) < due {
+                    tokio::task::yield_now().await;
+                }
+            })
+        }
+        fn random(&self) -> u128 {
+            SystemClock::shared().random()
+        }
+    }
+
+    /// A builder of readers of what `pair` writes, through faults and a clock of its own.
+    fn faulty(pair: &Pair) -> (FaultyStore, Arc<Stepping>, esker::ReaderBuilder) {
+        let clock = Arc::new(Stepping::default());
+        let faulty = FaultyStore::new(pair.objects.clone(), clock.clone(), 7);
+        let builder = Reader::builder("memory").store(faulty.store()).follow(false);
+        (faulty, clock, builder)
+    }
+
+    #[tokio::test]
+    async fn a_round_that_failed_half_way_confirms_nothing() {
+        let pair = Pair::new().await;
+        let (faulty, clock, builder) = faulty(&pair);
+        let reader = builder.deadline(Duration::from_secs(10)).open().await.unwrap();
+        pair.db.put("a", "1").await.unwrap();
+        pair.db.flush().await.unwrap();
+        let from = pair.db.view().root.writer.replay_from;
+        let store = pair.store(SystemClock::shared());
+        let log = store.list(Folder::Wal, None, Cause::Gc).await.unwrap();
+        let flushed: Vec<_> = log.into_iter().map(|listed| listed.name).collect();
+        let flushed: Vec<_> =
+            flushed.into_iter().filter(|name| name.number().is_some_and(|slot| slot < from)).collect();
+        store.delete(&flushed, Cause::Gc).await.unwrap();
+        pair.db.put("b", "2").await.unwrap();
+
+        // The walk finds nothing, a newer version overtakes it, and the second walk fails.
+        clock.now_ms.fetch_add(100_000, Relaxed);
+        faulty.add(Rule::on(Operation::Get).path("wal/").first(1).meets(Fault::Delay(Duration::ZERO)));
+        faulty.add(Rule::on(Operation::Get).path("wal/").meets(Fault::FailBefore));
+        assert_eq!(reader.strong().await.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(reader.get("a").await.unwrap().unwrap(), "1", "it has adopted the newer version");
+        faulty.clear();
+        let bounded = reader.bounded(Duration::from_secs(60)).await.unwrap();
+        assert_eq!(bounded.get("b").await.unwrap().unwrap(), "2", "it was durable 60 seconds ago");
+    }
+
+    #[tokio::test]
+    async fn a_wait_for_a_write_outlasts_rounds_that_fail() {
+        let pair = Pair::new().await;
+        let (faulty, clock, builder) = faulty(&pair);
+        let reader = builder.deadline(Duration::from_secs(300)).open().await.unwrap();
+        let token = pair.db.put("a", "1").await.unwrap();
+        faulty.add(Rule::on(Operation::Get).path("wal/").meets(Fault::FailBefore));
+        let mended = async {
+            while clock.now_ms.load(Relaxed) < 200_000 {
+                tokio::task::yield_now().await;
+            }
+            faulty.clear();
+        };
+        let (seen, ()) = futures::join!(reader.at_least(token), mended);
+        assert_eq!(seen.unwrap().get("a").await.unwrap().unwrap(), "1");
+    }
+
+    #[tokio::test]
+    async fn a_long_log_behind_a_slow_link_is_opened_though_it_takes_longer_than_the_deadline() {
+        let pair = Pair::new().await;
+        for n in 0..40 {
+            pair.db.put(format!("{n}"), "x").await.unwrap();
+        }
+        let (faulty, clock, builder) = faulty(&pair);
+        faulty.add(Rule::on(Operation::Get).path("wal/").meets(Fault::Delay(Duration::from_secs(2))));
+        let reader = builder.deadline(Duration::from_secs(20)).open().await.unwrap();
+        assert!(clock.now_ms.load(Relaxed) > 60_000, "it took {} ms", clock.now_ms.load(Relaxed));
+        assert_eq!(reader.get("39").await.unwrap().unwrap(), "x");
+    }
+
+    #[tokio::test]
+    async fn an_sst_that_is_lost_is_corruption_for_scans_too_and_one_that_was_collected_is_not() {
+        let pair = Pair::new().await;
+        pair.db.put("a", "1").await.unwrap();
+        pair.db.flush().await.unwrap();
+        let reader = pair.reader().await;
+        let lost: Vec<_> = reader.view().root.ssts().map(|sst| Name::Sst(sst.object_id())).collect();
+        pair.store(SystemClock::shared()).delete(&lost, Cause::Gc).await.unwrap();
+        for error in [
+            reader.scan::<&str>(..).next().await.unwrap_err(),
+            reader.get("a").await.unwrap_err(),
+            reader.snapshot().get("a").await.unwrap_err(),
+            pair.db.snapshot().scan::<&str>(..).next().await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+            assert!(error.to_string().contains("missing although the latest version names it"), "{error}");
+            assert_eq!(error.object(), Some(lost[0].path().as_str()));
         }
     }
 
@@ -688,7 +805,7 @@ mod following {
     }
 
     #[tokio::test]
-    async fn an_idle_reader_asks_for_two_objects_at_ever_longer_intervals_and_writes_nothing() {
+    async fn an_idle_reader_asks_for_two_or_three_objects_at_ever_longer_intervals_and_writes_nothing() {
         let pair = Pair::new().await;
         pair.db.put("k", "v").await.unwrap();
         let clock = Arc::new(Hasty::default());
@@ -708,7 +825,8 @@ mod following {
         );
         let gets = spent.total(RequestKind::Get);
         assert!(
-            gets <= 2 * naps.len() as u64 && gets >= naps.len() as u64,
+            // The log's next slot and the manifest's, and now and then the version it has.
+            gets <= 3 * naps.len() as u64 && gets >= naps.len() as u64,
             "{gets} GETs in {} rounds",
             naps.len()
         );

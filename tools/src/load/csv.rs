@@ -36,10 +36,8 @@ impl Table {
         let header = from.byte_headers().map_err(|e| bad_line(&file, 1, e))?;
         let header: Vec<String> =
             header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-        // Blank lines may come before it.
-        let line = from.byte_headers().ok().and_then(|header| header.position()).map_or(1, Position::line);
         if from.get_ref().left_open() {
-            return Err(bad_line(&file, line, LEFT_OPEN));
+            return Err(bad_line(&file, 1, LEFT_OPEN));
         }
         let column = |name: &str| {
             header.iter().position(|is| is == name).ok_or_else(|| {
@@ -53,7 +51,7 @@ impl Table {
                 .into());
         }
         if let Some((_, twice)) = header.iter().enumerate().find(|(at, name)| header[..*at].contains(name)) {
-            return Err(bad_line(&file, line, format!("two columns are named {twice:?}")));
+            return Err(bad_line(&file, 1, format!("two columns are named {twice:?}")));
         }
         let key = key.iter().map(|name| column(name)).collect::<Result<_, _>>()?;
         let value = value.map(column).transpose()?;

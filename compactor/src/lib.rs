@@ -37,13 +37,16 @@ pub use service::{Exit, run};
 /// Sends logs to standard error, as readable lines. `RUST_LOG` chooses what; the default is `info` for Esker
 /// and `warn` for the rest. Does nothing if the process logs already.
 pub fn log_to_stderr() {
+    use std::io::{IsTerminal as _, stderr};
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("warn,esker=info,esker_compactor=info"));
+    let colour = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     // Fails only if logging has been set up already, which is then how it shall be.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(stderr)
+        .with_ansi(colour)
         .with_target(false)
         .try_init();
 }

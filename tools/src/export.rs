@@ -7,10 +7,10 @@
 //! ```
 //!
 //! Always true: the file appears under its name only when it is whole (it is written as FILE.partial
-//! and renamed); memory is bounded by one row group; `esker load` of the file gives an equal database.
+//! and renamed), and only in the place of a regular file; memory is bounded by one row group; `esker load` of the file gives an equal database.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, FileType},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -166,15 +166,37 @@ enum Destination {
 }
 
 impl Destination {
-    fn file(whole: &Path, force: bool) -> Result<Self> {
-        if !force && whole.exists() {
-            return Err(Stop::failed(format!("{} exists", whole.display()))
-                .hint("say --force to replace it")
-                .into());
-        }
+    fn file(name: &Path, force: bool) -> Result<Self> {
+        let whole = match fs::metadata(name) {
+            Ok(about) => {
+                only_a_file(name, about.file_type())?;
+                if !force {
+                    return Err(Stop::failed(format!("{} exists", name.display()))
+                        .hint("say --force to replace it")
+                        .into());
+                }
+                // A link stays, and what it points to is replaced.
+                fs::canonicalize(name).with_context(|| format!("{} cannot be resolved", name.display()))?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if name.is_symlink() {
+                    let what = format!("{} is a symbolic link to nothing", name.display());
+                    return Err(Stop::failed(what).hint("name the file that it shall point to").into());
+                }
+                name.to_owned()
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("{} cannot be written", name.display()));
+            }
+        };
         let mut partial = whole.as_os_str().to_owned();
         partial.push(".partial");
-        Ok(Self::File { partial: partial.into(), whole: whole.to_owned(), done: false })
+        let partial = PathBuf::from(partial);
+        // The rest of an export that was killed is overwritten; anything else under that name is not ours.
+        if let Ok(about) = fs::symlink_metadata(&partial) {
+            only_a_file(&partial, about.file_type())?;
+        }
+        Ok(Self::File { partial, whole, done: false })
     }
 
     fn open(&self) -> Result<BufWriter<Box<dyn Write + Send>>> {
@@ -207,6 +229,37 @@ impl Drop for Destination {
             let _ = fs::remove_file(partial);
         }
     }
+}
+
+/// Fails if there is something other than a regular file: a rename would replace it.
+fn only_a_file(path: &Path, is: FileType) -> Result<()> {
+    if is.is_file() {
+        return Ok(());
+    }
+    let kind = kind(is);
+    let stop = Stop::failed(format!("{} is {kind}, and only a file can be replaced", path.display()));
+    Err(stop.hint("name a file, or write to - and send standard output there").into())
+}
+
+#[cfg(unix)]
+fn kind(is: FileType) -> &'static str {
+    use std::os::unix::fs::FileTypeExt as _;
+    if is.is_dir() {
+        "a directory"
+    } else if is.is_symlink() {
+        "a symbolic link"
+    } else if is.is_fifo() {
+        "a FIFO"
+    } else if is.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    }
+}
+
+#[cfg(not(unix))]
+fn kind(is: FileType) -> &'static str {
+    if is.is_dir() { "a directory" } else { "no regular file" }
 }
 
 /// Rows on their way into a file.

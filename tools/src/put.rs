@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value = range::DEFAULT)]
     keyspace: String,
     /// The row expires after this long, such as 90s, 1h, 7days
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = life)]
     ttl: Option<Duration>,
     /// The key and value are hex digits (a value from standard input is taken as it is)
     #[arg(long)]
@@ -66,6 +66,18 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A time to live, of at most a thousand years: far from where the clock's milliseconds overflow.
+fn life(word: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(1000 * 31_557_600);
+    match humantime::parse_duration(word) {
+        Ok(ttl) if ttl <= LONGEST => Ok(ttl),
+        Ok(_) | Err(humantime::DurationError::NumberOverflow) => {
+            Err("it is over a thousand years; without --ttl the row stays for ever".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// All of standard input, up to one byte more than a value may have.

@@ -77,9 +77,15 @@ struct Report {
     sst_bytes: u64,
     entries: u64,
     wal_objects: u64,
-    /// Unreferenced objects that the next collection takes, and those it must still leave.
-    garbage: usize,
-    garbage_bytes: u64,
+    /// `None`: it cannot be foretold.
+    garbage: Option<Garbage>,
+}
+
+/// Unreferenced objects that the next collection takes, and those it must still leave.
+#[derive(Debug)]
+struct Garbage {
+    objects: usize,
+    bytes: u64,
     waiting: usize,
 }
 
@@ -88,9 +94,10 @@ impl Report {
         self.problems.push(Problem { object: object.to_string(), offset: None, what: what.into() });
     }
 
-    /// Files an error of the engine: a problem if it is about stored bytes, else the end of the check.
+    /// Files an error of the engine: a problem if it is about stored bytes, else the end of the check. A newer
+    /// format is no damage, and ends it too.
     fn error(&mut self, object: &Name, error: Error) -> Result<()> {
-        if !matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported) {
+        if error.kind() != ErrorKind::Corruption {
             return Err(error.into());
         }
         let text = error.to_string();
@@ -163,10 +170,12 @@ async fn everything(args: &Args, store: &Store, identity: &Identity, report: &mu
         check_log(store, identity, latest, report).await?;
         if report.problems.is_empty() {
             // What a collection would do can be foretold only for a database that is whole.
-            let garbage = collect::collect(&manifest, None, true).await?;
-            report.garbage = garbage.deleted.len();
-            report.garbage_bytes = garbage.bytes;
-            report.waiting = garbage.waiting;
+            report.garbage = match collect::collect(&manifest, None, true).await {
+                Ok(of) => Some(Garbage { objects: of.deleted.len(), bytes: of.bytes, waiting: of.waiting }),
+                // Another collection is at work.
+                Err(error) if error.kind() == ErrorKind::Conflict => None,
+                Err(error) => return Err(error.into()),
+            };
         }
     }
     Ok(())
@@ -175,16 +184,22 @@ async fn everything(args: &Args, store: &Store, identity: &Identity, report: &mu
 /// Every version that is there and above the floor, ascending.
 async fn versions(manifest: &Manifest, report: &mut Report) -> Result<Vec<std::sync::Arc<View>>> {
     let store = manifest.store();
+    let listed = store.list(Folder::Manifest, None, Cause::Admin).await?;
+    // After the versions: the floor is raised before any of them is deleted.
     let floor = store.list(Folder::ManifestFloor, None, Cause::Admin).await?;
     let floor =
         floor.iter().filter_map(|o| if let Name::ManifestFloor(id) = o.name { Some(id) } else { None }).max();
-    let listed = store.list(Folder::Manifest, None, Cause::Admin).await?;
+    let mut next = floor.unwrap_or(0) + 1;
     let mut views = Vec::new();
     for object in listed {
         let Name::Manifest(id) = object.name else { continue };
-        if floor.is_some_and(|floor| id <= floor) {
+        if id < next {
             continue;
         }
+        if next < id {
+            report.problem(&Name::Manifest(next), missing(next, id - 1));
+        }
+        next = id + 1;
         report.versions += 1;
         match manifest.version(id, Cause::Admin).await {
             Ok(Some(view)) => views.push(view),
@@ -197,6 +212,16 @@ async fn versions(manifest: &Manifest, report: &mut Report) -> Result<Vec<std::s
         report.problem(&Name::Identity, "there is a database, and no version of it");
     }
     Ok(views)
+}
+
+/// The problem with versions `first` to `last`, which nothing says were collected.
+fn missing(first: u64, last: u64) -> String {
+    let which = if first == last {
+        "this version is missing".to_owned()
+    } else {
+        format!("the versions from this one to {last} are missing")
+    };
+    format!("{which}: a later one is there, and no mark in the floor folder says that it was collected")
 }
 
 /// The order of one version, and its sum.
@@ -348,7 +373,9 @@ fn print(voice: &Voice, out: &mut Out, report: &Report) -> Result<()> {
             "ok": report.problems.is_empty(), "problems": problems,
             "versions": report.versions, "ssts": report.ssts, "sst_bytes_read": report.sst_bytes,
             "entries": report.entries, "wal_objects": report.wal_objects,
-            "garbage": report.garbage, "garbage_bytes": report.garbage_bytes, "waiting": report.waiting,
+            "garbage": report.garbage.as_ref().map(|g| g.objects),
+            "garbage_bytes": report.garbage.as_ref().map(|g| g.bytes),
+            "waiting": report.garbage.as_ref().map(|g| g.waiting),
         }));
     }
     for problem in &report.problems {
@@ -373,14 +400,19 @@ fn print(voice: &Voice, out: &mut Out, report: &Report) -> Result<()> {
         show::count(report.entries),
         show::counted(report.wal_objects, "WAL object"),
     )?;
-    if report.garbage + report.waiting > 0 {
-        writeln!(
+    match &report.garbage {
+        Some(garbage) if garbage.objects + garbage.waiting > 0 => writeln!(
             out,
             "the next collection takes {} ({}); {} may still be published",
-            show::counted(report.garbage as u64, "object"),
-            show::size(report.garbage_bytes),
-            show::count(report.waiting as u64),
-        )?;
+            show::counted(garbage.objects as u64, "object"),
+            show::size(garbage.bytes),
+            show::count(garbage.waiting as u64),
+        )?,
+        Some(_) => {}
+        None if report.problems.is_empty() => {
+            writeln!(out, "a collection is at work; what the next one takes cannot be told")?;
+        }
+        None => writeln!(out, "what the next collection takes is told only of a whole database")?,
     }
     Ok(())
 }

@@ -1,17 +1,22 @@
 //! Comma-separated values with a header: the key is a column, the value the row or another column.
 
-use std::{io::BufRead, sync::Arc};
+use std::{
+    io::{self, BufRead, Read},
+    sync::Arc,
+};
 
-use ::csv::{ByteRecord, Reader, ReaderBuilder};
+use ::csv::{ByteRecord, Position, Reader, ReaderBuilder};
 use anyhow::Result;
 use serde_json::{Map, Value};
 
 use super::{Record, bad_line, check};
 use crate::exit::Stop;
 
+const LEFT_OPEN: &str = "a quote is opened in this row and never closed";
+
 /// The rows of a file.
 pub(crate) struct Table {
-    from: Reader<Box<dyn BufRead + Send>>,
+    from: Reader<Quotes>,
     file: Arc<str>,
     header: Vec<String>,
     key: Vec<usize>,
@@ -27,10 +32,13 @@ impl Table {
         key: &[String],
         value: Option<&str>,
     ) -> Result<Self> {
-        let mut from = ReaderBuilder::new().from_reader(from);
+        let mut from = ReaderBuilder::new().from_reader(Quotes { from, at: At::Start(0), ended: false });
         let header = from.byte_headers().map_err(|e| bad_line(&file, 1, e))?;
         let header: Vec<String> =
             header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+        if from.get_ref().left_open() {
+            return Err(bad_line(&file, 1, LEFT_OPEN));
+        }
         let column = |name: &str| {
             header.iter().position(|is| is == name).ok_or_else(|| {
                 Stop::usage(format!("{file} has no column {name:?}"))
@@ -42,6 +50,9 @@ impl Table {
                 .hint(format!("{file} has: {}", header.join(", ")))
                 .into());
         }
+        if let Some((_, twice)) = header.iter().enumerate().find(|(at, name)| header[..*at].contains(name)) {
+            return Err(bad_line(&file, 1, format!("two columns are named {twice:?}")));
+        }
         let key = key.iter().map(|name| column(name)).collect::<Result<_, _>>()?;
         let value = value.map(column).transpose()?;
         Ok(Self { from, file, header, key, value, row: ByteRecord::new() })
@@ -52,12 +63,15 @@ impl Table {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             Err(error) => {
-                let line =
-                    error.position().map_or_else(|| self.from.position().line(), ::csv::Position::line);
+                let line = error.position().map_or_else(|| self.from.position().line(), Position::line);
                 return Err(bad_line(&self.file, line, error));
             }
         }
-        let line = self.row.position().map_or(0, ::csv::Position::line);
+        let line = self.row.position().map_or(0, Position::line);
+        // The parser takes the end of the file for the end of the quote, and the row for whole.
+        if self.from.get_ref().left_open() {
+            return Err(bad_line(&self.file, line, LEFT_OPEN));
+        }
         let mut key = Vec::new();
         for (at, column) in self.key.iter().enumerate() {
             if at > 0 {
@@ -80,5 +94,55 @@ impl Table {
             object.insert(name.clone(), Value::from(text));
         }
         serde_json::to_vec(&object).map_err(|error| error.to_string())
+    }
+}
+
+/// The bytes on their way to the parser, and whether they end inside a quote, which it does not tell.
+struct Quotes {
+    from: Box<dyn BufRead + Send>,
+    at: At,
+    ended: bool,
+}
+
+/// Where in a row the last byte was, by the parser's own rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// So many bytes of a byte-order mark have passed.
+    Start(usize),
+    /// Before a cell: only here does a quote open.
+    Cell,
+    Plain,
+    Quoted,
+    /// After a quote in a quoted cell: the next byte says whether it closed the cell.
+    Quote,
+}
+
+impl Quotes {
+    /// Whether the end has been reached, inside a quote. The row that was read then is the last.
+    fn left_open(&self) -> bool {
+        self.ended && self.at == At::Quoted
+    }
+}
+
+impl Read for Quotes {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(into)?;
+        self.ended = n == 0 && !into.is_empty();
+        self.at = into[..n].iter().fold(self.at, |at, byte| at.after(*byte));
+        Ok(n)
+    }
+}
+
+impl At {
+    fn after(self, byte: u8) -> Self {
+        const MARK: &[u8] = b"\xef\xbb\xbf";
+        match (self, byte) {
+            (Self::Start(passed), _) if MARK.get(passed) == Some(&byte) => Self::Start(passed + 1),
+            (Self::Quoted, b'"') => Self::Quote,
+            (Self::Quoted, _) => Self::Quoted,
+            (_, b',' | b'\n' | b'\r') => Self::Cell,
+            (Self::Start(0 | 3) | Self::Cell | Self::Quote, b'"') => Self::Quoted,
+            _ => Self::Plain,
+        }
     }
 }

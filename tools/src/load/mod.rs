@@ -5,7 +5,8 @@
 //! made durable and flushed.
 //!
 //! Always true: batches are loaded in the order of the file, each whole or not at all, so of two rows
-//! with one key the later stays; an error says where in the file it is, and how many rows went in before it.
+//! with one key the later stays; an error says where in the file it is;
+//! of a load that stopped, only rows that are known to be durable are said to be in the database.
 
 mod csv;
 mod deb;
@@ -216,12 +217,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     // Whatever went wrong, what was accepted is made durable before it is spoken of.
     let ended = writing.end().await;
     bar.finish_and_clear();
-    let (rows, bytes) = (writing.rows, writing.bytes);
+    let (rows, bytes, durable) = (writing.rows, writing.bytes, writing.durable);
     let result = wrote.and_then(|()| read?).and(ended);
     let closed = db.close().await;
-    result.with_context(|| {
-        format!("loading stopped after {}, which are in the database", show::counted(rows, "row"))
-    })?;
+    result.with_context(|| stopped(rows, durable))?;
     closed?;
     let took = db.store().clock().monotonic() - started;
     if args.voice.json {
@@ -269,14 +268,25 @@ struct Writing<'a> {
     db: &'a Db,
     default: String,
     keyspaces: HashMap<String, Keyspace>,
-    in_flight: VecDeque<Accepted>,
+    /// Each with the rows up to its end.
+    in_flight: VecDeque<(Accepted, u64)>,
+    /// Rows and bytes accepted; of the rows, how many from the first on are durable.
     rows: u64,
     bytes: u64,
+    durable: u64,
 }
 
 impl<'a> Writing<'a> {
     fn new(db: &'a Db, default: String) -> Self {
-        Self { db, default, keyspaces: HashMap::new(), in_flight: VecDeque::new(), rows: 0, bytes: 0 }
+        Self {
+            db,
+            default,
+            keyspaces: HashMap::new(),
+            in_flight: VecDeque::new(),
+            rows: 0,
+            bytes: 0,
+            durable: 0,
+        }
     }
 
     /// Writes batches until there are no more, or one fails; the reading side stops when this one does.
@@ -306,22 +316,54 @@ impl<'a> Writing<'a> {
             batch.put_expiring_at(keyspace, &record.key, &record.value, record.expire_at_ms);
         }
         let (rows, bytes) = (batch.len() as u64, batch.bytes() as u64);
-        self.in_flight.push_back(self.db.write(batch).accepted().await?);
+        let accepted = self.db.write(batch).accepted().await?;
         self.rows += rows;
         self.bytes += bytes;
-        if self.in_flight.len() > IN_FLIGHT
-            && let Some(oldest) = self.in_flight.pop_front()
-        {
+        self.in_flight.push_back((accepted, self.rows));
+        if self.in_flight.len() > IN_FLIGHT { self.confirm_oldest().await } else { Ok(()) }
+    }
+
+    /// Waits until the oldest batch in flight is durable. It stays in flight if that fails.
+    async fn confirm_oldest(&mut self) -> Result<()> {
+        if let Some((oldest, rows)) = self.in_flight.front() {
             oldest.durable().await?;
+            self.durable = *rows;
+            self.in_flight.pop_front();
         }
         Ok(())
     }
 
     /// Makes everything durable, then writes the memtable out: a loaded database is SSTs, not log.
     async fn end(&mut self) -> Result<()> {
-        self.db.sync().await?;
+        // First all at once, so that the log is cut once; then in order, to know how far it went.
+        let synced = self.db.sync().await;
+        while !self.in_flight.is_empty() {
+            self.confirm_oldest().await?;
+        }
+        synced?;
         self.db.flush().await?;
         Ok(())
+    }
+}
+
+/// What a load that stopped leaves behind: `rows` were accepted, the first `durable` of them for good.
+fn stopped(rows: u64, durable: u64) -> String {
+    match (rows, durable) {
+        (0, _) => "loading stopped before the first row was in the database".to_owned(),
+        (1, 1) => "loading stopped after 1 row, which is in the database".to_owned(),
+        _ if durable == rows => {
+            format!("loading stopped after {}, which are in the database", show::counted(rows, "row"))
+        }
+        (_, 0) => {
+            "loading stopped: no row is known to be durable, the rows are not all in the database".to_owned()
+        }
+        (_, 1) => {
+            "loading stopped: the first row is durable, what came after is not all in the database".to_owned()
+        }
+        _ => format!(
+            "loading stopped: the first {} are durable, what came after is not all in the database",
+            show::counted(durable, "row")
+        ),
     }
 }
 
@@ -346,6 +388,9 @@ fn guess(file: &str, head: &[u8]) -> Result<Format> {
         Ok(Format::Jsonl)
     } else if of_name(&["packages"]) {
         Ok(Format::Deb)
+    } else if head.is_empty() {
+        // No rows, whatever the format.
+        Ok(Format::Jsonl)
     } else {
         Err(Stop::usage(format!("the format of {file} cannot be told from its content or name"))
             .hint("say --format jsonl, csv, parquet or deb")

@@ -83,6 +83,54 @@ fn a_csv_row_becomes_an_object_or_one_column() {
 }
 
 #[test]
+fn a_quote_that_is_never_closed_is_an_error_at_its_line() {
+    for (text, line) in [
+        ("id,x\n1,2\n3,\"four\n5,6\n", 3),
+        ("id,x\n1,\"2", 2),
+        ("id,x\n1,\"2\"\"", 2),
+        ("id,\"x\n1,2\n", 1),
+        ("\u{feff}\"id,x\n1,2\n", 1),
+    ] {
+        let error = csv(text, &["id"], None).unwrap_err().to_string();
+        assert_eq!(error, format!("rows.csv, line {line}: a quote is opened in this row and never closed"));
+    }
+    for (text, value) in [
+        ("id,x\n1,\"2\"", "2"),
+        ("id,x\n1,\"\"\"2\"\"\"\n", "\"2\""),
+        ("id,x\n1,5\" disk\n", "5\" disk"),
+        ("\u{feff}\"id\",x\r\n1,\"2\" \"\r\n", "2 \""),
+    ] {
+        assert_eq!(csv(text, &["id"], Some("x")).unwrap(), [row("1", value)], "{text:?}");
+    }
+}
+
+#[test]
+fn two_columns_of_one_name_are_an_error_at_the_header() {
+    for text in ["id,x,x\n1,2,3\n", "id,id\n", "id,x, x\n"] {
+        let error = csv(text, &["id"], None).unwrap_err().to_string();
+        assert!(error.contains("rows.csv, line 1: two columns are named"), "{error}");
+    }
+}
+
+#[test]
+fn a_load_that_stopped_claims_only_what_is_durable() {
+    for (rows, durable, expected) in [
+        (0, 0, "loading stopped before the first row was in the database"),
+        (1, 1, "loading stopped after 1 row, which is in the database"),
+        (3000, 3000, "loading stopped after 3,000 rows, which are in the database"),
+        (3000, 0, "loading stopped: no row is known to be durable, the rows are not all in the database"),
+        (3000, 1, "loading stopped: the first row is durable, what came after is not all in the database"),
+        (
+            3000,
+            2000,
+            "loading stopped: the first 2,000 rows are durable, what came after is not all in the database",
+        ),
+    ] {
+        assert_eq!(stopped(rows, durable), expected);
+    }
+}
+
+#[test]
 fn stanzas_keep_their_exact_bytes() {
     let text = "\nPackage: a\nVersion: 1:2-3\nArchitecture: all\nDescription: x\n  more\n .\n\n\nPackage: b\nArchitecture: amd64\nVersion: 2";
     assert_eq!(
@@ -136,4 +184,5 @@ fn the_format_is_told_by_content_then_by_name() {
     assert_eq!(guess("a.csv.gz", b"id,x\n").unwrap(), Format::Csv);
     assert_eq!(guess("deb.org_main_Packages.lz4", b"").unwrap(), Format::Deb);
     assert!(guess("notes.txt", b"hello").is_err());
+    assert_eq!(guess("-", b"").unwrap(), Format::Jsonl);
 }

@@ -1,6 +1,6 @@
 //! Every verb, through the built binary, on a database in a folder.
 
-use std::process::Stdio;
+use std::{io::Write as _, process::Stdio};
 
 use serde_json::Value;
 
@@ -138,6 +138,124 @@ fn a_bad_line_stops_a_load_and_says_how_much_is_in() {
     shell.fails(&["load", url, "/no/such/file.jsonl"], 1, "cannot be opened");
     let empty = shell.file("empty.csv", "");
     shell.fails(&["load", url, &empty, "--key", "id"], 2, "no column \"id\"");
+}
+
+#[test]
+fn a_load_that_loses_the_writer_role_claims_no_row_that_is_lost() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    shell.ok(&["put", url, "before", "v"]);
+    let epoch = || json(&shell.ok(&["info", url, "--json"]))["writer"]["epoch"].as_u64();
+    let first = epoch();
+    let mut load = esker()
+        .args(["load", url, "-", "--format", "jsonl", "--keyspace", "rows"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut rows = load.stdin.take().unwrap();
+    for n in 0..3000 {
+        writeln!(rows, "{{\"key\":\"k{n:05}\",\"value\":\"v\"}}").unwrap();
+    }
+    rows.flush().unwrap();
+    while epoch() == first {
+        assert!(load.try_wait().unwrap().is_none(), "the load ended before its input");
+    }
+    shell.ok(&["put", url, "taken", "over"]);
+    drop(rows);
+    let ended = load.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(5), "{said}");
+    let claimed: u64 = match said.split_once("the first ").or_else(|| said.split_once("stopped after ")) {
+        Some((_, "row")) => 1,
+        Some((_, rest)) => rest.split(' ').next().unwrap().replace(',', "").parse().unwrap(),
+        None => 0,
+    };
+    let counted = shell.run(&["count", url, "--keyspace", "rows"]);
+    let there: u64 = if counted.code == 3 { 0 } else { counted.ok(&["count"]).trim().parse().unwrap() };
+    assert!(claimed <= there, "{claimed} rows were claimed and {there} are there: {said}");
+}
+
+#[test]
+fn input_without_a_byte_has_no_rows() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    assert_eq!(json(&shell.ok(&["load", url, "-", "--json"]))["rows"], 0);
+    assert_eq!(json(&shell.ok(&["load", url, &shell.file("nothing", ""), "--json"]))["rows"], 0);
+}
+
+#[test]
+fn a_life_of_over_a_thousand_years_is_refused() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    for ttl in ["1001years", "500000000y", "18446744073709551615s", "99999999999999999999999y"] {
+        shell.fails(&["put", url, "k", "v", "--ttl", ttl], 2, "it is over a thousand years");
+    }
+    shell.ok(&["put", url, "k", "v", "--ttl", "1000years"]);
+    assert_eq!(shell.ok(&["get", url, "k"]), "v\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_export_replaces_files_and_nothing_else() {
+    use std::os::unix::{fs::FileTypeExt as _, fs::symlink, net::UnixListener};
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    shell.ok(&["put", url, "k", "v"]);
+    let export = |name: &str| {
+        let path = shell.path(name);
+        shell.run(&["export", url, path.to_str().unwrap(), "--format", "jsonl", "--force"])
+    };
+    let socket = UnixListener::bind(shell.path("socket")).unwrap();
+    std::fs::create_dir(shell.path("folder")).unwrap();
+    symlink("socket", shell.path("to-socket")).unwrap();
+    symlink("nowhere", shell.path("to-nothing")).unwrap();
+    symlink("real", shell.path("beside.partial")).unwrap();
+    for (name, kind) in [
+        ("socket", "a socket"),
+        ("to-socket", "a socket"),
+        ("folder", "a directory"),
+        ("to-nothing", "a symbolic link to nothing"),
+        ("beside", "a symbolic link"),
+    ] {
+        let said = export(name);
+        assert_eq!(said.code, 1, "{name}: {}", said.err);
+        assert!(said.err.contains(kind), "{name}: {}", said.err);
+    }
+    drop(socket);
+    assert!(shell.path("socket").metadata().unwrap().file_type().is_socket());
+    assert!(shell.path("to-nothing").is_symlink() && !shell.path("nowhere").exists());
+    assert!(shell.path("beside.partial").is_symlink());
+
+    std::fs::create_dir(shell.path("far")).unwrap();
+    shell.file("far/real", "old");
+    symlink("far/real", shell.path("link")).unwrap();
+    assert_eq!(export("link").code, 0);
+    assert!(shell.path("link").is_symlink(), "the link was replaced");
+    assert!(std::fs::read_to_string(shell.path("far/real")).unwrap().contains("\"key\":\"k\""));
+    assert!(!shell.path("far/real.partial").exists());
+    shell.fails(&["export", url, "/dev/null", "--format", "jsonl"], 1, "/dev/null is a device");
+}
+
+#[test]
+fn a_log_that_goes_into_a_file_has_no_colour_codes() {
+    let shell = Shell::new();
+    let words = ["compactor", "--url", &shell.url("nowhere"), "--once"];
+    let ended = esker().args(words).env_remove("NO_COLOR").output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(said.contains(" ERROR there is no database at"), "{said}");
+    assert!(!said.contains('\x1b'), "{said}");
+}
+
+#[test]
+fn a_csv_file_with_an_open_quote_or_a_doubled_column_is_told_its_line() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    let open = shell.file("open.csv", "id,x\n1,2\n3,\"four\n5,6\n");
+    let said = shell.fails(&["load", url, &open, "--key", "id"], 1, "open.csv, line 3: a quote is opened");
+    assert!(said.err.contains("after 1 row, which is in the database"), "{}", said.err);
+    assert_eq!(shell.ok(&["scan", url, "--keys"]), "1\n");
+    let doubled = shell.file("doubled.csv", "id,x,x\n1,2,3\n");
+    shell.fails(&["load", url, &doubled, "--key", "id"], 1, "line 1: two columns are named \"x\"");
 }
 
 #[test]

@@ -113,6 +113,34 @@ fn a_slot_missing_from_the_log_is_never_taken_for_its_end() {
 }
 
 #[test]
+fn a_version_missing_above_the_floor_is_named() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    let versions = files(&folder.join("manifest"));
+    assert!(versions.len() >= 3);
+    let middle = &versions[versions.len() / 2];
+    let whole = fs::read(middle).unwrap();
+    fs::remove_file(middle).unwrap();
+    let named = |said: &str, path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap();
+        assert!(said.contains(name) && said.contains("missing"), "{said} does not name {name}");
+    };
+    let said = shell.run(&["verify", &url]);
+    assert_eq!(said.code, 4, "{}", said.err);
+    named(&String::from_utf8_lossy(&said.out), middle);
+    fs::write(middle, whole).unwrap();
+    shell.ok(&["verify", &url]);
+
+    // The marks say which versions were collected; without them those are missing.
+    shell.ok(&["gc", &url, "--retention", "0s"]);
+    shell.ok(&["verify", &url]);
+    fs::remove_dir_all(folder.join("floor")).unwrap();
+    let said = shell.run(&["verify", &url]);
+    assert_eq!(said.code, 4, "{}", said.err);
+    named(&String::from_utf8_lossy(&said.out), &versions[0]);
+}
+
+#[test]
 fn a_newer_format_is_refused_and_said_to_be_newer() {
     let shell = Shell::new();
     let (url, folder) = database(&shell);
@@ -128,6 +156,10 @@ fn a_newer_format_is_refused_and_said_to_be_newer() {
         assert_ne!(said.code, 0, "{verb} took a newer format for its own");
         let told = format!("{}{}", said.err, String::from_utf8_lossy(&said.out));
         assert!(told.contains("newer"), "{verb}: {told}");
+        if verb != "doctor" {
+            assert_eq!(said.code, 1, "{verb}: {told}");
+            assert!(said.err.contains("hint: "), "{verb}: {told}");
+        }
     }
     assert_ne!(shell.run(&["put", &url, "k", "v"]).code, 0);
     assert_eq!(fs::read(&target).unwrap(), bytes, "a newer database was changed");

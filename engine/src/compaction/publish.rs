@@ -32,7 +32,7 @@ use crate::{
         plan::{self, Plan},
     },
     error::{Error, ErrorKind, Result},
-    manifest::{CompactorState, Edit, Manifest, View},
+    manifest::{CompactorState, Edit, Manifest, View, edit},
     sst::SstMeta,
     stats::Cause,
 };
@@ -92,6 +92,10 @@ impl Compactor {
         let edit = Edit::ClaimCompactor { uuid, name: name.to_owned(), busy_until_ms };
         let view = manifest.commit(&base, &edit, Cause::Compact).await?;
         let state = &view.root.compactor;
+        // A claim whose outcome was found in a later version may have been followed by another's.
+        if state.uuid[..] != uuid.to_le_bytes() {
+            return Err(edit::fenced("compacting", &state.name, state.epoch, state.epoch.saturating_sub(1)));
+        }
         Ok(Compactor {
             epoch: state.epoch,
             counter: Arc::new(AtomicU64::new(state.counter_floor)),
@@ -301,18 +305,7 @@ impl Compactor {
     }
 
     fn still_ours(&self) -> Result<()> {
-        let state = &self.view.root.compactor;
-        if state.epoch == self.epoch {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Fenced,
-            format!(
-                "compactor {} took over this database (epoch {}, ours was {})",
-                state.name, state.epoch, self.epoch
-            ),
-        )
-        .hint("let it work, or claim the role again"))
+        edit::check_compactor_epoch(&self.view.root, self.epoch)
     }
 }
 

@@ -4,14 +4,28 @@ use std::time::Duration;
 
 use esker::{
     ErrorKind,
-    compaction::{Compactor, Did, publish::LEASE_MS},
-    manifest::StoredShape,
+    compaction::{Compactor, Did, collect, publish::LEASE_MS},
+    manifest::{Manifest, StoredShape},
+    testing::{Fault, FaultyStore, Operation, Rule},
 };
 
-use super::fixture::{Database, put, small};
+use super::fixture::{Database, TestClock, put, reach_fault, small};
 
 async fn with_work() -> Database {
-    let mut db = Database::create(small(&StoredShape::leveled())).await;
+    work_for(Database::create(small(&StoredShape::leveled())).await).await
+}
+
+/// A database on a sound store, and the same one seen through a store with faults.
+async fn with_work_and_faults() -> (Database, FaultyStore, Manifest) {
+    let clock = TestClock::new();
+    let faulty = FaultyStore::memory(clock.clone(), 1);
+    let options = small(&StoredShape::leveled());
+    let db = work_for(Database::create_in(faulty.sound_store(), clock, options).await).await;
+    let through = Manifest::open(faulty.store()).await.expect("the same database");
+    (db, faulty, through)
+}
+
+async fn work_for(mut db: Database) -> Database {
     for n in 0..4 {
         db.flush(&[put("a", format!("{n}")), put("b", format!("{n}"))]).await;
     }
@@ -82,5 +96,21 @@ async fn of_two_that_race_one_publishes_and_the_other_is_fenced() {
         .filter(|did| did.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced))
         .count();
     assert_eq!((merged, fenced), (1, 1), "{did_one:?} {did_two:?}");
+    db.holds_what_was_written().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_another_followed_before_it_was_heard_of_does_not_work_in_the_others_epoch() {
+    let (db, faulty, through) = with_work_and_faults().await;
+    // The second look at the floor is the one after the claim was created.
+    faulty.add(Rule::on(Operation::List).path("floor").nth(2).meets(Fault::FailBefore));
+    let mut first = Box::pin(Compactor::claim(through, "one:1", false));
+    reach_fault(&mut first, &faulty).await;
+    let mut second = claim(&db, "two:2", true).await.expect("taken by force");
+    collect(&db.manifest, Some(Duration::ZERO), false).await.expect("a pass, which raises the floor");
+    let fenced = first.await.expect_err("the role is lost");
+    assert_eq!(fenced.kind(), ErrorKind::Fenced);
+    assert!(fenced.to_string().contains("two:2"), "{fenced}");
+    assert!(matches!(second.step().await.expect("a step"), Did::Merged { .. }));
     db.holds_what_was_written().await;
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `busy_until_ms` in the manifest is a courtesy between compactors that were started together: while it lies
-//! in the future, a claim by another name is refused with the holder's name. It holds for [`LEASE_MS`] and is
+//! in the future, a claim by anyone else is refused with the holder's name. It holds for [`LEASE_MS`] and is
 //! renewed only while there is work, so an idle compactor writes nothing. After a crash of the holder the next
 //! one waits for at most that long. Clocks that disagree cost waiting or a repeated merge, nothing more:
 //! **safety is the epoch**, and a compactor that has lost it fails with `Fenced` at its next commit.
@@ -32,7 +32,7 @@ use crate::{
         plan::{self, Plan},
     },
     error::{Error, ErrorKind, Result},
-    manifest::{CompactorState, Edit, Manifest, View, edit},
+    manifest::{Edit, Manifest, View, edit},
     sst::SstMeta,
     stats::Cause,
 };
@@ -77,19 +77,15 @@ pub enum Did {
 impl Compactor {
     /// Claims the role for `name` (host and process, for people).
     ///
-    /// Fails with `Conflict`, naming the holder and the time it has left, if a compactor of another name is at
-    /// work and `force` is off. With `force` the other one is fenced at its next commit.
+    /// Fails with `Conflict`, naming the holder and the time it has left, if another compactor is at work (or was
+    /// until it crashed, less than a lease ago, whatever its name) and `force` is off. With `force` the other one is fenced at its next commit.
     pub async fn claim(manifest: Manifest, name: &str, force: bool) -> Result<Compactor> {
         let clock = Arc::clone(manifest.store().clock());
         let base = manifest.latest(Cause::Compact).await?;
-        if let Some(busy) = busy(&base.root.compactor, name, clock.wall_ms())
-            && !force
-        {
-            return Err(busy);
-        }
         let uuid = clock.random();
-        let busy_until_ms = clock.wall_ms().saturating_add(LEASE_MS);
-        let edit = Edit::ClaimCompactor { uuid, name: name.to_owned(), busy_until_ms };
+        let now_ms = clock.wall_ms();
+        let busy_until_ms = now_ms.saturating_add(LEASE_MS);
+        let edit = Edit::ClaimCompactor { uuid, name: name.to_owned(), busy_until_ms, now_ms, force };
         let view = manifest.commit(&base, &edit, Cause::Compact).await?;
         let state = &view.root.compactor;
         // A claim whose outcome was found in a later version may have been followed by another's.
@@ -316,27 +312,6 @@ impl fmt::Debug for Compactor {
             .field("version", &self.view.id())
             .finish_non_exhaustive()
     }
-}
-
-/// Who is at work, and for how long it says it will be, as the error a claim by `name` is refused with.
-fn busy(state: &CompactorState, name: &str, now_ms: u64) -> Option<Error> {
-    let left_ms = state.busy_until_ms.checked_sub(now_ms).filter(|left| *left > 0)?;
-    if state.name == name {
-        return None;
-    }
-    // A clock far ahead of ours must not keep everyone away for years.
-    let left_ms = left_ms.min(LEASE_MS);
-    Some(
-        Error::new(
-            ErrorKind::Conflict,
-            format!(
-                "compactor {} is at work on this database, for another {} s at least",
-                state.name,
-                left_ms.div_ceil(1000)
-            ),
-        )
-        .hint("wait until it has finished, or take the role over with force"),
-    )
 }
 
 /// The newest version from `view` on, one GET at a time.

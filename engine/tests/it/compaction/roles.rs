@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use esker::{
     ErrorKind,
+    clock::Clock as _,
     compaction::{Compactor, Did, collect, publish::LEASE_MS},
-    manifest::{Manifest, StoredShape},
+    manifest::{Edit, Manifest, StoredShape},
+    stats::Cause,
     testing::{Fault, FaultyStore, Operation, Rule},
 };
 
@@ -61,9 +63,29 @@ async fn a_holder_that_died_keeps_others_away_no_longer_than_its_lease() {
     let db = with_work().await;
     drop(claim(&db, "one:1", false).await.expect("the role"));
     claim(&db, "two:2", false).await.expect_err("the lease has not passed");
-    claim(&db, "one:1", false).await.expect("the same name comes back at once");
+    let refused = claim(&db, "one:1", false).await.expect_err("the same name may be in two containers");
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
     db.clock.forward(Duration::from_millis(LEASE_MS + 1));
     claim(&db, "two:2", false).await.expect("the lease has passed");
+}
+
+#[tokio::test]
+async fn a_claim_rebased_on_anothers_is_refused_and_names_the_holder() {
+    let db = with_work().await;
+    let base = db.latest().await;
+    let mut first = claim(&db, "host:1", false).await.expect("the role is free");
+    let now_ms = db.clock.wall_ms();
+    let late = Edit::ClaimCompactor {
+        uuid: 7,
+        name: "host:1".to_owned(),
+        busy_until_ms: now_ms + LEASE_MS,
+        now_ms,
+        force: false,
+    };
+    let refused = db.manifest.commit(&base, &late, Cause::Compact).await.expect_err("the role is taken");
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.to_string().contains("host:1"), "{refused}");
+    assert!(matches!(first.step().await.expect("still the holder"), Did::Merged { .. }));
 }
 
 #[tokio::test]

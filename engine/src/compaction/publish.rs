@@ -35,6 +35,7 @@ use crate::{
     manifest::{Edit, Manifest, View, edit},
     sst::SstMeta,
     stats::Cause,
+    store::{Name, is_missing},
 };
 
 /// How long a compactor at work asks others to stay away before it says so again, in milliseconds.
@@ -220,7 +221,11 @@ impl Compactor {
         };
         let output = tokio::select! {
             biased;
-            output = job.run() => output?,
+            output = job.run() => match output {
+                Ok(output) => output,
+                Err(error) if is_missing(&error) => return Err(self.missing(&plan, error).await),
+                Err(error) => return Err(error),
+            },
             error = self.keep_renewing() => return Err(error),
         };
         self.view = newest(&self.manifest, &self.view).await?;
@@ -229,6 +234,24 @@ impl Compactor {
         self.commit(&edit).await?;
         let elapsed_ms = u64::try_from((clock.monotonic() - start).as_millis()).unwrap_or(u64::MAX);
         Ok(Did::Merged { plan, stats: JobStats { elapsed_ms, ..output.stats } })
+    }
+
+    /// What it means that an input of `plan` is not in the store: whoever took the role over, or the inputs
+    /// away, had the right to delete it. `error` stands only if the newest version still names them all.
+    async fn missing(&self, plan: &Plan, error: Error) -> Error {
+        let latest = match self.manifest.latest(Cause::Compact).await {
+            Ok(latest) => latest,
+            Err(unread) => return unread,
+        };
+        if let Err(fenced) = edit::check_compactor_epoch(&latest.root, self.epoch) {
+            return fenced;
+        }
+        match plan.ids().find(|id| latest.sst(*id).is_none()) {
+            Some(gone) => Error::new(ErrorKind::Conflict, "an input of the merge has been merged by another")
+                .on(Name::Sst(gone).to_string())
+                .because(error),
+            None => error,
+        }
     }
 
     async fn publish_move(&mut self, plan: Plan) -> Result<Did> {

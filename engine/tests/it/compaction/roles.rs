@@ -89,6 +89,29 @@ async fn a_claim_rebased_on_anothers_is_refused_and_names_the_holder() {
 }
 
 #[tokio::test]
+async fn an_input_that_is_gone_because_the_role_was_lost_is_no_corruption() {
+    let (db, faulty, through) = with_work_and_faults().await;
+    let mut first = Compactor::claim(through, "one:1", false).await.expect("the role");
+    faulty.add(Rule::on(Operation::Get).path("sst").meets(Fault::FalseMissing));
+    let mut step = Box::pin(first.step());
+    reach_fault(&mut step, &faulty).await;
+    let mut second = claim(&db, "two:2", true).await.expect("taken by force");
+    db.settle(&mut second).await;
+    let error = step.await.expect_err("its inputs are gone");
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    assert!(error.to_string().contains("two:2"), "{error}");
+}
+
+#[tokio::test]
+async fn an_input_that_is_gone_though_the_version_names_it_is_corruption() {
+    let (_db, faulty, through) = with_work_and_faults().await;
+    let mut first = Compactor::claim(through, "one:1", false).await.expect("the role");
+    faulty.add(Rule::on(Operation::Get).path("sst").meets(Fault::FalseMissing));
+    let error = first.step().await.expect_err("an SST is missing");
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+}
+
+#[tokio::test]
 async fn who_lost_the_role_stops_cleanly_and_says_to_whom() {
     let mut db = with_work().await;
     let mut first = claim(&db, "one:1", false).await.expect("the role");

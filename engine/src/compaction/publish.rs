@@ -277,7 +277,8 @@ impl Compactor {
         }
     }
 
-    /// Says for as long as it is polled that someone is at work; ends only with an error that ends the role.
+    /// Says for as long as it is polled that someone is at work; ends only when another has the role. A lease
+    /// that could not be renewed costs a repeated merge at most, and a job thrown away costs one for certain.
     async fn keep_renewing(&self) -> Error {
         let clock = self.manifest.store().clock();
         // The counters of the job that runs at this moment are neither committed nor abandoned.
@@ -292,10 +293,14 @@ impl Compactor {
             };
             match self.manifest.commit(&base, &edit, Cause::Compact).await {
                 Ok(view) => base = view,
-                Err(e) if e.is_retryable() => {
-                    tracing::debug!(error = %e, "could not renew the compactor's lease, the job goes on");
+                Err(e) if e.kind() == ErrorKind::Fenced => return e,
+                Err(e) => {
+                    tracing::warn!(error = %e, "could not renew the compactor's lease, the job goes on");
+                    // Whatever became of the attempt, the newest version knows; without it the old base does.
+                    if let Ok(latest) = self.manifest.latest(Cause::Compact).await {
+                        base = latest;
+                    }
                 }
-                Err(e) => return e,
             }
         }
     }

@@ -1,15 +1,17 @@
 //! Whose turn it is.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use esker::{
-    ErrorKind,
-    clock::Clock as _,
+    Db, ErrorKind,
+    clock::{Clock as _, SystemClock},
     compaction::{Compactor, Did, collect, publish::LEASE_MS},
     manifest::{Edit, Manifest, StoredShape},
     stats::Cause,
+    store::Store,
     testing::{Fault, FaultyStore, Operation, Rule},
 };
+use object_store::memory::InMemory;
 
 use super::fixture::{Database, TestClock, put, reach_fault, small};
 
@@ -158,4 +160,21 @@ async fn a_claim_that_another_followed_before_it_was_heard_of_does_not_work_in_t
     assert!(fenced.to_string().contains("two:2"), "{fenced}");
     assert!(matches!(second.step().await.expect("a step"), Did::Merged { .. }));
     db.holds_what_was_written().await;
+}
+
+#[tokio::test]
+async fn a_database_that_lost_the_role_says_conflict_and_claims_it_again_when_it_is_free() {
+    let store = Arc::new(InMemory::new());
+    let db = Db::builder("memory://roles").object_store(store.clone()).open().await.expect("a database");
+    db.put("a", "1").await.expect("a write");
+    db.compact().await.expect("the role is free");
+    let place = Store::from_object_store(store, "memory://roles", SystemClock::shared());
+    let manifest = Manifest::open(place).await.expect("the same database");
+    let other = Compactor::claim(manifest, "two:2", true).await.expect("taken by force");
+    let refused = db.compact().await.expect_err("another is at work");
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+    assert!(refused.to_string().contains("two:2"), "{refused}");
+    other.release().await.expect("a release");
+    db.compact().await.expect("the role is free again");
+    db.put("a", "2").await.expect("the writer is as sound as before");
 }

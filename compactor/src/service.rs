@@ -165,8 +165,8 @@ async fn watch(
                 *held = None;
                 desk.say(&Event::Fenced { reason: error.to_string() });
             }
+            // The role is kept: it can be used again, and a new claim would have to wait for its lease.
             Err(error) if error.is_retryable() || error.kind() == ErrorKind::OutcomeUnknown => {
-                *held = None;
                 desk.failing(&error);
             }
             Err(error) => return Err(error),

@@ -16,15 +16,13 @@
 //! A FENCE is told from DATA by reading it: only objects up to [`MAX_FENCE_BYTES`] can be one, so that costs a
 //! GET for each small object and none for the rest. One that cannot be decoded is kept.
 //!
+//! A pass holds the names that the versions need, and no more than a few versions at a time.
+//!
 //! Always true: a crash between any two requests leaves a state that the next pass continues from; nothing
 //! is deleted that this version does not understand: job records, checkpoints and pins carry names of SSTs in
 //! forms no version writes yet, so while there is one, SSTs, parts and log are left alone.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -74,9 +72,9 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
     });
     let marks = pass.list(Folder::ManifestFloor).await?;
     let old_floor = marks.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0);
-    let mut views = BTreeMap::new();
+    let mut named = Named::nothing();
     let mut collected = Collected {
-        floor: pass.choose(latest, old_floor, retention_ms, &mut views).await?,
+        floor: pass.choose(&latest, old_floor, retention_ms, &mut named).await?,
         ..Collected::default()
     };
     let floor = collected.floor;
@@ -93,8 +91,7 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
     if !collected.held_by.is_empty() {
         return Ok(collected);
     }
-    let latest = pass.read_newer(&mut views).await?;
-    let named = Named::by(views.values());
+    let latest = pass.read_newer(latest, &mut named).await?;
 
     for folder in [Folder::Sst, Folder::Part] {
         let mut garbage = pass.list(folder).await?;
@@ -119,17 +116,17 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Chooses F, and reads every version above it into `views` on the way.
+    /// Chooses F, and notes in `named` what every version above it needs, on the way down from `latest`.
     async fn choose(
         &self,
-        latest: Arc<View>,
+        latest: &Arc<View>,
         old_floor: u64,
         retention_ms: u64,
-        views: &mut BTreeMap<u64, Arc<View>>,
+        named: &mut Named,
     ) -> Result<u64> {
         let now_ms = self.store.clock().wall_ms();
-        let mut newer = Arc::clone(&latest);
-        views.insert(latest.id(), latest);
+        let mut newer = Arc::clone(latest);
+        named.add(latest);
         loop {
             let below = newer.id().saturating_sub(1);
             // A version is superseded when the one after it is committed.
@@ -137,11 +134,12 @@ impl Pass<'_> {
                 return Ok(below.max(old_floor));
             }
             let ids = (old_floor + 1..=below).rev().take(PARALLEL);
-            for view in try_join_all(ids.map(|id| self.version(id))).await? {
+            let near = Arc::clone(&newer);
+            for view in try_join_all(ids.map(|id| self.version(id, &near))).await? {
                 if newer.root.committed_ms.saturating_add(retention_ms) <= now_ms {
                     break;
                 }
-                views.insert(view.id(), Arc::clone(&view));
+                named.add(&view);
                 newer = view;
             }
         }
@@ -171,19 +169,20 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Reads the versions that came after those in `views`; the latest of all.
-    async fn read_newer(&self, views: &mut BTreeMap<u64, Arc<View>>) -> Result<Arc<View>> {
-        let (_, latest) = views.last_key_value().ok_or_else(|| Error::closed("a pass without a version"))?;
-        let mut latest = Arc::clone(latest);
-        while let Some(next) = self.manifest.follow(&latest, Cause::Gc).await? {
-            views.insert(next.id(), Arc::clone(&next));
-            latest = next;
+    /// Notes in `named` what the versions after `known` need, every one of them; the latest of all.
+    async fn read_newer(&self, known: Arc<View>, named: &mut Named) -> Result<Arc<View>> {
+        let Some(latest) = self.manifest.newer(&known, Cause::Gc).await? else { return Ok(known) };
+        let mut near = known;
+        for id in near.id() + 1..latest.id() {
+            near = self.version(id, &near).await?;
+            named.add(&near);
         }
+        named.add(&latest);
         Ok(latest)
     }
 
-    async fn version(&self, id: u64) -> Result<Arc<View>> {
-        self.manifest.version(id, Cause::Gc).await?.ok_or_else(|| overtaken(id))
+    async fn version(&self, id: u64, near: &View) -> Result<Arc<View>> {
+        self.manifest.version_for_collection(id, near).await?.ok_or_else(|| overtaken(id))
     }
 
     /// What of `log` is DATA.
@@ -231,15 +230,15 @@ struct Named {
 }
 
 impl Named {
-    fn by<'a>(views: impl Iterator<Item = &'a Arc<View>>) -> Self {
-        let mut named = Self { objects: HashSet::new(), replay_from: u64::MAX };
-        for view in views {
-            named.replay_from = named.replay_from.min(view.root.writer.replay_from);
-            named.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.id));
-            let parts = view.root.runs.iter().flat_map(|run| &run.parts);
-            named.objects.extend(parts.filter_map(|part| ObjectId::from_bytes(&part.id)));
-        }
-        named
+    fn nothing() -> Self {
+        Self { objects: HashSet::new(), replay_from: u64::MAX }
+    }
+
+    fn add(&mut self, view: &View) {
+        self.replay_from = self.replay_from.min(view.root.writer.replay_from);
+        self.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.id));
+        let parts = view.root.runs.iter().flat_map(|run| &run.parts);
+        self.objects.extend(parts.filter_map(|part| ObjectId::from_bytes(&part.id)));
     }
 }
 

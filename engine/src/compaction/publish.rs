@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `busy_until_ms` in the manifest is a courtesy between compactors that were started together: while it lies
-//! in the future, a claim by another name is refused with the holder's name. It holds for [`LEASE_MS`] and is
+//! in the future, a claim by anyone else is refused with the holder's name. It holds for [`LEASE_MS`] and is
 //! renewed only while there is work, so an idle compactor writes nothing. After a crash of the holder the next
 //! one waits for at most that long. Clocks that disagree cost waiting or a repeated merge, nothing more:
 //! **safety is the epoch**, and a compactor that has lost it fails with `Fenced` at its next commit.
@@ -32,9 +32,10 @@ use crate::{
         plan::{self, Plan},
     },
     error::{Error, ErrorKind, Result},
-    manifest::{CompactorState, Edit, Manifest, View},
+    manifest::{Edit, Manifest, View, edit},
     sst::SstMeta,
     stats::Cause,
+    store::{Name, is_missing},
 };
 
 /// How long a compactor at work asks others to stay away before it says so again, in milliseconds.
@@ -77,21 +78,21 @@ pub enum Did {
 impl Compactor {
     /// Claims the role for `name` (host and process, for people).
     ///
-    /// Fails with `Conflict`, naming the holder and the time it has left, if a compactor of another name is at
-    /// work and `force` is off. With `force` the other one is fenced at its next commit.
+    /// Fails with `Conflict`, naming the holder and the time it has left, if another compactor is at work (or was
+    /// until it crashed, less than a lease ago, whatever its name) and `force` is off. With `force` the other one is fenced at its next commit.
     pub async fn claim(manifest: Manifest, name: &str, force: bool) -> Result<Compactor> {
         let clock = Arc::clone(manifest.store().clock());
         let base = manifest.latest(Cause::Compact).await?;
-        if let Some(busy) = busy(&base.root.compactor, name, clock.wall_ms())
-            && !force
-        {
-            return Err(busy);
-        }
         let uuid = clock.random();
-        let busy_until_ms = clock.wall_ms().saturating_add(LEASE_MS);
-        let edit = Edit::ClaimCompactor { uuid, name: name.to_owned(), busy_until_ms };
+        let now_ms = clock.wall_ms();
+        let busy_until_ms = now_ms.saturating_add(LEASE_MS);
+        let edit = Edit::ClaimCompactor { uuid, name: name.to_owned(), busy_until_ms, now_ms, force };
         let view = manifest.commit(&base, &edit, Cause::Compact).await?;
         let state = &view.root.compactor;
+        // A claim whose outcome was found in a later version may have been followed by another's.
+        if state.uuid[..] != uuid.to_le_bytes() {
+            return Err(edit::fenced("compacting", &state.name, state.epoch, state.epoch.saturating_sub(1)));
+        }
         Ok(Compactor {
             epoch: state.epoch,
             counter: Arc::new(AtomicU64::new(state.counter_floor)),
@@ -220,7 +221,11 @@ impl Compactor {
         };
         let output = tokio::select! {
             biased;
-            output = job.run() => output?,
+            output = job.run() => match output {
+                Ok(output) => output,
+                Err(error) if is_missing(&error) => return Err(self.missing(&plan, error).await),
+                Err(error) => return Err(error),
+            },
             error = self.keep_renewing() => return Err(error),
         };
         self.view = newest(&self.manifest, &self.view).await?;
@@ -229,6 +234,24 @@ impl Compactor {
         self.commit(&edit).await?;
         let elapsed_ms = u64::try_from((clock.monotonic() - start).as_millis()).unwrap_or(u64::MAX);
         Ok(Did::Merged { plan, stats: JobStats { elapsed_ms, ..output.stats } })
+    }
+
+    /// What it means that an input of `plan` is not in the store: whoever took the role over, or the inputs
+    /// away, had the right to delete it. `error` stands only if the newest version still names them all.
+    async fn missing(&self, plan: &Plan, error: Error) -> Error {
+        let latest = match self.manifest.latest(Cause::Compact).await {
+            Ok(latest) => latest,
+            Err(unread) => return unread,
+        };
+        if let Err(fenced) = edit::check_compactor_epoch(&latest.root, self.epoch) {
+            return fenced;
+        }
+        match plan.ids().find(|id| latest.sst(*id).is_none()) {
+            Some(gone) => Error::new(ErrorKind::Conflict, "an input of the merge has been merged by another")
+                .on(Name::Sst(gone).to_string())
+                .because(error),
+            None => error,
+        }
     }
 
     async fn publish_move(&mut self, plan: Plan) -> Result<Did> {
@@ -254,7 +277,8 @@ impl Compactor {
         }
     }
 
-    /// Says for as long as it is polled that someone is at work; ends only with an error that ends the role.
+    /// Says for as long as it is polled that someone is at work; ends only when another has the role. A lease
+    /// that could not be renewed costs a repeated merge at most, and a job thrown away costs one for certain.
     async fn keep_renewing(&self) -> Error {
         let clock = self.manifest.store().clock();
         // The counters of the job that runs at this moment are neither committed nor abandoned.
@@ -269,10 +293,14 @@ impl Compactor {
             };
             match self.manifest.commit(&base, &edit, Cause::Compact).await {
                 Ok(view) => base = view,
-                Err(e) if e.is_retryable() => {
-                    tracing::debug!(error = %e, "could not renew the compactor's lease, the job goes on");
+                Err(e) if e.kind() == ErrorKind::Fenced => return e,
+                Err(e) => {
+                    tracing::warn!(error = %e, "could not renew the compactor's lease, the job goes on");
+                    // Whatever became of the attempt, the newest version knows; without it the old base does.
+                    if let Ok(latest) = self.manifest.latest(Cause::Compact).await {
+                        base = latest;
+                    }
                 }
-                Err(e) => return e,
             }
         }
     }
@@ -301,18 +329,7 @@ impl Compactor {
     }
 
     fn still_ours(&self) -> Result<()> {
-        let state = &self.view.root.compactor;
-        if state.epoch == self.epoch {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Fenced,
-            format!(
-                "compactor {} took over this database (epoch {}, ours was {})",
-                state.name, state.epoch, self.epoch
-            ),
-        )
-        .hint("let it work, or claim the role again"))
+        edit::check_compactor_epoch(&self.view.root, self.epoch)
     }
 }
 
@@ -323,27 +340,6 @@ impl fmt::Debug for Compactor {
             .field("version", &self.view.id())
             .finish_non_exhaustive()
     }
-}
-
-/// Who is at work, and for how long it says it will be, as the error a claim by `name` is refused with.
-fn busy(state: &CompactorState, name: &str, now_ms: u64) -> Option<Error> {
-    let left_ms = state.busy_until_ms.checked_sub(now_ms).filter(|left| *left > 0)?;
-    if state.name == name {
-        return None;
-    }
-    // A clock far ahead of ours must not keep everyone away for years.
-    let left_ms = left_ms.min(LEASE_MS);
-    Some(
-        Error::new(
-            ErrorKind::Conflict,
-            format!(
-                "compactor {} is at work on this database, for another {} s at least",
-                state.name,
-                left_ms.div_ceil(1000)
-            ),
-        )
-        .hint("wait until it has finished, or take the role over with force"),
-    )
 }
 
 /// The newest version from `view` on, one GET at a time.

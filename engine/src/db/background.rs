@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     clock::{self, Task},
     compaction::{
+        job::JobOptions,
         plan,
         publish::{Compactor, Did},
     },
@@ -97,7 +98,8 @@ impl Tasks {
         }
     }
 
-    /// Merges until nothing is due.
+    /// Merges until nothing is due. How long that takes depends on how much there is, so there is no deadline
+    /// over the whole; every request in it has its own, and whoever is tired of waiting may drop the call.
     pub(super) async fn compact(&self) -> Result<()> {
         let (answer, answered) = oneshot::channel();
         let gone = || Error::closed("the database was closed while it was merging");
@@ -135,6 +137,13 @@ impl Drop for StopsWriter<'_> {
     fn drop(&mut self) {
         self.0.stop(&Error::closed("a background task of the database has ended unexpectedly"));
     }
+}
+
+/// A merge beside a writer reads ahead in no more memory than a quarter of the writer's budget.
+fn job_options(budget_bytes: usize) -> JobOptions {
+    let options = JobOptions::default();
+    let quarter = u64::try_from(budget_bytes / 4).unwrap_or(u64::MAX);
+    JobOptions { memory_bytes: options.memory_bytes.min(quarter), ..options }
 }
 
 /// The compaction task. It alone has the compactor's role.
@@ -261,11 +270,34 @@ impl CompactionTask {
     }
 
     /// Merges until nothing is due; each new version is in use at once.
+    ///
+    /// Losing the compactor's role finishes the role and not this handle: one that was lost while nothing was
+    /// done is claimed once more, and if another is at work that is a `Conflict`.
     async fn merge(&mut self) -> Result<()> {
+        let lost = |error: &Error| error.kind() == ErrorKind::Fenced;
+        let was_held = self.role.is_some();
+        let mut done = self.merge_in_role().await;
+        if was_held && done.as_ref().is_err_and(lost) {
+            done = self.merge_in_role().await;
+        }
+        done.map_err(|error| {
+            if !lost(&error) {
+                return error;
+            }
+            Error::new(ErrorKind::Conflict, "another compactor took over while this one was merging")
+                .hint("let it work, or try again when it has finished")
+                .because(error)
+        })
+    }
+
+    async fn merge_in_role(&mut self) -> Result<()> {
         let mut merged = false;
         let role = match &mut self.role {
             Some(role) => role,
-            none => none.insert(Compactor::claim(self.core.manifest().clone(), &self.name, false).await?),
+            none => {
+                let claimed = Compactor::claim(self.core.manifest().clone(), &self.name, false).await?;
+                none.insert(claimed.with_options(job_options(self.core.writer().budget().limit())))
+            }
         };
         let done = loop {
             match role.step().await {

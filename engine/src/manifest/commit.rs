@@ -128,6 +128,18 @@ impl Manifest {
         self.read_above_floor(id, self.seen().as_deref(), cause).await
     }
 
+    /// The version `id` for the collector, which knows the floor: one GET and no LIST. `None` if it has been
+    /// collected; what lies at or under a floor raised meanwhile may be returned all the same.
+    pub(crate) async fn version_for_collection(&self, id: u64, near: &View) -> Result<Option<Arc<View>>> {
+        let Some(bytes) = self.shared.sequence.get(id, Cause::Gc).await? else { return Ok(None) };
+        match self.load(id, bytes, Some(near), Cause::Gc).await {
+            Ok(view) => Ok(Some(view)),
+            // What is wrong with a version that has been collected meanwhile is nobody's concern.
+            Err(_) if id <= self.floor(Cause::Gc).await? => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A version after `base`, if there is one: one GET of the next slot, and never a LIST while `base` is
     /// the latest.
     ///

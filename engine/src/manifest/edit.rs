@@ -38,7 +38,8 @@ pub enum Edit {
         /// Who it is: host and process.
         name: String,
     },
-    /// The compactor role changes hands: its epoch goes up by one.
+    /// The compactor role changes hands: its epoch goes up by one. Refused with `Conflict` while the holder
+    /// asks others to stay away.
     ClaimCompactor {
         /// The new compactor.
         uuid: u128,
@@ -46,6 +47,10 @@ pub enum Edit {
         name: String,
         /// Wall clock until which it asks others to stay away.
         busy_until_ms: u64,
+        /// Wall clock of the claim.
+        now_ms: u64,
+        /// Whether to take the role from a holder that is at work.
+        force: bool,
     },
     /// A memtable became L0 SSTs (one run; none if it was empty).
     Flush {
@@ -114,7 +119,10 @@ impl Edit {
                     ..base.writer.clone()
                 };
             }
-            Self::ClaimCompactor { uuid, name, busy_until_ms } => {
+            Self::ClaimCompactor { uuid, name, busy_until_ms, now_ms, force } => {
+                if !force {
+                    check_not_busy(&base.compactor, *uuid, *now_ms, *busy_until_ms)?;
+                }
                 next.compactor = CompactorState {
                     epoch: next_epoch(base.compactor.epoch)?,
                     counter_floor: 0,
@@ -217,6 +225,25 @@ fn check_epoch(root: &Root, role: &str, current: u32, holder: &str, ours: u32) -
         )
         .hint("the manifest has been rolled back, or this is another copy of the database")),
     }
+}
+
+/// Fails with `Conflict`, naming the holder, if one of another uuid than `uuid` is at work at `now_ms`.
+///
+/// Names are for people: processes in two containers may well have the same.
+fn check_not_busy(holder: &CompactorState, uuid: u128, now_ms: u64, lease_end_ms: u64) -> Result<()> {
+    let left_ms = holder.busy_until_ms.saturating_sub(now_ms);
+    if left_ms == 0 || holder.uuid[..] == uuid.to_le_bytes() {
+        return Ok(());
+    }
+    // A clock that is far ahead of ours is not to be quoted: nobody asks for more than a lease.
+    let left_ms = left_ms.min(lease_end_ms.saturating_sub(now_ms));
+    let what = format!(
+        "compactor {} is at work on this database, for another {} s at least",
+        holder.name,
+        left_ms.div_ceil(1000)
+    );
+    Err(Error::new(ErrorKind::Conflict, what)
+        .hint("wait until it has finished, or take the role over with force"))
 }
 
 fn next_epoch(epoch: u32) -> Result<u32> {

@@ -306,7 +306,13 @@ mod edits {
         assert_eq!((next.writer.epoch, next.writer.counter_floor, &*next.writer.name), (2, 0, "host:9"));
         assert_eq!(next.writer.uuid[..], 5u128.to_le_bytes());
         assert_eq!((next.compactor, next.writer.replay_from), (base.compactor.clone(), FIRST_SLOT));
-        let claim = Edit::ClaimCompactor { uuid: 6, name: "host:8".into(), busy_until_ms: 77 };
+        let claim = Edit::ClaimCompactor {
+            uuid: 6,
+            name: "host:8".into(),
+            busy_until_ms: 77,
+            now_ms: 7,
+            force: true,
+        };
         let next = claim.apply(&base).expect("a claim is always possible");
         assert_eq!((next.compactor.epoch, next.compactor.busy_until_ms), (2, 77));
         assert_eq!(next.writer, base.writer);

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::{
         Arc,
@@ -244,6 +244,19 @@ impl<F: Future> Future for Crash<'_, F> {
         cx.waker().wake_by_ref();
         polled
     }
+}
+
+/// Polls `future` until the store has met its next fault, and then lets it lie: what the test does next
+/// happens in the middle of that request.
+pub(super) async fn reach_fault(future: &mut Pin<Box<impl Future>>, faulty: &FaultyStore) {
+    let before = faulty.faults();
+    poll_fn(|cx| {
+        assert!(future.as_mut().poll(cx).is_pending(), "it did not wait for what met a fault");
+        // The fault may be met by a task of its own, which does not wake this one.
+        cx.waker().wake_by_ref();
+        if faulty.faults() > before { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 /// All SSTs of a version, in memory, verified.

@@ -1,17 +1,35 @@
 //! Whose turn it is.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use esker::{
-    ErrorKind,
-    compaction::{Compactor, Did, publish::LEASE_MS},
-    manifest::StoredShape,
+    Db, ErrorKind,
+    clock::{Clock as _, SystemClock},
+    compaction::{Compactor, Did, collect, publish::LEASE_MS},
+    manifest::{Edit, Manifest, StoredShape},
+    stats::Cause,
+    store::Store,
+    testing::{Fault, FaultyStore, Operation, Rule},
 };
+use object_store::memory::InMemory;
 
-use super::fixture::{Database, put, small};
+use super::fixture::{Database, TestClock, put, reach_fault, small};
 
 async fn with_work() -> Database {
-    let mut db = Database::create(small(&StoredShape::leveled())).await;
+    work_for(Database::create(small(&StoredShape::leveled())).await).await
+}
+
+/// A database on a sound store, and the same one seen through a store with faults.
+async fn with_work_and_faults() -> (Database, FaultyStore, Manifest) {
+    let clock = TestClock::new();
+    let faulty = FaultyStore::memory(clock.clone(), 1);
+    let options = small(&StoredShape::leveled());
+    let db = work_for(Database::create_in(faulty.sound_store(), clock, options).await).await;
+    let through = Manifest::open(faulty.store()).await.expect("the same database");
+    (db, faulty, through)
+}
+
+async fn work_for(mut db: Database) -> Database {
     for n in 0..4 {
         db.flush(&[put("a", format!("{n}")), put("b", format!("{n}"))]).await;
     }
@@ -47,9 +65,52 @@ async fn a_holder_that_died_keeps_others_away_no_longer_than_its_lease() {
     let db = with_work().await;
     drop(claim(&db, "one:1", false).await.expect("the role"));
     claim(&db, "two:2", false).await.expect_err("the lease has not passed");
-    claim(&db, "one:1", false).await.expect("the same name comes back at once");
+    let refused = claim(&db, "one:1", false).await.expect_err("the same name may be in two containers");
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
     db.clock.forward(Duration::from_millis(LEASE_MS + 1));
     claim(&db, "two:2", false).await.expect("the lease has passed");
+}
+
+#[tokio::test]
+async fn a_claim_rebased_on_anothers_is_refused_and_names_the_holder() {
+    let db = with_work().await;
+    let base = db.latest().await;
+    let mut first = claim(&db, "host:1", false).await.expect("the role is free");
+    let now_ms = db.clock.wall_ms();
+    let late = Edit::ClaimCompactor {
+        uuid: 7,
+        name: "host:1".to_owned(),
+        busy_until_ms: now_ms + LEASE_MS,
+        now_ms,
+        force: false,
+    };
+    let refused = db.manifest.commit(&base, &late, Cause::Compact).await.expect_err("the role is taken");
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.to_string().contains("host:1"), "{refused}");
+    assert!(matches!(first.step().await.expect("still the holder"), Did::Merged { .. }));
+}
+
+#[tokio::test]
+async fn an_input_that_is_gone_because_the_role_was_lost_is_no_corruption() {
+    let (db, faulty, through) = with_work_and_faults().await;
+    let mut first = Compactor::claim(through, "one:1", false).await.expect("the role");
+    faulty.add(Rule::on(Operation::Get).path("sst").meets(Fault::FalseMissing));
+    let mut step = Box::pin(first.step());
+    reach_fault(&mut step, &faulty).await;
+    let mut second = claim(&db, "two:2", true).await.expect("taken by force");
+    db.settle(&mut second).await;
+    let error = step.await.expect_err("its inputs are gone");
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    assert!(error.to_string().contains("two:2"), "{error}");
+}
+
+#[tokio::test]
+async fn an_input_that_is_gone_though_the_version_names_it_is_corruption() {
+    let (_db, faulty, through) = with_work_and_faults().await;
+    let mut first = Compactor::claim(through, "one:1", false).await.expect("the role");
+    faulty.add(Rule::on(Operation::Get).path("sst").meets(Fault::FalseMissing));
+    let error = first.step().await.expect_err("an SST is missing");
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
 }
 
 #[tokio::test]
@@ -83,4 +144,37 @@ async fn of_two_that_race_one_publishes_and_the_other_is_fenced() {
         .count();
     assert_eq!((merged, fenced), (1, 1), "{did_one:?} {did_two:?}");
     db.holds_what_was_written().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_another_followed_before_it_was_heard_of_does_not_work_in_the_others_epoch() {
+    let (db, faulty, through) = with_work_and_faults().await;
+    // The second look at the floor is the one after the claim was created.
+    faulty.add(Rule::on(Operation::List).path("floor").nth(2).meets(Fault::FailBefore));
+    let mut first = Box::pin(Compactor::claim(through, "one:1", false));
+    reach_fault(&mut first, &faulty).await;
+    let mut second = claim(&db, "two:2", true).await.expect("taken by force");
+    collect(&db.manifest, Some(Duration::ZERO), false).await.expect("a pass, which raises the floor");
+    let fenced = first.await.expect_err("the role is lost");
+    assert_eq!(fenced.kind(), ErrorKind::Fenced);
+    assert!(fenced.to_string().contains("two:2"), "{fenced}");
+    assert!(matches!(second.step().await.expect("a step"), Did::Merged { .. }));
+    db.holds_what_was_written().await;
+}
+
+#[tokio::test]
+async fn a_database_that_lost_the_role_says_conflict_and_claims_it_again_when_it_is_free() {
+    let store = Arc::new(InMemory::new());
+    let db = Db::builder("memory://roles").object_store(store.clone()).open().await.expect("a database");
+    db.put("a", "1").await.expect("a write");
+    db.compact().await.expect("the role is free");
+    let place = Store::from_object_store(store, "memory://roles", SystemClock::shared());
+    let manifest = Manifest::open(place).await.expect("the same database");
+    let other = Compactor::claim(manifest, "two:2", true).await.expect("taken by force");
+    let refused = db.compact().await.expect_err("another is at work");
+    assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+    assert!(refused.to_string().contains("two:2"), "{refused}");
+    other.release().await.expect("a release");
+    db.compact().await.expect("the role is free again");
+    db.put("a", "2").await.expect("the writer is as sound as before");
 }

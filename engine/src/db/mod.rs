@@ -18,8 +18,9 @@ use std::{fmt, ops::RangeBounds, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
+    clock,
     db::{background::Tasks, core::Core},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     key::{DEFAULT_KEYSPACE, KeyspaceId},
     manifest::View,
     range::KeyRange,
@@ -196,9 +197,20 @@ impl Db {
         self.core().refuse();
         writer.stop(&closed);
         let durable = writer.accepted().durable().await;
-        if durable.as_ref().is_err_and(|error| error.kind() == crate::ErrorKind::OutcomeUnknown) {
+        if durable.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown) {
             // Still being sent: closing may be tried again.
             return durable.map(drop);
+        }
+        let by_us = writer.stopped().is_some_and(|error| error.kind() == ErrorKind::Closed);
+        if durable.is_ok() && by_us {
+            // What is frozen is on its way into SSTs. It is in the log as well, so a store that does not take it is no
+            // failure; but a log that is never shortened, by processes that live for a moment each, would be.
+            let clock = self.core().clock();
+            let drained = async {
+                writer.drained().await;
+                Ok(())
+            };
+            let _ = clock::deadline(&**clock, self.core().deadline(), "the last flush", drained).await;
         }
         self.handle.tasks.stop(&**self.core().clock(), self.core().deadline()).await;
         writer.abandon(&closed);

@@ -38,7 +38,7 @@ use crate::{
     manifest::{Manifest, View},
     memtable::Memtable,
     stats::Cause,
-    store::Name,
+    store::{Folder, Name, Sequence},
     wal::{Cursor, WalObject, Walk},
 };
 
@@ -201,6 +201,14 @@ impl Follower {
         }
         let hole = self.hole(&walk);
         let at_end = walk.ended && hole.is_none();
+        // Opening and strong reads look behind the end as well: it costs one GET, too much for every poll.
+        let slot = walk.to.cursor.slot;
+        if at_end && (certain || cause == Cause::Open) && self.goes_on_behind(slot, cause).await? {
+            let Some(view) = self.newer(true, cause).await? else { return Err(lost(slot)) };
+            self.adopt(view);
+            self.place = start_of(&self.current.load().sv.view);
+            return Ok(Lap { changed: true, at_end: false });
+        }
         self.apply(walk.entries, walk.to, at_end.then_some(began));
         match (walk.failed, hole) {
             (Some(error), _) => Err(error),
@@ -215,6 +223,14 @@ impl Follower {
         let tail = self.current.load().sv.view.root.writer.tail_hint;
         let slot = walk.to.cursor.slot;
         (walk.ended && slot <= tail).then_some(slot)
+    }
+
+    /// Whether the log goes on although `slot` is absent: an object K slots on is sent only after the one in
+    /// `slot` was acknowledged, so that one was there.
+    async fn goes_on_behind(&self, slot: u64, cause: Cause) -> Result<bool> {
+        let log = Sequence::new(self.manifest.store().clone(), Folder::Wal);
+        let behind = slot + u64::from(self.manifest.identity().wal_window);
+        Ok(log.get(behind, cause).await?.is_some() && log.get(slot, cause).await?.is_none())
     }
 
     /// Walks the log to the first absent slot, or until much is staged or much time has passed. A walk that

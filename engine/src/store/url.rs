@@ -104,8 +104,23 @@ fn open_file(rest: &str) -> Result<Opened> {
 
 fn open_directory(path: &str) -> Result<Opened> {
     let path = std::path::absolute(path)
+        .and_then(|absolute| without_parents(&absolute))
         .map_err(|e| Error::invalid(format!("{path:?} cannot be made an absolute path")).because(e))?;
     open_path(&path)
+}
+
+/// The path without `..`. What comes before one is resolved as the system does, symbolic links included.
+fn without_parents(path: &std::path::Path) -> std::io::Result<std::path::PathBuf> {
+    let mut resolved = std::path::PathBuf::new();
+    for part in path.components() {
+        if part == std::path::Component::ParentDir {
+            resolved = resolved.canonicalize()?;
+            resolved.pop();
+        } else {
+            resolved.push(part);
+        }
+    }
+    Ok(resolved)
 }
 
 fn open_path(path: &std::path::Path) -> Result<Opened> {

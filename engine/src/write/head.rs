@@ -291,6 +291,12 @@ impl Writer {
         self.head.lock().frozen.front().cloned()
     }
 
+    /// Waits until no frozen memtable is left, or no more can be flushed.
+    pub async fn drained(&self) {
+        let mut progress = self.progress();
+        while self.oldest_frozen().is_some() && progress.changed().await.is_ok() {}
+    }
+
     /// Waits until a memtable may have been frozen.
     pub async fn frozen(&self) {
         self.freshly_frozen.notified().await;

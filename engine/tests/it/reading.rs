@@ -916,20 +916,21 @@ mod following {
         pair.db.flush().await.unwrap();
         pair.db.put("b", "2").await.unwrap();
         pair.db.put("c", "3").await.unwrap();
-        // The hint moves with a commit that flushes nothing of the log's tail.
-        let store = pair.store(SystemClock::shared());
-        let log = store.list(Folder::Wal, None, Cause::Gc).await.unwrap();
-        let tail: Vec<u64> = log.iter().filter_map(|listed| listed.name.number()).collect();
-        let hint = pair.db.view().root.writer.tail_hint;
-        let from = pair.db.view().root.writer.replay_from;
-        let lost = tail.iter().copied().find(|slot| (from..=hint).contains(slot));
+        let window = u64::from(pair.db.view().root.options.wal_window);
+        for n in 0..window + 2 {
+            pair.db.put(format!("more {n}"), "x").await.unwrap();
+        }
         let reader = pair.reader().await;
         assert_eq!(reader.get("c").await.unwrap().unwrap(), "3");
-        if let Some(slot) = lost {
-            store.delete(&[Name::Wal(slot)], Cause::Gc).await.unwrap();
-            let opened = Reader::builder("memory").store(store).follow(false).open().await;
-            assert_eq!(opened.unwrap_err().kind(), ErrorKind::Corruption);
-        }
+
+        // The object of "b" is the first behind the replay point. More than a window of objects follows it.
+        let store = pair.store(SystemClock::shared());
+        let lost = Name::Wal(pair.db.view().root.writer.replay_from);
+        store.delete(std::slice::from_ref(&lost), Cause::Gc).await.unwrap();
+        let opened = Reader::builder("memory").store(store).follow(false).open().await;
+        let error = opened.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert_eq!(error.object(), Some(&*lost.path()));
     }
 
     #[tokio::test]

@@ -20,6 +20,17 @@ fn paths_and_file_urls_are_directories() {
 }
 
 #[test]
+fn a_path_may_go_up_where_there_is_something_to_go_up_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let real = folder.path().canonicalize().unwrap();
+    std::fs::create_dir(real.join("sub")).unwrap();
+    let up = format!("{}/sub/../db", real.display());
+    assert_eq!(open(&up).unwrap().url(), format!("file://{}/db", real.display()));
+    let nowhere = format!("{}/missing/../db", real.display());
+    assert_eq!(open(&nowhere).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
 fn an_object_lies_under_the_prefix() {
     let store = open("memory://n/a/b/").unwrap();
     assert_eq!(store.place.location(&Name::Identity).unwrap().as_ref(), "a/b/DB");

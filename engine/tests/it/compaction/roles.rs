@@ -95,11 +95,14 @@ async fn an_input_that_is_gone_because_the_role_was_lost_is_no_corruption() {
     let (db, faulty, through) = with_work_and_faults().await;
     let mut first = Compactor::claim(through, "one:1", false).await.expect("the role");
     faulty.add(Rule::on(Operation::Get).path("sst").meets(Fault::FalseMissing));
-    let mut step = Box::pin(first.step());
-    reach_fault(&mut step, &faulty).await;
-    let mut second = claim(&db, "two:2", true).await.expect("taken by force");
-    db.settle(&mut second).await;
-    let error = step.await.expect_err("its inputs are gone");
+    // What an absence means is asked of the newest version: slowly, so that the role is lost meanwhile.
+    faulty.add(Rule::on(Operation::List).path("manifest").meets(Fault::Delay(Duration::from_secs(3))));
+    let takeover = async {
+        let mut second = claim(&db, "two:2", true).await.expect("taken by force");
+        db.settle(&mut second).await;
+    };
+    let (step, ()) = tokio::join!(first.step(), takeover);
+    let error = step.expect_err("its inputs are gone");
     assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
     assert!(error.to_string().contains("two:2"), "{error}");
 }

@@ -264,7 +264,8 @@ async fn the_ssd_serves_what_memory_evicted_and_keeps_metadata_through_a_flood()
         }
     }
     assert!(kept > 100, "some of a flood of 94 MiB are there: {kept}");
-    assert!(kept < 1600, "the tier is not larger than it may be: {kept}");
+    // An entry of 16 KiB takes five pages of 4 KiB, and nine tenths of the 40 MiB are for data.
+    assert!(kept < 36 * MIB / (20 << 10), "the tier is not larger than it may be: {kept}");
 }
 
 #[tokio::test]

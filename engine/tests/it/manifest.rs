@@ -291,8 +291,9 @@ async fn a_follower_catches_up_though_what_came_next_was_collected_between_two_l
         let (manifest, view) = create(place.store()).await;
         let clock = Arc::new(Moved { now_ms: AtomicU64::new(0), machine: SystemClock::shared() });
         let within = Arc::new(place.clone());
-        let follower =
-            Manifest::open(Store::from_object_store(within, "followed", clock.clone())).await.expect("opened");
+        let follower = Manifest::open(Store::from_object_store(within, "followed", clock.clone()))
+            .await
+            .expect("opened");
         let mut seen = follower.latest(Cause::Open).await.expect("read");
         let mut base = manifest.commit(&view, &claim("w"), Cause::Manifest).await.expect("claimed");
         if walks_first {

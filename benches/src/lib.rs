@@ -1,7 +1,7 @@
 //! The benchmark harness: loads a database, hands it to a separate compactor process, runs workloads through a
 //! cached reader, verifies every read, and reports latency, requests and dollars.
 //!
-//! `esker bench` is a door to [`run`]. A run is a list of [phases](workload::Phase); each is closed loop (as fast as the
+//! `esker bench` is a door to [`run`]. A run is a list of phases; each is closed loop (as fast as the
 //! clients go) or open loop (`--rate`: operations have intended start times, so a stall counts for all that wait behind it:
 //! "coordinated omission", Gil Tene's term). Workload names are YCSB's (A to F) and `db_bench`'s.
 //!

@@ -187,17 +187,18 @@ pub struct ReplayedObject {
 /// A writer taking the log over. Call [`Self::next`] until it gives `None`, then [`Self::finish`].
 ///
 /// ```
-/// # async fn open(manifest: &esker::manifest::Manifest, claimed: std::sync::Arc<esker::manifest::View>) -> esker::Result<()> {
-/// use esker::wal::{Opening, WalObject};
+/// # async fn open(manifest: &esker::manifest::Manifest, claimed: std::sync::Arc<esker::manifest::View>) -> esker::Result<usize> {
+/// use esker::wal::Opening;
 ///
-/// let mut opening = Opening::begin(manifest, claimed, "host:1");
+/// let uuid = manifest.store().clock().random();
+/// let mut opening = Opening::begin(manifest, claimed, uuid, "host:1");
+/// let mut entries = 0;
 /// while let Some(object) = opening.next().await? {
-///     let WalObject::Data { entries, .. } = object else { continue };
-///     // …into a memtable, flushing when it is full…
+///     entries += object.entries.len(); // a writer inserts them into a memtable
 /// }
 /// let opened = opening.finish().await?;
 /// assert_eq!(opened.next_slot, opened.fence_slot + manifest.identity().wal_window as u64);
-/// # Ok(()) }
+/// # Ok(entries) }
 /// ```
 #[derive(Debug)]
 pub struct Opening {

@@ -25,6 +25,7 @@ use crate::{
         ahead::Ahead,
         levels::Hull,
         merging::{Cuts, Merging, Namer, Pause, Piece},
+        outputs::Outputs,
         plan::{EXPIRY_MARGIN_MS, Plan},
     },
     error::{Error, Result},
@@ -33,7 +34,7 @@ use crate::{
     range::FullRange,
     sst::{OpenSst, SstMeta, SstOptions, Tail, verify_object},
     stats::Cause,
-    store::{Name, ObjectId, Store, Upload},
+    store::{Name, ObjectId, Store},
 };
 
 /// Called now and then while a job runs: the plan, the bytes read so far, and the bytes there are to read.
@@ -245,40 +246,17 @@ pub fn sst_options(options: &StoredOptions, level: u32) -> Result<SstOptions> {
 
 /// Sends pieces up as they come; the SSTs, complete in the store, in key order.
 async fn upload(store: &Store, mut pieces: mpsc::Receiver<Vec<Piece>>) -> Result<Vec<SstMeta>> {
-    let mut ssts = Vec::new();
-    let mut current: Option<Upload> = None;
+    let mut outputs = Outputs::new(store, Cause::Compact);
     while let Some(pieces) = pieces.recv().await {
         for piece in pieces {
-            let (id, chunks, meta) = match piece {
-                Piece::More(id, chunks) => (id, chunks, None),
-                Piece::End(meta, chunks) => (meta.object_id(), chunks, Some(*meta)),
-            };
-            let mut upload = current.take().unwrap_or_else(|| store.upload(&Name::Sst(id), Cause::Compact));
-            if let Err(error) = upload.write(chunks).await {
-                upload.abort().await;
-                return Err(error);
-            }
-            match meta {
-                None => current = Some(upload),
-                Some(meta) => {
-                    let bytes = upload.finish().await?;
-                    if bytes != meta.bytes {
-                        return Err(Error::corruption(
-                            Name::Sst(id).to_string(),
-                            bytes,
-                            format!("{bytes} bytes were uploaded of an SST of {} bytes", meta.bytes),
-                        ));
-                    }
-                    ssts.push(meta);
-                }
+            match piece {
+                Piece::More(id, chunks) => outputs.push(id, chunks, None).await?,
+                Piece::End(meta, chunks) => outputs.push(meta.object_id(), chunks, Some(*meta)).await?,
             }
         }
     }
-    if let Some(upload) = current {
-        // The merge has failed in the middle of an SST and says why itself.
-        upload.abort().await;
-    }
-    Ok(ssts)
+    // If one broke off, the merge has failed in the middle of it and says why itself.
+    Ok(outputs.finish().await.0)
 }
 
 /// Reads an output back from the store: its tail, or all of it.

@@ -18,6 +18,7 @@ pub mod collect;
 pub mod job;
 mod levels;
 mod merging;
+pub mod outputs;
 pub mod plan;
 pub mod publish;
 pub mod shape;

@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use crate::{
     clock::{self, SharedClock},
     codec::sum::Sum,
-    compaction::job::sst_options,
+    compaction::{job::sst_options, outputs::Outputs},
     error::{Error, ErrorKind, Result},
     key::{EntryRef, Seq},
     manifest::{Edit, Manifest, View, edit::check_writer_epoch},
@@ -184,35 +184,14 @@ impl Flusher {
 
     /// Sends what is built, as it is built.
     async fn upload(&self, mut pieces: mpsc::Receiver<Piece>) -> Result<Vec<SstMeta>> {
-        let store = self.manifest.store();
-        let mut ssts = Vec::new();
-        let mut open = None;
+        let mut outputs = Outputs::new(self.manifest.store(), Cause::Flush);
         while let Some(Piece { id, blocks, end, _charge }) = pieces.recv().await {
-            let mut upload = open.take().unwrap_or_else(|| store.upload(&Name::Sst(id), Cause::Flush));
-            if let Err(error) = upload.write(blocks).await {
-                upload.abort().await;
-                return Err(error);
-            }
-            match end {
-                None => open = Some(upload),
-                Some(meta) => {
-                    let bytes = upload.finish().await?;
-                    if bytes != meta.bytes {
-                        return Err(Error::corruption(
-                            Name::Sst(id).path(),
-                            bytes,
-                            format!("{bytes} bytes were stored of an SST of {}", meta.bytes),
-                        ));
-                    }
-                    ssts.push(*meta);
-                }
-            }
+            outputs.push(id, blocks, end.map(|meta| *meta)).await?;
         }
-        if let Some(upload) = open {
-            upload.abort().await;
-            return Err(Error::closed("the building of an SST broke off"));
+        match outputs.finish().await {
+            (ssts, false) => Ok(ssts),
+            (_, true) => Err(Error::closed("the building of an SST broke off")),
         }
-        Ok(ssts)
     }
 }
 

@@ -191,6 +191,7 @@ fn newer(name: &str, offset: u64, what: &str) -> Error {
         .hint("open this database with a newer esker")
 }
 
-fn seed(slot: u64) -> u64 {
+/// The seed of the checksum of the object in `slot`.
+pub(crate) fn seed(slot: u64) -> u64 {
     place_seed(SEED, slot)
 }

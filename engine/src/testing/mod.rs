@@ -1,9 +1,10 @@
-//! For tests, ours and yours: stores that fail on purpose, and a real server to fail against.
+//! For tests, ours and yours: stores that fail on purpose, hostile bytes, and a real server to fail against.
 //!
 //! Always true: nothing here is used by the engine itself; everything takes its clock and its seed as
 //! arguments, so that a failing run can be run again.
 
 pub mod faulty_store;
+pub mod hostile;
 pub mod minio;
 pub mod sim_clock;
 

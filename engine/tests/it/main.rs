@@ -2,6 +2,7 @@
 
 mod compaction;
 mod formats;
+mod hostile;
 mod manifest;
 mod memory;
 mod reading;

@@ -1,0 +1,1 @@
+//! Nothing yet, to be written in this very change.

@@ -4,6 +4,7 @@
 //! what an edit makes of it decodes again.
 
 use bytes::Bytes;
+use prost::Message;
 
 use super::{DB_UUID, ID, SEAL, SLOT, as_inputs, assert_refused, sample_entries, seal};
 use crate::{
@@ -54,10 +55,23 @@ pub fn part(input: &[u8]) {
     }
 }
 
-/// The target of a version of the manifest.
+/// The target of a version of the manifest. Flag bit 1: six bytes come before the object, three pairs of a
+/// field and of a number that is put into it.
 pub fn manifest(input: &[u8]) {
     let Some((flags, bytes)) = input.split_first() else { return };
-    let mut bytes = bytes.to_vec();
+    let (pokes, mut bytes) = match bytes.split_first_chunk::<6>() {
+        Some((pokes, object)) if flags & POKE != 0 => (&pokes[..], object.to_vec()),
+        _ => (&[][..], bytes.to_vec()),
+    };
+    if flags & POKE != 0
+        && let Some(body) = bytes.get(36..bytes.len().saturating_sub(8))
+        && let Ok(mut root) = Root::decode(body)
+    {
+        for poke in pokes.chunks_exact(2) {
+            put_number(&mut root, poke[0], NUMBERS[poke[1] as usize % NUMBERS.len()]);
+        }
+        bytes = codec::encode(&root).to_vec();
+    }
     if flags & SEAL != 0 {
         seal::manifest(&mut bytes);
     }
@@ -74,6 +88,63 @@ pub fn manifest(input: &[u8]) {
     match View::new(root, None) {
         Ok(view) => use_version(&view),
         Err(error) => assert_refused(&error, Some(&path)),
+    }
+}
+
+/// In the first byte of an input: numbers are put into fields.
+const POKE: u8 = 2;
+
+/// Numbers at which arithmetic breaks.
+const NUMBERS: [u64; 12] =
+    [0, 1, 15, 16, 255, 1 << 20, u32::MAX as u64, 1 << 40, 1 << 62, i64::MAX as u64, u64::MAX - 1, u64::MAX];
+
+/// Puts `number` into one of the fields of a version or of an SST in it.
+fn put_number(root: &mut Root, field: u8, number: u64) {
+    let small = number as u32;
+    let slot = field as usize >> 5;
+    let options = &mut root.options;
+    match field & 31 {
+        0 => root.next_run = number,
+        1 => root.next_keyspace = small,
+        2 => root.committed_ms = number,
+        3 => root.writer.epoch = small,
+        4 => root.writer.counter_floor = number,
+        5 => root.writer.replay_from = number,
+        6 => root.writer.tail_hint = number,
+        7 => root.writer.last_seq = number,
+        8 => root.compactor.epoch = small,
+        9 => root.compactor.counter_floor = number,
+        10 => root.compactor.busy_until_ms = number,
+        11 => options.shape.l0_runs = small,
+        12 => options.shape.middle_runs = small,
+        13 => options.shape.last_runs = small,
+        14 => options.shape.ratio = small,
+        15 => options.shape.base_bytes = number,
+        16 => options.retention_ms = number,
+        17 => root.min_writer = small,
+        18 | 19 => {
+            if let Some(run) = root.runs.last_mut() {
+                if field & 1 == 0 { run.level = small } else { run.id = number }
+            }
+        }
+        field => {
+            let mut ssts = root.runs.iter_mut().flat_map(|run| &mut run.ssts);
+            let Some(sst) = ssts.nth(slot) else { return };
+            match field {
+                20 => sst.bytes = number,
+                21 => sst.tail_offset = number,
+                22 => sst.min_seq = number,
+                23 => sst.max_seq = number,
+                24 => sst.entries = number,
+                25 => sst.tombstones = number,
+                26 => sst.range_deletes = number,
+                27 => sst.expiring = number,
+                28 => (sst.min_expire_ms, sst.max_expire_ms) = (number, number),
+                29 => sst.raw_bytes = number,
+                30 => sst.keys = number,
+                _ => sst.blocks = number,
+            }
+        }
     }
 }
 
@@ -158,7 +229,12 @@ pub(super) fn part_seeds() -> Vec<Vec<u8>> {
 
 pub(super) fn manifest_seeds() -> Vec<Vec<u8>> {
     let roots = [&[][..], &[(0, 1)], &[(0, 2), (0, 1), (1, 3), (2, 5)], &[(0, 9), (15, 30)]];
-    as_inputs(roots.map(|runs| codec::encode(&sample_root(runs)).to_vec()))
+    let objects = roots.map(|runs| codec::encode(&sample_root(runs)).to_vec());
+    let poked = objects.iter().flat_map(|object| {
+        let pokes = (0..16u8).map(|n| [n * 2, 11 - n % 12, 20 + n % 12, 10, 20 + n % 12 + 32, 10]);
+        pokes.map(|pokes| [&[SEAL | POKE][..], &pokes, object].concat()).collect::<Vec<_>>()
+    });
+    poked.chain(as_inputs(objects.iter().cloned())).collect()
 }
 
 /// A version with runs of (level, SSTs).

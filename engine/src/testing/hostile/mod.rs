@@ -164,22 +164,23 @@ impl Sightings {
 
 /// Entries of every kind and width, in internal order: `count` of them, alike for the same `variant`.
 fn sample_entries(count: u64, variant: u64) -> Vec<Entry> {
-    (0..count)
+    let mut entries: Vec<Entry> = (0..count)
         .map(|n| {
             let key = match variant % 3 {
                 0 => format!("\0\0\0\0user/{:04}", n / 2),
                 1 => format!("\0\0\0\0{}{:05}", "k".repeat((n % 7) as usize * 20 + 150), n),
                 _ => format!("\0\0\0{}{:03}", (n / 20) as u8 as char, n),
             };
-            // Numbers fall, so that versions of one key are in order.
             let seq = (count - n) * [1, 300, 70_000, 1 << 40][(variant % 4) as usize];
             let kind = if n % 5 == 3 { Kind::Delete } else { Kind::Put };
             let expire_at_ms = if n % 4 == 1 { 1_700_000_000_000 + n * variant } else { 0 };
-            let value =
-                if kind == Kind::Put { format!("value {n}").repeat((n % 4) as usize) } else { String::new() };
+            let repeats = if kind == Kind::Put { (n % 4) as usize } else { 0 };
+            let value = format!("value {n}").repeat(repeats);
             Entry { key: key.into_bytes().into(), seq, kind, expire_at_ms, value: value.into() }
         })
-        .collect::<Vec<_>>()
+        .collect();
+    entries.sort_by(|a, b| a.key.cmp(&b.key).then(b.seq.cmp(&a.seq)));
+    entries
 }
 
 /// Each object as an input twice: as it is, and to be sealed.

@@ -79,7 +79,7 @@ pub const TARGETS: [Target; 9] = [
     Target {
         name: "manifest",
         run: manifest,
-        ceiling: |n| FIXED_BYTES + 256 * n,
+        ceiling: |n| FIXED_BYTES + 64 * n,
         seeds: metadata::manifest_seeds,
     },
     Target { name: "part", run: part, ceiling: |n| FIXED_BYTES + 64 * n, seeds: metadata::part_seeds },

@@ -66,7 +66,7 @@ fn any_two_blocks_of_an_sst_exchanged_are_detected() {
         }
     }
     tally.print("blocks exchanged");
-    assert!(tally.cases > 20 && tally.harmless == 0, "{tally:?}");
+    assert!(tally.cases >= 20 && tally.harmless == 0, "{tally:?}");
 }
 
 impl Database {

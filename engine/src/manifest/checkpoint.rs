@@ -85,17 +85,26 @@ pub async fn list(manifest: &Manifest, cause: Cause) -> Result<Vec<Listed>> {
     manifest.store().list(Folder::Checkpoint, None, cause).await
 }
 
+/// The names of all checkpoints, in order.
+pub async fn names(manifest: &Manifest) -> Result<Vec<String>> {
+    let listed = list(manifest, Cause::Admin).await?;
+    Ok(listed
+        .into_iter()
+        .filter_map(|listed| match listed.name {
+            Name::Checkpoint(name) => Some(name),
+            _ => None,
+        })
+        .collect())
+}
+
 /// What to say of a checkpoint that is not there.
 pub(crate) async fn missing(manifest: &Manifest, name: &str) -> Error {
     let error = Error::invalid(format!("there is no checkpoint {name:?}"));
-    match list(manifest, Cause::Admin).await {
-        Ok(listed) if listed.is_empty() => error.hint("this database has none"),
-        Ok(listed) => {
-            let names = listed.into_iter().filter_map(|listed| match listed.name {
-                Name::Checkpoint(name) => Some(name),
-                _ => None,
-            });
-            error.hint(format!("this database has {}", names.take(SHOWN).collect::<Vec<_>>().join(", ")))
+    match names(manifest).await {
+        Ok(names) if names.is_empty() => error.hint("this database has none"),
+        Ok(mut names) => {
+            names.truncate(SHOWN);
+            error.hint(format!("this database has {}", names.join(", ")))
         }
         Err(_) => error,
     }

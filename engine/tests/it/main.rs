@@ -4,6 +4,7 @@ mod compaction;
 mod formats;
 mod manifest;
 mod memory;
+mod pins;
 mod reading;
 mod store;
 mod wal;

@@ -4,8 +4,9 @@
 //! 1  DB                     decodes
 //! 2  every version          decodes; runs ascend and do not overlap; the sums of its SSTs add up to its own
 //! 3  every SST it names     is there, has its size and hash; every block, key order, filter and count agree
-//! 4  the log                every object decodes; from the replay point no slot is missing and numbers ascend
-//! 5  what nothing names     listed, as information: the next collection takes it
+//! 4  pins, checkpoints      decode; a checkpoint is checked as a version is
+//! 5  the log                every object decodes; from the replay point no slot is missing and numbers ascend
+//! 6  what nothing names     listed, as information: the next collection takes it
 //! ```
 //!
 //! Always true: it reads and never writes; every problem names an object, and an offset where one is known.
@@ -29,6 +30,7 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::{
+    copies,
     exit::Code,
     output::{Out, Voice},
     progress::{self, Of},
@@ -77,6 +79,8 @@ struct Report {
     sst_bytes: u64,
     entries: u64,
     wal_objects: u64,
+    /// Pins and checkpoints.
+    copies: u64,
     /// `None`: it cannot be foretold.
     garbage: Option<Garbage>,
 }
@@ -155,7 +159,8 @@ async fn everything(args: &Args, store: &Store, identity: &Identity, report: &mu
     };
     let views = versions(&manifest, report).await?;
     let mut ssts: BTreeMap<ObjectId, SstMeta> = BTreeMap::new();
-    for view in &views {
+    let kept = checkpoints(&manifest, report).await?;
+    for view in views.iter().chain(&kept) {
         check_version(view, report);
         for open in view.runs.iter().flat_map(|run| run.ssts.iter()) {
             let first = ssts.entry(open.id).or_insert_with(|| open.meta.clone());
@@ -179,6 +184,27 @@ async fn everything(args: &Args, store: &Store, identity: &Identity, report: &mu
         }
     }
     Ok(())
+}
+
+/// The versions that checkpoints keep. Pins are decoded and no more: one that was written too late may name
+/// what has gone, which its reader knows.
+async fn checkpoints(manifest: &Manifest, report: &mut Report) -> Result<Vec<std::sync::Arc<View>>> {
+    let mut views = Vec::new();
+    for folder in [Folder::Checkpoint, Folder::Pin] {
+        for seen in copies::all(manifest, folder).await? {
+            report.copies += 1;
+            if let Err(error) = &seen.held {
+                report.error(&seen.name, error.clone())?;
+            } else if folder == Folder::Checkpoint {
+                match seen.view(manifest).await {
+                    Some(Ok(view)) => views.push(view),
+                    Some(Err(error)) => report.error(&seen.name, error)?,
+                    None => {}
+                }
+            }
+        }
+    }
+    Ok(views)
 }
 
 /// Every version that is there and above the floor, ascending.
@@ -373,6 +399,7 @@ fn print(voice: &Voice, out: &mut Out, report: &Report) -> Result<()> {
             "ok": report.problems.is_empty(), "problems": problems,
             "versions": report.versions, "ssts": report.ssts, "sst_bytes_read": report.sst_bytes,
             "entries": report.entries, "wal_objects": report.wal_objects,
+            "pins_and_checkpoints": report.copies,
             "garbage": report.garbage.as_ref().map(|g| g.objects),
             "garbage_bytes": report.garbage.as_ref().map(|g| g.bytes),
             "waiting": report.garbage.as_ref().map(|g| g.waiting),

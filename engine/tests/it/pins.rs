@@ -8,7 +8,7 @@ use esker::{
     Compaction, Db, ErrorKind, Reader, Row, Scan,
     clock::SharedClock,
     compaction::{Collected, Compactor, Did},
-    manifest::{Manifest, Pin, pin::PIN_LIFE_MS},
+    manifest::{Manifest, Pin, View, pin::PIN_LIFE_MS},
     stats::Cause,
     store::{Folder, Name, Store},
     testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
@@ -614,5 +614,57 @@ fn checkpoints_keep_what_was_accepted_until_they_are_deleted() {
         world.db.delete_checkpoint("second").await.expect("a deletion");
         assert_eq!(world.db.checkpoints().await.expect("names"), [""; 0]);
         world.comes_clean().await;
+    });
+}
+
+#[test]
+fn the_parts_of_a_large_version_are_kept_with_it() {
+    simulated(async {
+        const MANY: usize = 400;
+        let mut world = World::new(Duration::ZERO).await;
+        let large = |n: usize, round: u64| (0..100).map(|at| value(n * 1000 + at, round)).collect::<String>();
+        let names = |view: &View| -> Vec<Name> {
+            let parts = view.root.runs.iter().flat_map(|run| &run.parts);
+            parts.map(|part| Name::Part(part.object_id().expect("an id"))).collect()
+        };
+        let fill = async |world: &mut World, round| {
+            for n in 0..MANY {
+                let put = world.db.put(format!("large {n:05}"), large(n, round)).accepted();
+                put.await.expect("an accepted put");
+            }
+            world.db.flush().await.expect("a flush");
+            world.merge().await;
+        };
+        fill(&mut world, 1).await;
+        let then = names(world.compactor.view());
+        assert!(!then.is_empty(), "{} SSTs need parts", world.compactor.view().root.ssts().count());
+        let mut scan = world.reader().await.scan_prefix("large");
+        let mut rows = take(&mut scan, 3).await.expect("rows");
+        world.db.checkpoint("large").await.expect("a checkpoint");
+        for round in 2..5 {
+            fill(&mut world, round).await;
+            world.collect().await;
+            world.pass(Duration::from_secs(1800)).await;
+        }
+        let now = names(world.compactor.view());
+        let store = world.store();
+        for part in &then {
+            assert!(!now.contains(part), "the latest version has parts of its own");
+            assert!(store.get(part, Cause::Admin).await.expect("a read").is_some(), "{part} is kept");
+        }
+        rows.extend(take(&mut scan, usize::MAX).await.expect("rows"));
+        let builder = Reader::builder("reader://").store(world.store()).checkpoint("large");
+        let kept = builder.cache_bytes(1 << 10).open().await.expect("the checkpoint");
+        let again = take(&mut kept.scan_prefix("large"), usize::MAX).await.expect("rows");
+        assert!(rows == again && rows.len() == MANY, "{} and {} rows", rows.len(), again.len());
+        for (n, row) in rows.iter().enumerate() {
+            assert_eq!(row.value, large(n, 1), "row {n}");
+        }
+        drop(scan);
+        world.db.delete_checkpoint("large").await.expect("a deletion");
+        world.comes_clean().await;
+        for part in &then {
+            assert!(store.get(part, Cause::Admin).await.expect("a read").is_none(), "{part} is garbage");
+        }
     });
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use esker::{
     compaction::collect::{collect, delete_checkpoint},
-    manifest::{Pin, StoredShape, View, checkpoint},
+    manifest::{Manifest, Pin, StoredShape, View, checkpoint},
     stats::Cause,
     store::{Folder, Name},
     testing::{Fault, FaultyStore, Operation, Rule, SimClock},
@@ -187,7 +187,7 @@ async fn a_pin_written_and_looked_at_between_any_two_requests_of_a_pass_holds_or
                 Merged::grown(db).await
             };
             merged.merge().await;
-            let manifest = esker::manifest::Manifest::open(faulty.store()).await.expect("the database");
+            let manifest = Manifest::open(faulty.store()).await.expect("the database");
             let pause = |nth| Rule::on(Operation::Any).nth(nth).meets(Fault::Delay(Duration::from_secs(1)));
             let pin = Pin::on(&merged.then, &*merged.db.clock.clone());
             faulty.add(pause(n));
@@ -221,19 +221,19 @@ async fn a_pin_written_and_looked_at_between_any_two_requests_of_a_pass_holds_or
     assert!(held > 10 && refused > 10, "{held} held and {refused} did not");
 }
 
-/// Polls `pass` until the next of its requests meets a fault (true), or it ends.
-async fn reaches_fault(
-    pass: &mut std::pin::Pin<Box<impl Future<Output = esker::Result<esker::compaction::Collected>>>>,
+/// Polls `future` until the next of its requests meets a fault (true), or it ends.
+async fn reaches_fault<T>(
+    future: &mut std::pin::Pin<Box<impl Future<Output = esker::Result<T>>>>,
     faulty: &FaultyStore,
 ) -> bool {
     let before = faulty.faults();
     std::future::poll_fn(|cx| {
-        let polled = pass.as_mut().poll(cx);
+        let polled = future.as_mut().poll(cx);
         if faulty.faults() > before {
             return std::task::Poll::Ready(true);
         }
         polled.map(|done| {
-            done.expect("a pass");
+            assert!(done.is_ok(), "it failed");
             false
         })
     })
@@ -272,25 +272,38 @@ async fn a_checkpoint_that_crashes_anywhere_is_whole_or_not_there() {
     }
 }
 
+/// The version of the checkpoint is pinned; then it is superseded, and a pass of collection begins; before its n-th
+/// request the checkpoint is created and the pin released; the pass ends. Every n.
 #[tokio::test(start_paused = true)]
-async fn a_checkpoint_made_between_any_two_requests_of_a_pass_is_whole() {
+async fn a_checkpoint_that_appears_between_any_two_requests_of_a_pass_is_whole() {
     for n in 1.. {
+        let second = |seconds| Fault::Delay(Duration::from_secs(seconds));
         let faulty = FaultyStore::memory(SimClock::shared(1), 1);
+        let maker = FaultyStore::new(Arc::new(faulty.clone()), SimClock::shared(2), 1);
         let clock = TestClock::new();
         let db = Database::create_in(faulty.sound_store(), clock, small(&StoredShape::leveled())).await;
         let mut merged = Merged::grown(db).await;
-        let manifest = esker::manifest::Manifest::open(faulty.store()).await.expect("the database");
-        faulty.add(Rule::on(Operation::Any).nth(n).meets(Fault::Delay(Duration::from_secs(1))));
-        let mut pass = Box::pin(collect(&manifest, NONE, false));
-        if !reaches_fault(&mut pass, &faulty).await {
+        let makers = Manifest::open(maker.store()).await.expect("the database");
+        let collectors = Manifest::open(faulty.store()).await.expect("the database");
+        maker.add(Rule::on(Operation::Put).path("checkpoint/").nth(1).meets(second(1)));
+        let mut made = Box::pin(checkpoint::create(&makers, "kept"));
+        assert!(reaches_fault(&mut made, &maker).await, "it is pinned, and about to be created");
+
+        merged.merge().await;
+        faulty.add(Rule::on(Operation::Any).nth(n).meets(second(2)));
+        let mut pass = Box::pin(collect(&collectors, NONE, false));
+        let is_over = !reaches_fault(&mut pass, &faulty).await;
+        faulty.clear();
+        let kept = made.await.expect("a checkpoint");
+        if !is_over {
+            pass.await.expect("a pass");
+        }
+        assert_eq!(rows(&merged.db.store, &kept, 0).await.len(), 3);
+        merged.collect().await;
+        assert_eq!(rows(&merged.db.store, &kept, 0).await.len(), 3);
+        if is_over {
             assert!(n > 10, "a pass of {n} requests");
             break;
         }
-        let kept = checkpoint::create(&merged.db.manifest, "kept").await.expect("a checkpoint");
-        merged.merge().await;
-        // A floor that another process raises meanwhile may overtake the pass; it must not do harm.
-        let _ = pass.await;
-        merged.collect().await;
-        rows(&merged.db.store, &kept, 0).await;
     }
 }

@@ -136,6 +136,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         bytes.map(|b| format!(" ({})", show::size(b))).unwrap_or_default(),
         show::duration(took)
     ));
+    drop(snapshot);
     reader.close().await?;
     Ok(ExitCode::SUCCESS)
 }

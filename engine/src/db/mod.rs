@@ -253,7 +253,7 @@ impl Db {
         }
         self.handle.tasks.stop(&**self.core().clock(), self.core().deadline()).await;
         writer.abandon(&closed);
-        self.core().fetcher().cache().close().await;
+        self.core().fetcher().close().await;
         durable.map(drop)
     }
 

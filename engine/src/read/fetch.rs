@@ -115,6 +115,15 @@ impl Fetcher {
         self.0.keeper.get()?.hold(view)
     }
 
+    /// For a handle that is closed: waits (for some seconds at most) until pins that no read needs any more are
+    /// released, and what the cache has pending is on its disk. Reads go on.
+    pub async fn close(&self) {
+        if let Some(keeper) = self.0.keeper.get() {
+            keeper.drain().await;
+        }
+        self.0.cache.close().await;
+    }
+
     /// The cache.
     pub fn cache(&self) -> &BlockCache {
         &self.0.cache

@@ -40,6 +40,8 @@ pub(super) struct Holds {
     by_version: BTreeMap<u64, u64>,
     next: u64,
     released: VecDeque<Pin>,
+    /// Releases under way.
+    releasing: usize,
     refused_until: Duration,
     /// When the keeper looks again by itself; `None` if it waits to be woken.
     looks_at: Option<Duration>,
@@ -171,6 +173,7 @@ impl Holds {
         while jobs.len() < room
             && let Some(pin) = self.released.pop_front()
         {
+            self.releasing += 1;
             jobs.push(Job::Release(pin));
         }
         for (number, entry) in &mut self.entries {
@@ -195,7 +198,10 @@ impl Holds {
     pub(super) fn settle(&mut self, done: Done, now: Duration) {
         let number = match &done {
             Done::Wrote(number, ..) | Done::Renewed(number, ..) => *number,
-            Done::Released => return,
+            Done::Released => {
+                self.releasing -= 1;
+                return;
+            }
         };
         let Some(entry) = self.entries.get_mut(&number) else { return };
         entry.is_busy = false;
@@ -237,6 +243,13 @@ impl Holds {
             Done::Released => {}
         }
         self.forget_unheld(number);
+    }
+
+    /// Whether nothing that nobody holds is still pinned, as far as can be helped.
+    pub(super) fn is_drained(&self) -> bool {
+        let unheld = |entry: &Entry| entry.holds.is_empty();
+        self.orphaned
+            || (self.released.is_empty() && self.releasing == 0 && !self.entries.values().any(unheld))
     }
 
     /// No handle and no hold is left: what is to be released is the last thing to do.

@@ -24,13 +24,15 @@ use tokio::sync::{Notify, oneshot};
 
 use super::holds::{Done, HoldKey, Holds, Job, Verdict};
 use crate::{
-    clock::Task,
+    clock::{Task, deadline},
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, Pin, View},
 };
 
 /// Requests for pins in flight at once.
 const PARALLEL: usize = 16;
+/// The longest that closing a handle waits for pins to be released.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// The keeper of one handle. Cheap to clone; its task ends when all clones and holds are gone.
 #[derive(Debug, Clone)]
@@ -89,6 +91,24 @@ impl Keeper {
             shared.wake.notify_one();
         }
         Some(Arc::new(Hold { key, door: Arc::clone(&self.0) }))
+    }
+
+    /// Waits until every pin that nobody needs has been released; not for what is still held, and not for long.
+    pub(super) async fn drain(&self) {
+        let shared = &self.0.0;
+        let drained = async {
+            loop {
+                let mut changed = pin!(shared.changed.notified());
+                changed.as_mut().enable();
+                if shared.holds.lock().is_drained() {
+                    return Ok(());
+                }
+                shared.wake.notify_one();
+                changed.await;
+            }
+        };
+        // A pin that is not released in time lapses by itself.
+        let _ = deadline(&**shared.manifest.store().clock(), DRAIN_TIME, "releasing pins", drained).await;
     }
 }
 

@@ -280,7 +280,7 @@ impl Reader {
     pub async fn close(self) -> Result<()> {
         let following = self.core.following.lock().take();
         drop(following);
-        self.core.fetcher.cache().close().await;
+        self.core.fetcher.close().await;
         Ok(())
     }
 

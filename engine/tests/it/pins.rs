@@ -8,7 +8,7 @@ use esker::{
     Compaction, Db, ErrorKind, Reader, Row, Scan,
     clock::SharedClock,
     compaction::{Collected, Compactor, Did},
-    manifest::{Manifest, Pin, View, pin::PIN_LIFE_MS},
+    manifest::{Manifest, Pin, View, copy, pin::PIN_LIFE_MS},
     stats::Cause,
     store::{Folder, Name, Store},
     testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
@@ -509,6 +509,25 @@ fn a_read_dropped_at_any_moment_leaves_no_pin_behind() {
 }
 
 #[test]
+fn closing_a_reader_waits_until_its_pins_are_released() {
+    simulated(async {
+        let mut world = World::new(Duration::ZERO).await;
+        let reader = world.reader().await;
+        let mut scan = reader.scan::<&str>(..);
+        take(&mut scan, STEP).await.expect("rows");
+        drop(scan);
+        reader.close().await.expect("closed");
+        let manifest = Manifest::open(world.store()).await.expect("the database");
+        for name in world.pins().await {
+            let bytes = world.store().get(&name, Cause::Admin).await.expect("a read").expect("the pin");
+            let held = copy::decode(&name, manifest.identity().db_uuid, &bytes).expect("a pin");
+            assert!(held.is_none(), "{name} was not released");
+        }
+        world.comes_clean().await;
+    });
+}
+
+#[test]
 fn what_a_crashed_reader_held_goes_when_the_store_says_that_its_pin_is_old() {
     simulated(async {
         let mut world = World::new(Duration::ZERO).await;
@@ -620,7 +639,7 @@ fn checkpoints_keep_what_was_accepted_until_they_are_deleted() {
 #[test]
 fn the_parts_of_a_large_version_are_kept_with_it() {
     simulated(async {
-        const MANY: usize = 400;
+        const MANY: usize = 1000;
         let mut world = World::new(Duration::ZERO).await;
         let large = |n: usize, round: u64| (0..100).map(|at| value(n * 1000 + at, round)).collect::<String>();
         let names = |view: &View| -> Vec<Name> {

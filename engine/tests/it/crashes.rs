@@ -3,7 +3,7 @@
 //!
 //! `ESKER_CRASH_PAIRS=n` adds n runs with two faults each, drawn by a fixed seed: the nightly script's part.
 
-mod gate;
+pub(super) mod gate;
 mod life;
 
 use std::{

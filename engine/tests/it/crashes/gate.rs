@@ -30,7 +30,7 @@ use tokio::sync::watch;
 
 /// What a call meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meets {
+pub(crate) enum Meets {
     /// It does not reach the store.
     FailsBefore,
     /// The store does it, and its answer is lost.
@@ -50,7 +50,7 @@ pub(super) enum Meets {
 }
 
 impl Meets {
-    pub(super) const ALL: [Meets; 8] = [
+    pub(crate) const ALL: [Meets; 8] = [
         Meets::FailsBefore,
         Meets::LosesReply,
         Meets::LandsLate,
@@ -71,20 +71,25 @@ enum Late {
 
 /// The objects, and what is on its way to them.
 #[derive(Debug, Default)]
-pub(super) struct World {
-    pub(super) objects: Arc<InMemory>,
+pub(crate) struct World {
+    pub(crate) objects: Arc<InMemory>,
     soon: Mutex<Vec<Late>>,
     at_last: Mutex<Vec<Late>>,
 }
 
 impl World {
+    /// A world with these objects.
+    pub(crate) fn of(objects: InMemory) -> Self {
+        Self { objects: Arc::new(objects), ..Self::default() }
+    }
+
     /// What was late lands.
-    pub(super) async fn land_late(&self) {
+    pub(crate) async fn land_late(&self) {
         self.land(&self.soon).await;
     }
 
     /// What was very late lands.
-    pub(super) async fn land_all(&self) {
+    pub(crate) async fn land_all(&self) {
         self.land(&self.soon).await;
         self.land(&self.at_last).await;
     }
@@ -105,7 +110,7 @@ impl World {
 
 /// One process's way to the store.
 #[derive(Debug, Clone)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     world: Arc<World>,
     clock: SharedClock,
     faults: Arc<Vec<(u64, Meets)>>,
@@ -114,7 +119,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(world: &Arc<World>, clock: SharedClock, faults: Vec<(u64, Meets)>) -> Self {
+    pub(crate) fn new(world: &Arc<World>, clock: SharedClock, faults: Vec<(u64, Meets)>) -> Self {
         Self {
             world: world.clone(),
             clock,
@@ -124,12 +129,12 @@ impl Gate {
         }
     }
 
-    pub(super) fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
     /// Ready once the process is dead.
-    pub(super) async fn death(&self) {
+    pub(crate) async fn death(&self) {
         let mut dead = self.dead.subscribe();
         // The sender lives as long as this gate.
         let _ = dead.wait_for(|dead| *dead).await;

@@ -162,7 +162,7 @@ impl Life {
                 None => break,
             };
             writer.written.push(Written { changes, is_durable: false });
-            if n % 3 == 0 {
+            if n.is_multiple_of(3) {
                 match within(role, gate, accepted.durable()).await {
                     Some(Ok(_)) => writer.written.iter_mut().for_each(|written| written.is_durable = true),
                     Some(Err(error)) => assert!(may_happen(error.kind()), "a durable write: {error}"),
@@ -337,7 +337,7 @@ fn nth_key(n: u64) -> Bytes {
 fn nth_write(db: &Db, n: u64) -> (Vec<(Bytes, Option<Bytes>)>, WriteBatch) {
     let value = Bytes::from(format!("{n:-<200}"));
     let mut changes = vec![(nth_key(n), Some(value.clone()))];
-    if n % 5 == 0 {
+    if n.is_multiple_of(5) {
         changes.push((nth_key(n + 7), None));
         changes.push((nth_key(n + 11), Some(value)));
     }

@@ -116,7 +116,8 @@ impl Builder {
         self.stored.shape = shape;
         self
     }
-    /// How long superseded versions are kept.
+    /// How long superseded versions are kept. Reads that take longer than half of it pin their version, for two
+    /// requests and another now and then; with zero every read that fetches is pinned first.
     pub fn retention(mut self, keep: Duration) -> Self {
         self.stored.retention_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
         self

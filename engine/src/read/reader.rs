@@ -103,7 +103,8 @@ enum At {
 }
 
 impl Reader {
-    /// Opens the database at `url` for reading. Fails with `Invalid` if there is none, with
+    /// Opens the database at `url` for reading. The right to list and to get objects is enough; with the right to
+    /// put objects under `pin/` as well, what a long scan or a snapshot reads is not collected meanwhile. Fails with `Invalid` if there is none, with
     /// `Unsupported` if a newer version wrote it, or as the store does.
     pub async fn open(url: impl AsRef<str>) -> Result<Self> {
         Self::builder(url).open().await
@@ -354,6 +355,13 @@ impl ReaderBuilder {
 
     /// Read the checkpoint of this name (see [`Db::checkpoint`](crate::Db::checkpoint)), and stay there. If it is
     /// deleted meanwhile, reads end in `SnapshotExpired`.
+    ///
+    /// ```no_run
+    /// # async fn f() -> esker::Result<()> {
+    /// let then = esker::Reader::builder("s3://bucket/prefix").checkpoint("before-migration").open().await?;
+    /// let value = then.get("k").await?;
+    /// # Ok(()) }
+    /// ```
     #[must_use]
     pub fn checkpoint(mut self, name: impl Into<String>) -> Self {
         self.at = At::Checkpoint(name.into());

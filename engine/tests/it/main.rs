@@ -6,6 +6,7 @@ mod crashes;
 mod formats;
 mod manifest;
 mod memory;
+mod metamorphic;
 mod reading;
 mod store;
 mod wal;

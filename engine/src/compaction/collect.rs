@@ -236,7 +236,7 @@ impl Named {
 
     fn add(&mut self, view: &View) {
         self.replay_from = self.replay_from.min(view.root.writer.replay_from);
-        self.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.id));
+        self.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.meta.lost_id()));
         let parts = view.root.runs.iter().flat_map(|run| &run.parts);
         self.objects.extend(parts.filter_map(|part| ObjectId::from_bytes(&part.id)));
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! shape     how many runs a level may hold                     numbers
 //! plan      version -> what to merge next                      pure
+//! spare     a plan less what would pass a hole                 pure
 //! job       plan -> SSTs in the store                          reads, merges, uploads; commits nothing
 //! publish   the compactor role: claim, run jobs, commit edits
 //! collect   what no version names is deleted                   the only file that deletes
@@ -22,6 +23,7 @@ pub mod outputs;
 pub mod plan;
 pub mod publish;
 pub mod shape;
+mod spare;
 
 pub use collect::{Collected, collect};
 pub use job::JobStats;

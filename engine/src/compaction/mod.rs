@@ -14,7 +14,7 @@
 //! Always true: a job that is dropped or fails leaves garbage and nothing else; a merge is published only if
 //! the entries written and the entries dropped add up to the entries read.
 
-mod ahead;
+pub(crate) mod ahead;
 pub mod collect;
 pub mod job;
 mod levels;

@@ -128,6 +128,18 @@ impl Manifest {
         self.read_above_floor(id, self.seen().as_deref(), cause).await
     }
 
+    /// The version `id` as it is stored, without asking whether it counts: one GET and no LIST. Shares what it
+    /// can with `near`. `None` if it is not there. For whoever looks at every version and knows the floor.
+    pub async fn stored_version(
+        &self,
+        id: u64,
+        near: Option<&View>,
+        cause: Cause,
+    ) -> Result<Option<Arc<View>>> {
+        let Some(bytes) = self.shared.sequence.get(id, cause).await? else { return Ok(None) };
+        self.load(id, bytes, near, cause).await.map(Some)
+    }
+
     /// The version `id` for the collector, which knows the floor: one GET and no LIST. `None` if it has been
     /// collected; what lies at or under a floor raised meanwhile may be returned all the same.
     pub(crate) async fn version_for_collection(&self, id: u64, near: &View) -> Result<Option<Arc<View>>> {

@@ -33,7 +33,7 @@ pub mod verify;
 pub use builder::{Finished, SstBuilder, SstOptions};
 pub use hole::Hole;
 pub use reader::{BlockRef, OpenSst, Tail, decode_block, key_hash};
-pub use verify::{object_hash, verify_object};
+pub use verify::{Check, object_hash, verify_object};
 
 use bytes::Bytes;
 

@@ -35,7 +35,6 @@ pub fn verify_object(meta: &SstMeta, bytes: &Bytes) -> Result<()> {
 }
 
 /// A check under way: first the tail, then every block in order, then what they add up to.
-#[derive(Debug)]
 pub struct Check {
     meta: SstMeta,
     tail_bytes: Bytes,
@@ -63,6 +62,20 @@ impl Check {
     /// Where the next block lies; `None` after the last.
     pub fn next_block(&self) -> Option<BlockRef> {
         (self.next < self.tail.blocks()).then(|| self.tail.block(self.next))
+    }
+
+    /// Where the next blocks lie, back to back, as far as `bytes` reach; at least one, but after the last.
+    pub fn next_blocks(&self, bytes: u64) -> Vec<BlockRef> {
+        let mut left = bytes;
+        let mut places: Vec<BlockRef> = Vec::new();
+        for place in (self.next..self.tail.blocks()).map(|index| self.tail.block(index)) {
+            if u64::from(place.bytes) > left && !places.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(place.bytes.into());
+            places.push(place);
+        }
+        places
     }
 
     /// Checks the next block. After an error the ones behind it can still be checked; [`Self::finish`] then has
@@ -179,6 +192,15 @@ impl Walk {
             return Err(bad("the index ends this block before its last key"));
         }
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Check")
+            .field("sst", &self.meta.object_id())
+            .field("next", &self.next)
+            .finish_non_exhaustive()
     }
 }
 

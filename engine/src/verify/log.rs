@@ -163,6 +163,15 @@ impl Log {
         walk
     }
 
+    /// The first and last numbers of these DATA objects.
+    pub fn numbers(&self, slots: &[u64]) -> Vec<(Seq, Seq)> {
+        let of = |slot: &u64| match self.slots.get(slot) {
+            Some(Slot::Data { first_seq, last_seq, .. }) => Some((*first_seq, *last_seq)),
+            _ => None,
+        };
+        slots.iter().filter_map(of).collect()
+    }
+
     /// Files what is wrong with the log of the newest version.
     pub(super) fn report(&self, root: &Root, report: &mut Report) {
         report.wal_objects = self.slots.len() as u64;

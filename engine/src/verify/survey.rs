@@ -24,6 +24,12 @@ use crate::{
     verify::{Finding, Report, Severity, log::Log},
 };
 
+/// The end of a sentence about damage that the newest version is not touched by.
+pub(crate) const SUPERSEDED: &str = "(only superseded versions name it)";
+
+/// How many missing versions in a row are told one by one.
+const MISSING_ONE_BY_ONE: u64 = 64;
+
 /// An SST that something names.
 #[derive(Debug, Clone)]
 pub struct Named {
@@ -56,7 +62,7 @@ impl Named {
         if self.in_latest || finding.severity != Severity::Damage {
             return finding;
         }
-        let what = format!("{} (only superseded versions name it)", finding.what);
+        let what = format!("{} {SUPERSEDED}", finding.what);
         Finding { severity: Severity::Notice, what, ..finding }
     }
 }
@@ -119,7 +125,13 @@ impl Survey {
         for object in listed {
             let Some(id) = object.name.number().filter(|id| *id >= next) else { continue };
             if next < id {
-                report.add(Finding::damage(Name::Manifest(next), missing(next, id - 1)));
+                if id - next <= MISSING_ONE_BY_ONE {
+                    let gone =
+                        (next..id).map(|gone| Finding::damage(Name::Manifest(gone), missing(gone, gone)));
+                    gone.for_each(|finding| report.add(finding));
+                } else {
+                    report.add(Finding::damage(Name::Manifest(next), missing(next, id - 1)));
+                }
                 before = None;
             }
             next = id + 1;

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use esker::{
-    clock::{Clock as _, SystemClock},
+    clock::SystemClock,
     repair::{Action, Outcome, RepairOptions, Rung, repair},
     store::Store,
     verify::{Report, Severity},

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bytesize::ByteSize;
 use esker::{
-    clock::{Clock as _, SystemClock},
+    clock::SystemClock,
     stats::RequestKind,
     store::ObjectId,
     verify::{Finding, Place, Scrub, Severity, Stepped},

@@ -5,6 +5,7 @@ mod formats;
 mod manifest;
 mod memory;
 mod reading;
+mod repair;
 mod store;
 mod wal;
 mod writing;

@@ -14,7 +14,7 @@ use esker::{
     store::{Folder, Name, Store},
     verify::{self, Report, Severity, VerifyOptions},
 };
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use object_store::{ObjectStore, ObjectStoreExt as _, memory::InMemory, path::Path};
 
 /// A database in memory whose bytes a test can reach.

@@ -6,8 +6,10 @@
 //! Always true: data goes to stdout, everything else to stderr; a verb that only reads never claims a
 //! role, so it can be run beside a live writer and a live compactor.
 
+mod checkpoint;
 mod compact;
 mod compare;
+mod copies;
 mod count;
 mod delete;
 mod describe;
@@ -100,6 +102,8 @@ enum Verb {
     Doctor(doctor::Args),
     /// Delete what no version needs any more
     Gc(gc::Args),
+    /// Keep a version under a name; list and delete such
+    Checkpoint(checkpoint::Args),
     /// Merge until nothing is due (takes the compactor role)
     Compact(compact::Args),
     /// Measure: load, hand over to a compactor, YCSB A to F, a table
@@ -149,6 +153,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Repair(args) => repair::run(args).await,
         Verb::Doctor(args) => doctor::run(args).await,
         Verb::Gc(args) => gc::run(args).await,
+        Verb::Checkpoint(args) => checkpoint::run(args).await,
         Verb::Compact(args) => compact::run(args).await,
         Verb::Bench(args) => esker_bench::run(args).await,
         Verb::Compactor(args) => {

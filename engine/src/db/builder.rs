@@ -184,7 +184,9 @@ impl Builder {
             charged: writer.budget().counter(),
             clock,
         };
-        let fetcher = Fetcher::new(manifest.store().clone(), cache, identity.db_uuid).asks(manifest.clone());
+        let fetcher = Fetcher::new(manifest.store().clone(), cache, identity.db_uuid)
+            .asks(manifest.clone())
+            .keeps(manifest.clone());
         let core = Arc::new(Core::new(writer, manifest, fetcher));
         let tasks = Tasks::start(&core, log, options.compaction, name);
         Ok(Db { handle: Arc::new(Handle { core, tasks, closed: tokio::sync::OnceCell::new() }) })

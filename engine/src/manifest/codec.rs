@@ -100,23 +100,34 @@ pub fn decode(slot: u64, db_uuid: u128, bytes: &Bytes) -> Result<Root> {
     }
     let root = Root::decode(bytes.slice(HEADER_BYTES..sealed.len()))
         .map_err(|e| corrupt(HEADER_BYTES as u64, "the body cannot be decoded").because(e))?;
+    check_readable(&root, &name, HEADER_BYTES as u64)?;
+    if root.id != slot || root.token != token {
+        return Err(corrupt(HEADER_BYTES as u64, "the body belongs to another slot or attempt"));
+    }
+    check_stored(&root, db_uuid, &name, HEADER_BYTES as u64)?;
+    Ok(root)
+}
+
+/// Fails with `Unsupported` if this program does not understand `root`, which lies at `offset` of the object `name`.
+pub(crate) fn check_readable(root: &Root, name: &str, offset: u64) -> Result<()> {
     if root.min_reader > READER_VERSION {
         let what = format!("it asks for reader version {}, and this is {READER_VERSION}", root.min_reader);
-        return Err(newer(&name, HEADER_BYTES as u64, &what));
+        return Err(newer(name, offset, &what));
     }
     let unknown = root.required_features & !KNOWN_FEATURES;
     if unknown != 0 {
         let what = format!("it needs feature {}, which is not known here", unknown.trailing_zeros());
-        return Err(newer(&name, HEADER_BYTES as u64, &what));
+        return Err(newer(name, offset, &what));
     }
-    if root.id != slot || root.token != token {
-        return Err(corrupt(HEADER_BYTES as u64, "the body belongs to another slot or attempt"));
-    }
+    Ok(())
+}
+
+/// Fails with `Corruption` if the stored form of `root` breaks a rule, or is not of the database `db_uuid`.
+pub(crate) fn check_stored(root: &Root, db_uuid: u128, name: &str, offset: u64) -> Result<()> {
     if root.db_uuid[..] != db_uuid.to_le_bytes() {
-        return Err(corrupt(HEADER_BYTES as u64, "this version belongs to another database"));
+        return Err(Error::corruption(name, offset, "this version belongs to another database"));
     }
-    check_root(&root).map_err(|what| corrupt(HEADER_BYTES as u64, &what))?;
-    Ok(root)
+    check_root(root).map_err(|what| Error::corruption(name, offset, what))
 }
 
 /// The hash by which the next version names this object.

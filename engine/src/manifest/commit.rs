@@ -338,8 +338,8 @@ impl Manifest {
         Ok(Arc::new(View::stored(root, codec::object_hash(&bytes), near)?))
     }
 
-    /// The highest void id; 0 if none is.
-    async fn floor(&self, cause: Cause) -> Result<u64> {
+    /// The highest void id; 0 if none is. One LIST.
+    pub async fn floor(&self, cause: Cause) -> Result<u64> {
         let listed = self.shared.store.list(Folder::ManifestFloor, None, cause).await?;
         Ok(listed.iter().filter_map(|listed| listed.name.number()).max().unwrap_or(0))
     }

@@ -10,11 +10,14 @@
 //! twice; a run holds SSTs or [holes](crate::sst::hole), not both; epochs, replay point, last sequence number and counter floors never go back; the
 //! conservation sum is the sum of the SSTs' sums.
 
+pub mod checkpoint;
 pub mod codec;
 pub mod commit;
+pub mod copy;
 pub mod edit;
 pub mod identity;
 pub mod part;
+pub mod pin;
 pub mod replace;
 pub mod salvage;
 pub mod view;
@@ -24,8 +27,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 pub use commit::Manifest;
+pub use copy::VersionCopy;
 pub use edit::Edit;
 pub use identity::Identity;
+pub use pin::Pin;
 pub use view::{RunView, View};
 
 use crate::{codec::sum::Sum, error::Result, key::DEFAULT_KEYSPACE, sst::SstMeta};

@@ -212,7 +212,11 @@ impl Work<'_> {
                 Name::Manifest(id) if id < latest.id() => format!(
                     "version {id} stays as it is, nothing needs it; the next collection that keeps only newer ones takes it"
                 ),
-                Name::Sst(_) | Name::Wal(_) => continue,
+                Name::Sst(id) if latest.sst(id).is_some() => continue,
+                Name::Wal(_) => continue,
+                Name::Sst(_) => {
+                    format!("{finding}: only a checkpoint needs it, and only another copy helps (--from)")
+                }
                 _ => format!("{finding}: only another copy helps (--from)"),
             };
             self.tell(Rung::Told, Some(finding.object.clone()), what, false);

@@ -151,6 +151,8 @@ pub struct Report {
     pub sst_bytes: u64,
     /// Entries that those SSTs hold.
     pub entries: u64,
+    /// Pins and checkpoints.
+    pub copies: u64,
     /// Objects of the log.
     pub wal_objects: u64,
     /// What nothing names.

@@ -4,11 +4,12 @@
 //! DB                          decodes
 //! every version > floor       is there, decodes, names the hash of the one before (I3); epochs, replay point and
 //!                             numbers do not go back (I10); runs ascend and do not overlap, sums add up
-//! every SST and part          is there with its size (I8), and is described alike by all versions
+//! every pin and checkpoint    decodes; a checkpoint counts as a version that is needed
+//! every SST and part          is there with its size (I8), and is described alike by all of them
 //! ```
 //!
-//! Always true: one version is held at a time, beside the list of all SSTs; what is only needed by superseded
-//! versions is a notice, for the next collection takes it.
+//! Always true: one version is held at a time, beside the list of all SSTs; what only superseded versions need is a
+//! notice, for the next collection takes it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,7 @@ use std::{
 
 use crate::{
     error::Result,
-    manifest::{Identity, Manifest, View},
+    manifest::{Identity, Manifest, View, copy},
     sst::SstMeta,
     stats::Cause,
     store::{Folder, Name, ObjectId, Store},
@@ -35,8 +36,8 @@ const MISSING_ONE_BY_ONE: u64 = 64;
 pub struct Named {
     /// What is said of it.
     pub meta: SstMeta,
-    /// Whether the newest version names it.
-    pub in_latest: bool,
+    /// Whether the newest version or a checkpoint names it.
+    pub is_needed: bool,
     /// Whether it is there, with its size.
     pub is_there: bool,
 }
@@ -59,7 +60,7 @@ pub struct Survey {
 impl Named {
     /// A finding about this SST, weighed by who needs it.
     pub fn judge(&self, finding: Finding) -> Finding {
-        if self.in_latest || finding.severity != Severity::Damage {
+        if self.is_needed || finding.severity != Severity::Damage {
             return finding;
         }
         let what = format!("{} {SUPERSEDED}", finding.what);
@@ -93,6 +94,7 @@ impl Survey {
     pub async fn take(manifest: &Manifest, report: &mut Report) -> Result<Self> {
         let mut survey = Self::default();
         survey.versions(manifest, report).await?;
+        survey.copies(manifest, report).await?;
         survey.references(manifest.store(), report).await?;
         report.ssts = survey.ssts.len() as u64;
         report.entries = survey.ssts.values().map(|named| named.meta.entries).sum();
@@ -139,7 +141,7 @@ impl Survey {
                 Some(view) => {
                     report.versions += 1;
                     self.versions.push(id);
-                    self.note(&view, Some(id) == last, report);
+                    self.note(&object.name, &view, Some(id) == last, report);
                     if let Some(before) = &before {
                         follows(before, &view, report);
                     }
@@ -157,12 +159,46 @@ impl Survey {
         Ok(())
     }
 
+    /// Pins and checkpoints. What a checkpoint names must be there. A pin is decoded and no more: one that was
+    /// written too late may name what has gone, which its reader knows.
+    async fn copies(&mut self, manifest: &Manifest, report: &mut Report) -> Result<()> {
+        let store = manifest.store();
+        for folder in [Folder::Checkpoint, Folder::Pin] {
+            for listed in store.list(folder, None, Cause::Admin).await? {
+                // Deleted since it was listed.
+                let Some(bytes) = store.get(&listed.name, Cause::Admin).await? else { continue };
+                report.copies += 1;
+                let view = match copy::decode(&listed.name, manifest.identity().db_uuid, &bytes) {
+                    Ok(Some(copy)) => copy.view(manifest, self.latest.as_deref(), Cause::Admin).await,
+                    Ok(None) => continue,
+                    Err(error) => Err(error),
+                };
+                match view {
+                    Ok(view) if folder == Folder::Checkpoint => self.note(&listed.name, &view, true, report),
+                    Ok(view) => {
+                        self.kept.extend(view.root.ssts().map(SstMeta::lost_id));
+                        let parts = view.root.runs.iter().flat_map(|run| &run.parts);
+                        self.kept.extend(parts.filter_map(|part| part.object_id()));
+                    }
+                    // A pin whose reader has gone may have lost its parts to a collection.
+                    Err(error) => {
+                        let finding = Finding::of(&listed.name, error)?;
+                        let of_pin = folder == Folder::Pin && finding.object != listed.name;
+                        let severity = if of_pin { Severity::Notice } else { finding.severity };
+                        report.add(Finding { severity, ..finding });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Notes what a version names.
-    fn note(&mut self, view: &View, is_latest: bool, report: &mut Report) {
+    fn note(&mut self, name: &Name, view: &View, is_needed: bool, report: &mut Report) {
         for meta in view.root.ssts() {
             if let Some(hole) = &meta.hole {
                 self.kept.insert(meta.lost_id());
-                if is_latest {
+                if is_needed && matches!(name, Name::Manifest(_)) {
                     let error = meta.lost();
                     let what = error.to_string();
                     let what = what.split(" (in ").next().unwrap_or_default().to_owned();
@@ -172,12 +208,12 @@ impl Survey {
                 }
                 continue;
             }
-            let fresh = || Named { meta: meta.clone(), in_latest: is_latest, is_there: false };
+            let fresh = || Named { meta: meta.clone(), is_needed, is_there: false };
             let named = self.ssts.entry(meta.object_id()).or_insert_with(fresh);
-            named.in_latest |= is_latest;
+            named.is_needed |= is_needed;
             if named.meta != *meta {
                 let what = format!("it describes SST {} otherwise than another version", meta.object_id());
-                report.add(Finding::damage(Name::Manifest(view.id()), what));
+                report.add(Finding::damage(name.clone(), what));
             }
         }
         let parts = view.root.runs.iter().flat_map(|run| &run.parts);

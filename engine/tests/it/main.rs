@@ -6,6 +6,7 @@ mod crashes;
 mod formats;
 mod manifest;
 mod memory;
+mod pins;
 mod reading;
 mod repair;
 mod store;

@@ -5,6 +5,7 @@
     reason = "tests say what they ran on, and what they skipped"
 )]
 
+mod checkpoints;
 mod cli;
 mod damage;
 mod debian;

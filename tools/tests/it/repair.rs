@@ -156,7 +156,7 @@ fn a_scrub_finds_what_rots_and_keeps_its_place() {
     let words = ["scrub", &url, "--once", "--rate", "1GiB/s", "--cursor", cursor.to_str().unwrap()];
     assert!(shell.ok(&words).contains("round 1:"));
     let before = everything(&folder);
-    assert_eq!(fs::read_to_string(&cursor).unwrap(), "{\"after\":null,\"rounds\":1}");
+    assert_eq!(fs::read_to_string(&cursor).unwrap(), "{\"rounds\":1,\"after\":null}");
     flip(&newest(&folder, "/sst/"), 200);
     let said = shell.run(&words);
     assert_eq!(said.code, 4, "{}", said.err);

@@ -157,7 +157,7 @@ mod stored_form {
     #[test]
     fn a_version_with_a_hole_needs_a_program_that_knows_holes() {
         let (kept, lost) = (sst(3, "ac", 9), sst(4, "bd", 9));
-        let mut root = tree(&[(0, &[lost.clone()])]);
+        let mut root = tree(&[(0, std::slice::from_ref(&lost))]);
         root.id = 7;
         let mut sum = lost.sum();
         sum.remove(&kept.sum());
@@ -186,7 +186,11 @@ mod stored_form {
         let short = Edit::Salvage { epoch: 1, salvaged: short, counter_floor: 6 };
         refused(short.apply(&root), ErrorKind::Corruption, "do not add up");
         let taken = next.runs[1].ssts[0].clone();
-        refused(compact(&[&taken], &[taken.clone()], 1).apply(&next), ErrorKind::Conflict, "not in version");
+        refused(
+            compact(&[&taken], std::slice::from_ref(&taken), 1).apply(&next),
+            ErrorKind::Conflict,
+            "not in version",
+        );
     }
 
     #[test]

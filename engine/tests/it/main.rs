@@ -7,6 +7,7 @@ mod formats;
 mod manifest;
 mod memory;
 mod pins;
+mod metamorphic;
 mod reading;
 mod repair;
 mod store;

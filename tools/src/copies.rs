@@ -2,12 +2,10 @@
 //!
 //! Always true: one that is damaged or newer than this program is shown as such, and stops no listing.
 
-use std::sync::Arc;
-
 use anyhow::Result;
 use esker::{
     Error, ErrorKind,
-    manifest::{Manifest, VersionCopy, View, copy},
+    manifest::{Manifest, VersionCopy, copy},
     stats::Cause,
     store::{Folder, Name},
 };
@@ -67,11 +65,5 @@ impl Seen {
             "made_ms": copy.map(|copy| copy.made_ms), "modified_ms": self.modified_ms,
             "error": self.held.as_ref().err().map(ToString::to_string),
         })
-    }
-
-    /// The version, complete; `None` if it holds none or cannot be read.
-    pub(crate) async fn view(&self, manifest: &Manifest) -> Option<esker::Result<Arc<View>>> {
-        let copy = self.held.as_ref().ok()?.as_ref()?;
-        Some(copy.view(manifest, None, Cause::Admin).await)
     }
 }

@@ -26,7 +26,9 @@ mod output;
 mod progress;
 mod put;
 mod range;
+mod repair;
 mod scan;
+mod scrub;
 mod show;
 mod sst;
 mod target;
@@ -92,6 +94,10 @@ enum Verb {
     Wal(wal::Args),
     /// Check every checksum, order and reference
     Verify(verify::Args),
+    /// Verify all the time, slowly, from where it stopped
+    Scrub(scrub::Args),
+    /// Mend what is damaged, by a ladder of remedies; says what it would do unless told to do it
+    Repair(repair::Args),
     /// Test the store and the way to it; works before there is a database
     Doctor(doctor::Args),
     /// Delete what no version needs any more
@@ -143,6 +149,8 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Sst(args) => sst::run(args).await,
         Verb::Wal(args) => wal::run(args).await,
         Verb::Verify(args) => verify::run(args).await,
+        Verb::Scrub(args) => scrub::run(args).await,
+        Verb::Repair(args) => repair::run(args).await,
         Verb::Doctor(args) => doctor::run(args).await,
         Verb::Gc(args) => gc::run(args).await,
         Verb::Checkpoint(args) => checkpoint::run(args).await,

@@ -361,7 +361,8 @@ impl Named {
     }
 
     fn add_objects(&mut self, view: &View) {
-        self.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.id));
+        // Of a hole, what was lost, should it be there: who knows what may yet be read of it?
+        self.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.meta.lost_id()));
         let parts = view.root.runs.iter().flat_map(|run| &run.parts);
         self.objects.extend(parts.filter_map(|part| ObjectId::from_bytes(&part.id)));
     }

@@ -7,7 +7,7 @@
 //!
 //! Always true of every version (checked when it is read and when it is made): runs are ordered
 //! newest data first, level 0 first; the SSTs of a run ascend and do not overlap; no SST is named
-//! twice; epochs, replay point, last sequence number and counter floors never go back; the
+//! twice; a run holds SSTs or [holes](crate::sst::hole), not both; epochs, replay point, last sequence number and counter floors never go back; the
 //! conservation sum is the sum of the SSTs' sums.
 
 pub mod checkpoint;
@@ -19,6 +19,7 @@ pub mod identity;
 pub mod part;
 pub mod pin;
 pub mod replace;
+pub mod salvage;
 pub mod view;
 
 use std::collections::HashMap;
@@ -239,6 +240,13 @@ pub struct StoredShape {
     /// Bytes of level 1.
     #[prost(uint64, tag = "5")]
     pub base_bytes: u64,
+}
+
+impl Run {
+    /// Whether it stands for entries that were lost, and holds no SST.
+    pub fn is_hole(&self) -> bool {
+        self.ssts.first().is_some_and(SstMeta::is_hole)
+    }
 }
 
 impl Root {

@@ -155,6 +155,45 @@ mod stored_form {
     }
 
     #[test]
+    fn a_version_with_a_hole_needs_a_program_that_knows_holes() {
+        let (kept, lost) = (sst(3, "ac", 9), sst(4, "bd", 9));
+        let mut root = tree(&[(0, std::slice::from_ref(&lost))]);
+        root.id = 7;
+        let mut sum = lost.sum();
+        sum.remove(&kept.sum());
+        let hole = SstMeta::hole(
+            ObjectId { counter: 5, ..kept.object_id() },
+            &lost,
+            (key_of("b"), key_of("d")),
+            (2, &sum),
+            "the checksum of a block is wrong",
+        );
+        let kept = SstMeta { first_key: key_of("b"), last_key: key_of("c"), ..kept };
+        let salvaged = vec![salvage::Salvaged { out: lost.object_id(), kept: vec![kept], holes: vec![hole] }];
+        let next = Edit::Salvage { epoch: 1, salvaged: salvaged.clone(), counter_floor: 6 };
+        let next = next.apply(&root).expect("it adds up");
+        assert_eq!((shape(&next).as_str(), next.required_features), ("0:3 0:5 ", codec::FEATURE_HOLES));
+        assert_eq!(next.sum, root.sum);
+        golden("manifest_hole_v1.bin", &codec::encode(&next));
+        let stored = std::fs::read(golden_path("manifest_hole_v1.bin")).expect("the golden file is there");
+        assert_eq!(codec::decode(7, UUID, &stored.into()).expect("it is sound"), next);
+        // Without the mark an older program would not know.
+        let unmarked = Root { required_features: 0, ..next.clone() };
+        refused(codec::decode(7, UUID, &codec::encode(&unmarked)), ErrorKind::Corruption, "not marked");
+        // What does not add up is not committed; nor does a compaction take a hole in.
+        let mut short = salvaged;
+        short[0].holes.clear();
+        let short = Edit::Salvage { epoch: 1, salvaged: short, counter_floor: 6 };
+        refused(short.apply(&root), ErrorKind::Corruption, "do not add up");
+        let taken = next.runs[1].ssts[0].clone();
+        refused(
+            compact(&[&taken], std::slice::from_ref(&taken), 1).apply(&next),
+            ErrorKind::Conflict,
+            "not in version",
+        );
+    }
+
+    #[test]
     fn every_flipped_byte_and_every_truncation_is_corruption_of_the_named_object() {
         let stored = codec::encode(&sample());
         let damaged = (0..stored.len()).flat_map(|at| {

@@ -9,6 +9,7 @@ mod memory;
 mod pins;
 mod metamorphic;
 mod reading;
+mod repair;
 mod store;
 mod wal;
 mod writing;

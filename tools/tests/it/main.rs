@@ -10,4 +10,5 @@ mod cli;
 mod damage;
 mod debian;
 mod kills;
+mod repair;
 mod shell;

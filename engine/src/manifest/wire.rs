@@ -19,8 +19,8 @@ struct Repeated {
     fields: &'static [Repeated],
 }
 
-/// Id, hash and sum.
-const SST_BYTES: usize = 72;
+/// Id and sum; a hole has no hash.
+const SST_BYTES: usize = 56;
 /// Id and hash.
 const PART_BYTES: usize = 40;
 /// A token.
@@ -37,11 +37,18 @@ const RUN: [Repeated; 2] = [
     Repeated { field: 3, least: SST_BYTES, fields: &[] },
     Repeated { field: 4, least: PART_BYTES, fields: &[] },
 ];
+/// A copy has a version in it.
+const COPY: [Repeated; 1] = [Repeated { field: 1, least: 0, fields: &ROOT }];
 const PART: [Repeated; 1] = [Repeated { field: 1, least: SST_BYTES, fields: &[] }];
 
 /// Checks the body of a version.
 pub(super) fn check_root(body: &[u8]) -> Result<(), BadInput> {
     check(body, &ROOT)
+}
+
+/// Checks the body of a pin or a checkpoint.
+pub(super) fn check_copy(body: &[u8]) -> Result<(), BadInput> {
+    check(body, &COPY)
 }
 
 /// Checks the body of a part.

@@ -1,11 +1,16 @@
 //! The engine's tests through its public API, one binary; a module a subject.
 
+mod cancelled;
 mod compaction;
+mod crashes;
 mod formats;
 mod hostile;
 mod manifest;
 mod memory;
+mod pins;
+mod metamorphic;
 mod reading;
+mod repair;
 mod store;
 mod wal;
 mod writing;

@@ -52,8 +52,8 @@ fn check(object: &WalObject) {
         }
     };
     let again = again.expect("what was encoded is decoded");
-    // A fence has no numbers: what its header says of them is not kept.
-    let without_number = |header: &WalHeader| WalHeader { first_seq: 0, ..header.clone() };
+    // A fence has no numbers, and says of nothing that it is durable: what its header says is not kept.
+    let without_number = |header: &WalHeader| WalHeader { first_seq: 0, durable_to: 0, ..header.clone() };
     match (object, &again) {
         (WalObject::Fence { header, writer_name }, WalObject::Fence { header: found, writer_name: name }) => {
             assert_eq!((without_number(header), writer_name), (found.clone(), name));
@@ -74,6 +74,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         slot: SLOT,
         token: *b"sixteen bytes...",
         first_seq,
+        durable_to: if first_seq == 0 { 0 } else { SLOT - 1 },
     };
     let mut objects = vec![
         encode_fence(&header(0), "host:1").to_vec(),

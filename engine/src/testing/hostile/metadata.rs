@@ -10,9 +10,9 @@ use super::{DB_UUID, ID, SEAL, SLOT, as_inputs, assert_refused, sample_entries, 
 use crate::{
     codec::sum::Sum,
     compaction::plan::{debt_bytes, pick, pick_all},
-    manifest::{Edit, Identity, RingSlot, Root, Run, StoredOptions, View, codec, part},
+    manifest::{Edit, Identity, RingSlot, Root, Run, StoredOptions, VersionCopy, View, codec, copy, part},
     sst::{SstBuilder, SstMeta, SstOptions},
-    store::{Name, ObjectId},
+    store::{Name, ObjectId, Token},
     wal::Cursor,
 };
 
@@ -53,6 +53,24 @@ pub fn part(input: &[u8]) {
         }
         Err(error) => assert_refused(&error, Some(&Name::Part(ID).path())),
     }
+}
+
+/// The target of a pin (flag bit 1: of a checkpoint).
+pub fn pin(input: &[u8]) {
+    let Some((flags, bytes)) = input.split_first() else { return };
+    let name = if flags & 2 == 0 { Name::Pin(5) } else { Name::Checkpoint("before-migration".into()) };
+    let mut bytes = bytes.to_vec();
+    if flags & SEAL != 0 {
+        seal::copy(&name, &mut bytes);
+    }
+    let token = Token::of(&bytes);
+    let decoded = match copy::decode(&name, DB_UUID, &Bytes::from(bytes)) {
+        Ok(decoded) => decoded,
+        Err(error) => return assert_refused(&error, Some(&name.path())),
+    };
+    let again = copy::encode(&name, token.expect("it decoded"), decoded.as_ref());
+    let again = copy::decode(&name, DB_UUID, &again).expect("what was encoded is decoded");
+    assert_eq!(again, decoded, "a copy means the same when it is encoded again");
 }
 
 /// The target of a version of the manifest. Flag bit 1: six bytes come before the object, three pairs of a
@@ -221,6 +239,21 @@ pub(super) fn identity_seeds() -> Vec<Vec<u8>> {
             Identity { db_uuid: DB_UUID, wal_window }.encode(*b"sixteen bytes...").to_vec()
         }),
     )
+}
+
+pub(super) fn pin_seeds() -> Vec<Vec<u8>> {
+    let copies = [&[][..], &[(0, 2), (1, 3)]].map(sample_root);
+    let mut seeds = Vec::new();
+    for (flags, name, life_ms) in
+        [(0, Name::Pin(5), 600_000), (2, Name::Checkpoint("before-migration".into()), 0)]
+    {
+        let made = copies.iter().map(|root| VersionCopy { root: root.clone(), hash: 7, life_ms, made_ms: 9 });
+        for copy in made.map(Some).chain([None]) {
+            let object = copy::encode(&name, Token(*b"sixteen bytes..."), copy.as_ref());
+            seeds.extend([flags, flags | SEAL].map(|flags| [&[flags][..], &object].concat()));
+        }
+    }
+    seeds
 }
 
 pub(super) fn part_seeds() -> Vec<Vec<u8>> {

@@ -12,12 +12,13 @@ use super::{DB_UUID, ID, SLOT};
 use crate::{
     block::TRAILER_BYTES,
     codec::frame::{checksum, place_seed},
-    manifest::codec,
+    manifest::{codec, copy},
     sst::{
         SstMeta,
         footer::{FOOTER_BYTES, Footer, Properties},
         object_hash,
     },
+    store::Name,
 };
 
 /// Makes the parts of a raw block fit it, and its trailer one that is known.
@@ -122,17 +123,17 @@ fn seal_blocks(blocks: &mut [u8], index: &[u8]) {
 
 /// A log object that lies in its place, with right lengths and checksums.
 pub(super) fn wal(bytes: &mut [u8]) {
-    const HEADER_BYTES: usize = 112;
-    let Some(body_bytes) = bytes.len().checked_sub(HEADER_BYTES + 8) else { return };
+    let header_bytes = if bytes.get(24..26) == Some(&[1, 0]) { 112 } else { 120 };
+    let Some(body_bytes) = bytes.len().checked_sub(header_bytes + 8) else { return };
     put(bytes, 0, b"eskerWAL");
     put(bytes, 32, &SLOT.to_le_bytes());
     put(bytes, 56, &DB_UUID.to_le_bytes());
     put(bytes, 104, &(body_bytes as u64).to_le_bytes());
-    let (sealed, sum) = bytes.split_at_mut(HEADER_BYTES + body_bytes);
+    let (sealed, sum) = bytes.split_at_mut(header_bytes + body_bytes);
     let is_raw = sealed[27] == 0;
     if is_raw {
         put(sealed, 96, &(body_bytes as u64).to_le_bytes());
-        let mut at = HEADER_BYTES;
+        let mut at = header_bytes;
         while let Some(length) = sealed.get(at..at + 4).map(|length| get32(length, 0) as usize)
             && let Some((batch, sum)) = at
                 .checked_add(length)
@@ -155,6 +156,16 @@ pub(super) fn manifest(bytes: &mut [u8]) {
     put(bytes, 24, &1u32.to_le_bytes());
     put(bytes, 28, &(body_bytes as u64).to_le_bytes());
     seal_end(bytes, codec::seed(SLOT));
+}
+
+/// A pin or checkpoint whose envelope is right.
+pub(super) fn copy(name: &Name, bytes: &mut [u8]) {
+    const HEADER_BYTES: usize = 36;
+    let Some(body_bytes) = bytes.len().checked_sub(HEADER_BYTES + 8) else { return };
+    put(bytes, 0, if matches!(name, Name::Pin(_)) { b"eskerPIN" } else { b"eskerCPT" });
+    put(bytes, 24, &1u32.to_le_bytes());
+    put(bytes, 28, &(body_bytes as u64).to_le_bytes());
+    seal_end(bytes, copy::seed(name));
 }
 
 /// A part whose envelope is right.

@@ -9,11 +9,10 @@ use bytes::Bytes;
 use esker::{
     Compaction, Db, Error, ErrorKind, Reader, Result,
     compaction::Compactor,
-    manifest::Manifest,
-    sst::verify_object,
-    stats::Cause,
-    store::{Name, Store},
+    manifest::{Manifest, Pin},
+    store::Store,
     testing::{SimClock, single_threaded},
+    verify::{Finding, VerifyOptions, verify},
 };
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt as _, memory::InMemory, path::Path};
@@ -141,7 +140,7 @@ impl Database {
             }
             let mut answers = ask_reader(&store).await;
             answers.extend(ask_writer(&store).await);
-            answers.push(verify(&store).await);
+            answers.push(check(&store, damaged).await);
             answers
         })
     }
@@ -196,20 +195,16 @@ async fn ask_writer(store: &InMemory) -> Vec<Answer> {
     answers
 }
 
-/// Every SST of the latest version, whole.
-async fn verify(store: &InMemory) -> Answer {
+/// Everything that can be checked, by `verify` itself: an error is the damage it found.
+async fn check(store: &InMemory, damaged: &[(&str, Bytes)]) -> Answer {
     let store = Store::from_object_store(shared(store), "memory://hostile", SimClock::shared(2));
-    let manifest = Manifest::open(store.clone()).await?;
-    let view = manifest.latest(Cause::Admin).await?;
-    let mut ssts = 0;
-    for meta in view.root.ssts() {
-        let name = Name::Sst(meta.object_id());
-        let bytes = store.get(&name, Cause::Admin).await?;
-        let bytes = bytes.ok_or_else(|| Error::corruption(name.path(), 0, "an SST is missing"))?;
-        verify_object(meta, &bytes)?;
-        ssts += 1;
+    let report = verify(&store, &VerifyOptions::default(), &|_, _| ()).await?;
+    if report.is_whole() {
+        return Ok("whole".into());
     }
-    Ok(format!("{ssts} SSTs of version {}", view.id()))
+    let is_damaged = |finding: &&Finding| damaged.iter().any(|(path, _)| *path == finding.object.path());
+    let found = report.damage().find(is_damaged).or_else(|| report.damage().next()).expect("it is not whole");
+    Err(Error::corruption(found.object.path(), found.offset.unwrap_or(0), &*found.what))
 }
 
 async fn gets<F, G>(get: G) -> Answer
@@ -274,6 +269,10 @@ async fn build_small(store: Arc<dyn ObjectStore>) -> Result<()> {
     }
     db.flush().await?;
     db.compact().await?;
+    db.checkpoint("kept").await?;
+    let reader = Store::from_object_store(Arc::clone(&store), "memory://hostile", SimClock::shared(5));
+    let manifest = Manifest::open(reader.clone()).await?;
+    Pin::on(&*db.view(), &**reader.clock()).write(&manifest).await?;
     for n in 20..24 {
         db.put(key(n, 0), "newer, in level 0").accepted().await?;
     }
@@ -321,7 +320,15 @@ fn assert_names(error: &Error, damaged: &[(&str, Bytes)], what: &str) {
 fn the_small_database_has_an_object_of_every_kind() {
     let database = Database::small();
     let paths: Vec<_> = database.objects.iter().map(|(path, bytes)| (path.as_str(), bytes.len())).collect();
-    for (folder, least) in [("DB", 1), ("manifest/", 2), ("wal/", 3), ("sst/", 2), ("floor/manifest/", 1)] {
+    for (folder, least) in [
+        ("DB", 1),
+        ("manifest/", 2),
+        ("wal/", 3),
+        ("sst/", 2),
+        ("floor/manifest/", 1),
+        ("checkpoint/", 1),
+        ("pin/", 1),
+    ] {
         assert!(database.of(folder).count() >= least, "{folder} in {paths:?}");
     }
     let parts = Database::with_parts();

@@ -70,6 +70,12 @@ fn damage_to_an_sst_is_detected_or_harmless() {
 }
 
 #[test]
+fn damage_to_a_pin_or_a_checkpoint_is_detected_or_harmless() {
+    sweep_all("pin/");
+    sweep_all("checkpoint/");
+}
+
+#[test]
 fn damage_to_a_floor_is_harmless_since_its_name_says_it_all() {
     let database = Database::small();
     let mut tally = Tally::default();

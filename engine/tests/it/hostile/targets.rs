@@ -52,6 +52,11 @@ fn any_bytes_taken_for_a_part_are_refused_or_mean_one_thing() {
 }
 
 #[test]
+fn any_bytes_taken_for_a_pin_are_refused_or_mean_one_thing() {
+    run("pin");
+}
+
+#[test]
 fn any_bytes_taken_for_an_identity_are_refused_or_mean_one_thing() {
     run("identity");
 }
@@ -113,7 +118,12 @@ fn corpus(target: &Target) -> Vec<Vec<u8>> {
         std::fs::read_dir(golden).expect("it is there").map(|file| file.unwrap().path()).collect();
     files.sort();
     for path in files {
-        let name = path.file_name().unwrap().to_string_lossy().replace("manifest_part", "part");
+        let name = path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .replace("manifest_part", "part")
+            .replace("checkpoint", "pin");
         if name.starts_with(target.name) {
             let object = std::fs::read(&path).expect("it is a file");
             corpus.extend([0, SEAL].map(|flags| [&[flags][..], &object].concat()));

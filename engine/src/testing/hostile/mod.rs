@@ -17,6 +17,7 @@
 //! Always true: the same input does the same; nothing here reads a clock, but for [`operations`].
 
 mod block;
+mod cache;
 mod frame;
 mod log;
 mod metadata;
@@ -26,6 +27,7 @@ mod seal;
 mod sst;
 
 pub use block::block;
+pub use cache::entry;
 pub use frame::frame;
 pub use log::wal;
 pub use metadata::{identity, manifest, part, pin};
@@ -71,7 +73,7 @@ pub struct Target {
 const FIXED_BYTES: usize = 2 << 20;
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "block", run: block, ceiling: |n| FIXED_BYTES + 64 * n, seeds: block::seeds },
     Target { name: "sst", run: sst, ceiling: sst::ceiling, seeds: sst::seeds },
     // LZ4 may give 256 bytes for one, and an entry takes a dozen times its least encoding.
@@ -91,6 +93,7 @@ pub const TARGETS: [Target; 10] = [
     },
     Target { name: "pin", run: pin, ceiling: |n| FIXED_BYTES + 64 * n, seeds: metadata::pin_seeds },
     Target { name: "frame", run: frame, ceiling: frame::ceiling, seeds: frame::seeds },
+    Target { name: "entry", run: entry, ceiling: |n| FIXED_BYTES + 8 * n, seeds: cache::seeds },
     Target { name: "names", run: names, ceiling: |n| FIXED_BYTES + 64 * n, seeds: names::seeds },
     Target { name: "operations", run: operations, ceiling: |_| usize::MAX, seeds: operations::seeds },
 ];

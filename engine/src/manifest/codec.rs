@@ -203,10 +203,14 @@ fn check_root(root: &Root) -> Result<(), String> {
         && root.ring.iter().all(|slot| slot.id <= root.id && slot.token.len() == TOKEN_BYTES);
     say(ring_fits, "the ring of commits is malformed")?;
     let mut names = HashSet::new();
-    let keyspaces_fit =
-        root.keyspaces.iter().all(|k| k.id < root.next_keyspace && names.insert(k.name.as_str()));
+    let keyspaces_fit = root
+        .keyspaces
+        .iter()
+        .all(|k| k.id < root.next_keyspace && !k.name.is_empty() && names.insert(k.name.as_str()));
     say(keyspaces_fit, "the keyspaces are malformed")?;
     say(root.runs.is_sorted_by_key(|run| run.level), "the runs are not in the order of their levels")?;
+    let holds = |run: &Run| !run.ssts.is_empty() || !run.parts.is_empty();
+    say(root.runs.iter().all(holds), "a run holds nothing")?;
     say(root.runs.iter().all(|run| run.level <= MAX_LEVEL), "a level is past the deepest")?;
     let mut parts = HashSet::new();
     // A part named often would be fetched, and held, as often.

@@ -84,6 +84,7 @@ pub fn manifest(input: &[u8]) {
     if flags & POKE != 0
         && let Some(body) = bytes.get(36..bytes.len().saturating_sub(8))
         && let Ok(mut root) = Root::decode(body)
+        && root.token.len() == size_of::<Token>()
     {
         for poke in pokes.chunks_exact(2) {
             put_number(&mut root, poke[0], NUMBERS[poke[1] as usize % NUMBERS.len()]);

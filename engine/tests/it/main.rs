@@ -1,6 +1,7 @@
 //! The engine's tests through its public API, one binary; a module a subject.
 
 mod compaction;
+mod faults;
 mod formats;
 mod manifest;
 mod memory;

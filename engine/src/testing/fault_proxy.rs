@@ -247,7 +247,7 @@ impl Shared {
         let paths: Vec<&str> = call.paths.iter().map(String::as_str).collect();
         let path = paths.first().copied().unwrap_or_default();
         let fault = self.script.lock().meet(call.operation, &paths, node, self.clock.monotonic());
-        let mut refusal = None;
+        let mut answer = None;
         match fault {
             Some(Fault::FailBefore) => return Ok(Fate::IsReset),
             Some(Fault::Hang) => return Ok(Fate::Hangs),
@@ -263,20 +263,23 @@ impl Shared {
             }
             Some(Fault::Delay(time)) => self.clock.sleep(time).await,
             Some(Fault::Duplicate) => drop(self.exchange(server, request).await?),
-            Some(Fault::FalseConflict) => refusal = Some(s3::refusal(409, path)),
+            Some(Fault::FalseConflict) => answer = Some(s3::refusal(409, path)),
             Some(Fault::FalseMissing) if call.operation != Operation::List => {
-                refusal = Some(s3::refusal(404, path));
+                answer = Some(s3::refusal(404, path));
             }
-            Some(Fault::Refuse) => refusal = Some(s3::refusal(403, path)),
-            Some(Fault::Status(status)) => refusal = Some(s3::refusal(status, path)),
-            Some(Fault::ErrorBody) => refusal = Some(s3::error_in_success(path)),
+            Some(Fault::Refuse) => answer = Some(s3::refusal(403, path)),
+            Some(Fault::Status(status)) => answer = Some(s3::refusal(status, path)),
+            Some(Fault::FalseSuccess) => {
+                answer = Some(s3::success(call.operation, &paths, request.method == "POST"));
+            }
+            Some(Fault::ErrorBody) => answer = Some(s3::error_in_success(path)),
             _ => {}
         }
-        if let Some(mut refusal) = refusal {
-            if request.method == "HEAD" || refusal.status == 304 {
-                refusal.body.clear();
+        if let Some(mut answer) = answer {
+            if request.method == "HEAD" || answer.status == 304 {
+                answer.body.clear();
             }
-            client.answer(&request.method, &refusal, Ending::Whole).await?;
+            client.answer(&request.method, &answer, Ending::Whole).await?;
             return Ok(Fate::GoesOn);
         }
         let Ok(mut response) = self.exchange(server, request).await else {

@@ -93,6 +93,9 @@ pub enum Fault {
     Refuse,
     /// This HTTP status comes back; nothing was done.
     Status(u16),
+    /// Success comes back, and nothing was done: a store that loses what it has acknowledged, as one does that
+    /// does not sync. No engine can survive it; it is here to show that a check can fail. Of PUTs and deletions.
+    FalseSuccess,
     /// Success (200) comes back with an error in its body, as S3 answers long calls; nothing was done. Of
     /// completed uploads, copies and deletions.
     ErrorBody,
@@ -175,6 +178,7 @@ impl Fault {
             Self::FalseMissing => "false_missing",
             Self::Refuse => "refuse",
             Self::Status(_) => "status",
+            Self::FalseSuccess => "false_success",
             Self::ErrorBody => "error_body",
             Self::Truncate(_) => "truncate",
             Self::Cut(_) => "cut",
@@ -198,6 +202,7 @@ impl Fault {
             Self::Flip(_) | Self::Shift(_) | Self::Swap | Self::StaleMissing(_) => operation == O::Get,
             Self::StaleList(_) => operation == O::List,
             Self::Late(_) => matches!(operation, O::Put | O::Copy | O::Delete),
+            Self::FalseSuccess => matches!(operation, O::Put | O::Delete),
             Self::ErrorBody => matches!(operation, O::Complete | O::Copy | O::Delete),
             _ => true,
         }

@@ -15,7 +15,7 @@
 //!             in "quotes" if it has spaces or a = in it
 //! word      = nth=N  first=N  every=N  chance=P  node=LABEL
 //! fault     = fail_before drop_reply withhold late=TIME delay=TIME duplicate false_conflict false_missing
-//!             refuse status=CODE error_body truncate=N cut=N reset=N flip=N shift=N swap stale_list=N
+//!             false_success refuse status=CODE error_body truncate=N cut=N reset=N flip=N shift=N swap stale_list=N
 //!             stale_404=TIME hang hang_reply latency=fixed(TIME) latency=uniform(TIME,TIME)
 //!             latency=pareto(TIME,SHAPE)
 //! TIME      = 250us  20ms  1.5s  2m  1h
@@ -29,7 +29,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use super::rule::{Fault, Latency, Operation, Rule, When};
 use crate::error::{Error, Result};
 
-const FAULTS: [&str; 22] = [
+const FAULTS: [&str; 23] = [
     "fail_before",
     "drop_reply",
     "withhold",
@@ -40,6 +40,7 @@ const FAULTS: [&str; 22] = [
     "false_missing",
     "refuse",
     "status",
+    "false_success",
     "error_body",
     "truncate",
     "cut",
@@ -195,6 +196,7 @@ fn parse_fault(text: &str) -> Result<Fault, Wrong> {
         "false_conflict" => Fault::FalseConflict,
         "false_missing" => Fault::FalseMissing,
         "refuse" => Fault::Refuse,
+        "false_success" => Fault::FalseSuccess,
         "error_body" => Fault::ErrorBody,
         "swap" => Fault::Swap,
         "hang" => Fault::Hang,
@@ -392,6 +394,7 @@ mod tests {
             Fault::FalseMissing,
             Fault::Refuse,
             Fault::Status(503),
+            Fault::FalseSuccess,
             Fault::ErrorBody,
             Fault::Truncate(0),
             Fault::Cut(7),

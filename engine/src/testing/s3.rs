@@ -93,12 +93,24 @@ pub(super) fn error_in_success(key: &str) -> Response {
     }
 }
 
+/// Success of a PUT (200) or of a deletion (204; in bulk 200 with what was deleted).
+pub(super) fn success(operation: Operation, paths: &[&str], in_bulk: bool) -> Response {
+    if in_bulk {
+        let deleted = paths.iter().map(|path| format!("<Deleted><Key>{}</Key></Deleted>", escaped(path)));
+        let body = format!("<DeleteResult>{}</DeleteResult>", deleted.collect::<String>());
+        return Response { status: 200, reason: "OK".to_owned(), headers: xml_headers(), body: body.into() };
+    }
+    let (status, reason) = if operation == Operation::Delete { (204, "No Content") } else { (200, "OK") };
+    let headers = vec![("etag".to_owned(), b"\"d41d8cd98f00b204e9800998ecf8427e\"".to_vec())];
+    Response { status, reason: reason.to_owned(), headers, body: Bytes::new() }
+}
+
 fn xml_headers() -> Vec<(String, Vec<u8>)> {
     vec![("content-type".to_owned(), b"application/xml".to_vec())]
 }
 
 fn error_body(code: &str, key: &str) -> Bytes {
-    let key = key.replace('&', "&amp;").replace('<', "&lt;");
+    let key = escaped(key);
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>on purpose</Message>\
          <Key>{key}</Key><RequestId>0</RequestId></Error>"
@@ -140,6 +152,10 @@ fn elements<'a>(xml: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
         rest = after;
         Some(text)
     })
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn unescaped(text: &str) -> String {

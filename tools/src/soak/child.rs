@@ -77,6 +77,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         std::process::exit(0);
     });
     let clock = SystemClock::shared();
+    // What it cannot ride out it ends with, and is started again.
     let ended = match args.role {
         Role::Writer => write(&args, &clock).await,
         Role::Reader => read(&args, &clock).await,
@@ -85,6 +86,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             let retention = humantime::format_duration(args.retention).to_string();
             let words = ["esker-compactor", "--watch", "--force", "--interval", "50ms", "--retention"];
             let words = words.into_iter().chain([retention.as_str(), "--url", &args.url]);
+            esker_compactor::log_to_stderr();
             let code = esker_compactor::run(esker_compactor::Args::parse_from(words)).await?.code();
             return Ok(ExitCode::from(code));
         }

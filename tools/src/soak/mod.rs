@@ -77,13 +77,16 @@ any    chance=0.0005 -> hang
 get    chance=0.004 -> cut=100
 get    chance=0.003 -> reset=10
 get    chance=0.001 -> truncate=64
-get    sst/ chance=0.001 -> flip=100
-get    sst/ chance=0.0005 -> shift=16
-get    sst/ chance=0.0005 -> swap
+get    sst/ chance=0.01 -> flip=100
+get    sst/ chance=0.005 -> shift=16
+get    sst/ chance=0.005 -> swap
 delete chance=0.01  -> error_body
 list   chance=0.004 -> cut=100
 any    chance=0.1   -> latency=pareto(1ms,1.3)
 ";
+
+/// How long a trial may take beyond its time, checks and the end included, before it is said to hang.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -194,7 +197,14 @@ async fn trials(args: &Args, clock: &SharedClock, rules: &[Rule], folder: &Folde
         let logs = folder.path.join(place.name);
         std::fs::create_dir_all(&logs).context("a folder for logs")?;
         let bar = progress::bar(&args.voice, plan.kills, Of::Things("kills"));
-        outcomes.push(Trial::new(place, plan, clock, &logs, &bar).run().await?);
+        let limit = plan.time * 4 + PATIENCE;
+        outcomes.push(tokio::select! {
+            biased;
+            outcome = Trial::new(place, plan, clock, &logs, &bar).run() => outcome?,
+            () = clock.sleep(limit) => {
+                return Err(Stop::failed(format!("the soak has not ended within {limit:?}: something hangs")).into());
+            }
+        });
         bar.finish_and_clear();
     }
     Ok(outcomes)

@@ -10,7 +10,7 @@
 //!
 //! Always true: what happens, and when, follows from the seed; what the machine makes of it does not.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use esker::{Compaction, Db, Reader, clock::SharedClock};
@@ -66,12 +66,30 @@ enum Deed {
     Usurp,
 }
 
+/// Three kills in four deeds.
+const DECK: [Deed; 12] = [
+    Deed::Kill(Role::Writer),
+    Deed::Kill(Role::Writer),
+    Deed::Kill(Role::Writer),
+    Deed::Kill(Role::Compactor),
+    Deed::Kill(Role::Compactor),
+    Deed::Kill(Role::Reader),
+    Deed::Kill(Role::Collector),
+    Deed::KillServer,
+    Deed::KillServer,
+    Deed::Pause(Role::Writer),
+    Deed::Pause(Role::Compactor),
+    Deed::Usurp,
+];
+
+/// One place being soaked.
 pub(super) struct Trial<'a> {
     place: Place,
     plan: Plan,
     clock: &'a SharedClock,
     crew: Crew,
     chance: u64,
+    deck: Vec<Deed>,
     outcome: Outcome,
     bar: &'a ProgressBar,
 }
@@ -85,7 +103,16 @@ impl<'a> Trial<'a> {
         bar: &'a ProgressBar,
     ) -> Self {
         let outcome = Outcome { place: place.name, ..Outcome::default() };
-        Self { crew: Crew::new(logs, plan.retention), chance: plan.seed, place, plan, clock, outcome, bar }
+        Self {
+            crew: Crew::new(logs, plan.retention),
+            chance: plan.seed,
+            deck: Vec::new(),
+            place,
+            plan,
+            clock,
+            outcome,
+            bar,
+        }
     }
 
     /// Runs to its end, or to the first thing that is wrong.
@@ -123,7 +150,7 @@ impl<'a> Trial<'a> {
 
     /// The mean time from deed to deed, give or take a half.
     fn gap(&mut self) -> Duration {
-        // Of five deeds four are kills; checkpoints take time as well.
+        // Of four deeds three are kills; checkpoints take time as well.
         let mean = self.plan.time.as_secs_f64() / (self.plan.kills.max(1) as f64 * 1.6 + 1.0);
         Duration::from_secs_f64(mean * (0.5 + self.dice(1000) as f64 / 1000.0))
     }
@@ -206,17 +233,19 @@ impl<'a> Trial<'a> {
         Ok(())
     }
 
+    /// The next deed of a shuffled deck, so that a short run sees every kind.
     fn draw(&mut self) -> Deed {
-        match self.dice(100) {
-            0..30 => Deed::Kill(Role::Writer),
-            30..48 => Deed::Kill(Role::Compactor),
-            48..57 => Deed::Kill(Role::Reader),
-            57..66 => Deed::Kill(Role::Collector),
-            66..80 if self.place.server.is_some() => Deed::KillServer,
-            66..80 => Deed::Kill(Role::Writer),
-            80..87 => Deed::Pause(Role::Writer),
-            87..92 => Deed::Pause(Role::Compactor),
-            _ => Deed::Usurp,
+        if self.deck.is_empty() {
+            self.deck.extend(DECK);
+            for at in (1..self.deck.len()).rev() {
+                let other = self.dice(at as u64 + 1) as usize;
+                self.deck.swap(at, other);
+            }
+        }
+        match self.deck.pop() {
+            Some(Deed::KillServer) if self.place.server.is_none() => Deed::Kill(Role::Writer),
+            Some(deed) => deed,
+            None => Deed::Kill(Role::Writer),
         }
     }
 
@@ -257,7 +286,7 @@ impl<'a> Trial<'a> {
             let wrong = history.judge(&base);
             self.outcome.wrong.extend(wrong);
         }
-        if let Err(problem) = esker(&["verify", "--quiet", &self.place.url]) {
+        if let Err(problem) = esker(&["verify", "--quiet", &self.place.url]).await {
             self.outcome.wrong.push(format!("verify at a checkpoint: {problem}"));
         }
         self.outcome.checkpoints += 1;
@@ -297,7 +326,7 @@ impl<'a> Trial<'a> {
             return Ok(());
         }
         let url = self.place.url.clone();
-        if let Err(problem) = left_over(&url) {
+        if let Err(problem) = left_over(&url).await {
             self.outcome.wrong.push(problem);
         }
         let merged = self.look().await.context("after merging and collecting")?;
@@ -314,27 +343,32 @@ impl<'a> Trial<'a> {
 }
 
 /// Merges, collects twice, and says what is still left over or damaged.
-fn left_over(url: &str) -> Result<(), String> {
-    esker(&["compactor", "--once", "--force", "--retention", "0s", "--url", url])?;
+async fn left_over(url: &str) -> Result<(), String> {
+    esker(&["compactor", "--once", "--force", "--retention", "0s", "--url", url]).await?;
     // The compactor's last commit, by which it gives its role up, superseded a version: so collect by itself.
     for _ in 0..2 {
-        esker(&["gc", "--quiet", "--retention", "0s", url])?;
+        esker(&["gc", "--quiet", "--retention", "0s", url]).await?;
     }
-    let left = esker(&["gc", "--dry-run", "--json", "--quiet", "--retention", "0s", url])?;
+    let left = esker(&["gc", "--dry-run", "--json", "--quiet", "--retention", "0s", url]).await?;
     let left: serde_json::Value =
         serde_json::from_str(left.trim()).map_err(|e| format!("gc said {left:?}: {e}"))?;
     if left["deleted"].as_array().map(Vec::len) != Some(0) || left["waiting"] != 0 {
         return Err(format!("after two collections something is left over: {left}"));
     }
-    esker(&["verify", "--quiet", url]).map(drop)
+    esker(&["verify", "--quiet", url]).await.map(drop)
 }
 
 /// Runs this command on the words, as another process; its output, or what it said when it failed.
-fn esker(words: &[&str]) -> Result<String, String> {
-    let run = || -> std::io::Result<std::process::Output> {
-        std::process::Command::new(std::env::current_exe()?).args(words).env_remove("ESKER_URL").output()
-    };
-    let output = run().map_err(|e| format!("esker {} cannot be run: {e}", words[0]))?;
+async fn esker(words: &[&str]) -> Result<String, String> {
+    let failed = |e: std::io::Error| format!("esker {} cannot be run: {e}", words[0]);
+    let output = tokio::process::Command::new(std::env::current_exe().map_err(failed)?)
+        .args(words)
+        .env_remove("ESKER_URL")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(failed)?;
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(out);

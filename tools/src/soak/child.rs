@@ -230,7 +230,7 @@ pub(super) async fn scanned(snapshot: &Snapshot, clock: &SharedClock) -> esker::
     let mut scan = snapshot.scan::<&str>(..);
     while let Some(row) = scan.next().await? {
         rows.push(row);
-        if rows.len() % 16 == 0 {
+        if rows.len().is_multiple_of(16) {
             // A reader that takes its time, over a collector that does not wait.
             clock.sleep(Duration::from_millis(1)).await;
         }

@@ -79,6 +79,13 @@ pub(super) struct Counts {
     pub(super) endings: BTreeMap<String, u64>,
 }
 
+/// What was done to one group.
+#[derive(Debug, Default)]
+struct Past {
+    ops: Vec<(OpId, Op)>,
+    reads: Vec<Read>,
+}
+
 /// One group's operations, ready to be asked about.
 struct Register {
     /// What was certainly done by when, ascending; each with the latest begin up to there.
@@ -161,14 +168,14 @@ impl History {
     /// wrong.
     pub(super) fn judge(&mut self, found: &BTreeMap<u64, Option<OpId>>) -> Vec<String> {
         let mut wrong = std::mem::take(&mut self.wrong);
-        let mut groups: BTreeMap<u64, (Vec<(OpId, Op)>, Vec<Read>)> = BTreeMap::new();
+        let mut groups: BTreeMap<u64, Past> = BTreeMap::new();
         for (id, op) in std::mem::take(&mut self.ops) {
-            groups.entry(op.group).or_default().0.push((id, op));
+            groups.entry(op.group).or_default().ops.push((id, op));
         }
         for read in std::mem::take(&mut self.reads) {
-            groups.entry(read.group).or_default().1.push(read);
+            groups.entry(read.group).or_default().reads.push(read);
         }
-        for (group, (ops, reads)) in groups {
+        for (group, Past { ops, reads }) in groups {
             let base = self.base.get(&group).copied().flatten();
             wrong.extend(judge_group(group, base, &ops, &reads));
         }

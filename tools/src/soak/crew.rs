@@ -6,7 +6,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, BufWriter, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -28,6 +28,8 @@ const LAST_WORDS: usize = 1500;
 pub(super) struct Crew {
     members: Vec<Member>,
     history: Arc<Mutex<History>>,
+    /// Every line as it was heard, for people.
+    record: Arc<Mutex<BufWriter<File>>>,
     next_child: u64,
     retention: Duration,
     /// Where children's standard error goes.
@@ -45,9 +47,17 @@ struct Member {
 }
 
 impl Crew {
-    pub(super) fn new(logs: &Path, retention: Duration) -> Self {
-        let history = Arc::default();
-        Self { members: Vec::new(), history, next_child: 1, retention, logs: logs.to_owned() }
+    /// A crew whose logs, and the record of all it says (`history.log`), go into the folder `logs`.
+    pub(super) fn new(logs: &Path, retention: Duration) -> Result<Self> {
+        let record = File::create(logs.join("history.log")).context("a file for the history")?;
+        Ok(Self {
+            members: Vec::new(),
+            history: Arc::default(),
+            record: Arc::new(Mutex::new(BufWriter::new(record))),
+            next_child: 1,
+            retention,
+            logs: logs.to_owned(),
+        })
     }
 
     pub(super) fn history(&self) -> MutexGuard<'_, History> {
@@ -69,10 +79,13 @@ impl Crew {
             .spawn()
             .context("a child cannot be started")?;
         let listener = process.stdout.take().map(|output| {
-            let history = Arc::clone(&self.history);
+            let (history, record) = (Arc::clone(&self.history), Arc::clone(&self.record));
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
                     history.lock().unwrap_or_else(PoisonError::into_inner).hear(number, &line);
+                    let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+                    // For people only: a full disk ends no soak.
+                    let _ = writeln!(record, "{number} {line}");
                 }
             })
         });

@@ -155,7 +155,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     out.flush()?;
     let is_right = outcomes.iter().all(|outcome| outcome.wrong.is_empty());
     if !is_right || args.keep {
-        args.voice.note(&format!("the children's logs are in {}", folder.path.display()));
+        args.voice
+            .note(&format!("the logs of all processes and the history are in {}", folder.path.display()));
     }
     folder.finish(is_right);
     Ok(if is_right { ExitCode::SUCCESS } else { Code::Corruption.into() })
@@ -197,10 +198,11 @@ async fn trials(args: &Args, clock: &SharedClock, rules: &[Rule], folder: &Folde
         let logs = folder.path.join(place.name);
         std::fs::create_dir_all(&logs).context("a folder for logs")?;
         let bar = progress::bar(&args.voice, plan.kills, Of::Things("kills"));
+        let trial = Trial::new(place, plan, clock, &logs, &bar)?;
         let limit = plan.time * 4 + PATIENCE;
         outcomes.push(tokio::select! {
             biased;
-            outcome = Trial::new(place, plan, clock, &logs, &bar).run() => outcome?,
+            outcome = trial.run() => outcome?,
             () = clock.sleep(limit) => {
                 return Err(Stop::failed(format!("the soak has not ended within {limit:?}: something hangs")).into());
             }

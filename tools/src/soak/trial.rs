@@ -101,18 +101,10 @@ impl<'a> Trial<'a> {
         clock: &'a SharedClock,
         logs: &Path,
         bar: &'a ProgressBar,
-    ) -> Self {
+    ) -> Result<Self> {
+        let crew = Crew::new(logs, plan.retention)?;
         let outcome = Outcome { place: place.name, ..Outcome::default() };
-        Self {
-            crew: Crew::new(logs, plan.retention),
-            chance: plan.seed,
-            deck: Vec::new(),
-            place,
-            plan,
-            clock,
-            outcome,
-            bar,
-        }
+        Ok(Self { crew, chance: plan.seed, deck: Vec::new(), place, plan, clock, outcome, bar })
     }
 
     /// Runs to its end, or to the first thing that is wrong.

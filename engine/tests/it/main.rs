@@ -1,10 +1,13 @@
 //! The engine's tests through its public API, one binary; a module a subject.
 
+mod cancelled;
 mod compaction;
+mod crashes;
 mod faults;
 mod formats;
 mod manifest;
 mod memory;
+mod metamorphic;
 mod reading;
 mod store;
 mod wal;

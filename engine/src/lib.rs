@@ -4,6 +4,7 @@
 // (checked by `tools/tests/tidy.rs`).
 pub mod error;
 pub mod clock;
+pub mod chaos;
 pub mod stats;
 pub mod key;
 pub mod range;

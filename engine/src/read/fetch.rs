@@ -13,7 +13,7 @@
 //! request, not as their sum; a failed fetch leaves nothing behind.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -125,7 +125,8 @@ impl Fetcher {
     /// places allow), in the order asked. Fails as the store does; for an object that is gone
     /// [`is_missing`] holds of the error.
     pub async fn fetch(&self, missing: &[Missing], cause: Cause) -> Result<Vec<Fetched>> {
-        let mut blocks: HashMap<ObjectId, (&Arc<OpenSst>, Vec<Wanted>)> = HashMap::new();
+        // Ordered, so that the same reads send the same requests in the same order.
+        let mut blocks: BTreeMap<ObjectId, (&Arc<OpenSst>, Vec<Wanted>)> = BTreeMap::new();
         let mut round: Vec<BoxFuture<'_, Result<Vec<Placed>>>> = Vec::new();
         for (at, one) in missing.iter().enumerate() {
             match one {

@@ -26,6 +26,7 @@ mod put;
 mod range;
 mod scan;
 mod show;
+mod simulate;
 mod sst;
 mod target;
 mod verify;

@@ -40,6 +40,11 @@ impl Objects {
         self.absent.clear();
     }
 
+    /// Whether it lies.
+    pub(crate) fn lies(&self) -> bool {
+        self.lie.is_some()
+    }
+
     /// Creates; false if there is one already.
     pub(crate) fn create(&mut self, path: &str, body: Bytes, now_ms: u64) -> bool {
         if self.map.contains_key(path) && self.lie != Some(Lie::CreateOverwrites) {
@@ -100,7 +105,7 @@ impl Objects {
     }
 
     /// The `n`-th other object (round and round) in the folder of `path`.
-    pub(crate) fn neighbour(&self, path: &str, n: u64) -> Option<&Stored> {
+    pub(crate) fn neighbour<'a>(&'a self, path: &'a str, n: u64) -> Option<&'a Stored> {
         let folder = path.split_inclusive('/').next().unwrap_or_default();
         let others: Vec<_> = self.under(folder).filter(|(other, _)| *other != path).take(64).collect();
         let at = n.checked_rem(others.len() as u64)? as usize;

@@ -137,7 +137,7 @@ impl Drawn {
             readers: dice.pick(&[1, 1, 2]),
             writer_clients: dice.between(1..=6),
             reader_clients: dice.between(1..=3),
-            collect_every_ms: dice.spread(200..=20_000),
+            collect_every_ms: 0,
             keys: dice.spread(4..=400),
             key_skew: dice.pick(&[1.0, 2.0, 4.0]),
             value_bytes: dice.spread(16..=3_000),
@@ -153,14 +153,27 @@ impl Drawn {
             lie: dice
                 .chance(0.1)
                 .then(|| dice.pick(&[Lie::StaleList, Lie::NegativeCache, Lie::CreateOverwrites])),
-            crash_every_ms: dice.spread(2_000..=60_000),
-            pause_every_ms: if dice.chance(0.6) { dice.spread(3_000..=60_000) } else { 0 },
+            crash_every_ms: 0,
+            pause_every_ms: u64::from(dice.chance(0.6)),
             longest_pause_ms: dice.pick(&[1_000, 60_000, 36_000_000]),
-            takeover_every_ms: dice.spread(3_000..=40_000),
-            forbid_every_ms: if dice.chance(0.3) { 60_000 } else { 0 },
+            takeover_every_ms: 0,
+            forbid_every_ms: u64::from(dice.chance(0.3)),
             skewed: dice.chance(0.5),
             storm: dice.pick(&[(0, 0), (20, 20), (50, 10), (100, 5)]),
         };
+        // About how long the work takes; disturbances come so many times in it.
+        let clients = drawn.writer_clients + drawn.readers * drawn.reader_clients;
+        let pace_ms = operations * (drawn.think_ms + drawn.latency_ms) / clients;
+        let mut every = |least: u64, most: u64| (pace_ms / dice.spread(least..=most)).max(50);
+        drawn.crash_every_ms = every(2, 30);
+        drawn.takeover_every_ms = every(3, 20);
+        drawn.collect_every_ms = every(10, 200);
+        if drawn.pause_every_ms > 0 {
+            drawn.pause_every_ms = every(1, 20);
+        }
+        if drawn.forbid_every_ms > 0 {
+            drawn.forbid_every_ms = every(1, 3);
+        }
         let mut rate = |chance: f64, most: f64| if dice.chance(chance) { dice.unit() * most } else { 0.0 };
         drawn.rates = Rates {
             lost: rate(0.7, 0.05),
@@ -184,7 +197,7 @@ impl fmt::Display for Drawn {
         let shape = &self.shape;
         writeln!(
             f,
-            "database   K {}, blocks {} B, SSTs {} B, L0 {} runs, levels {}/{} runs × {} from {} B, retention {:?}",
+            "database   K {}, blocks {} B, SSTs {} B, L0 {} runs, levels {}/{} runs × {} from {} B, retention {:?}, latency to {} ms",
             self.wal_window,
             self.block_bytes,
             self.sst_bytes,
@@ -193,7 +206,8 @@ impl fmt::Display for Drawn {
             shape.last_runs,
             shape.ratio,
             shape.base_bytes,
-            self.retention
+            self.retention,
+            2 * self.latency_ms
         )?;
         writeln!(
             f,

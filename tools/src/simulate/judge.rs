@@ -1,0 +1,44 @@
+//! Whether an error was fair: the engine may fail when the world gave it a reason, and in the way it documents.
+//!
+//! | kind | fair when |
+//! |---|---|
+//! | `Fenced` | a version with a newer epoch has landed |
+//! | `Corruption` | a body of this machine's was spoiled, and faults have not ended |
+//! | `Invalid` | this machine's credentials were refused, and faults have not ended |
+//! | `Unsupported` | the store lies |
+//! | `Unavailable`, `OutcomeUnknown`, `Closed` | faults have not ended |
+//! | `Conflict`, `SnapshotExpired` | always |
+
+use esker::{Error, ErrorKind};
+
+use super::process::Process;
+
+/// Fails the run if `error` was not fair; `epoch` is the writer's whose error it is.
+pub(crate) fn judge(process: &Process, epoch: Option<u32>, error: &Error, doing: &str) {
+    let (world, node) = (&process.world, process.life.node);
+    let fair = {
+        let state = world.state();
+        let healed = state.weather.healed;
+        match error.kind() {
+            ErrorKind::Fenced => {
+                let newest = state.latest.as_ref().map_or(0, |root| root.writer.epoch);
+                epoch.is_none_or(|epoch| newest > epoch)
+            }
+            ErrorKind::Corruption => state.spoiled.contains_key(&node.index) && !healed,
+            ErrorKind::Invalid => {
+                let before_creation = state.latest.is_none();
+                before_creation || state.forbidden.contains(&node.index) && !healed
+            }
+            ErrorKind::Unsupported => state.objects.lies() && state.latest.is_none(),
+            ErrorKind::Unavailable | ErrorKind::OutcomeUnknown | ErrorKind::Closed => !healed,
+            ErrorKind::Conflict | ErrorKind::SnapshotExpired => true,
+            _ => false,
+        }
+    };
+    if fair {
+        world.note(Some(node), format!("{doing}: {}: {error}", error.kind().as_str()));
+    } else {
+        let rule = "a call fails only with cause";
+        world.fail(rule, format!("{node} at {doing}: {}: {error}", error.kind().as_str()));
+    }
+}

@@ -3,3 +3,12 @@
 
 mod failure;
 mod history;
+mod invariants;
+mod linear;
+mod merge;
+mod model;
+mod order;
+mod walk;
+
+#[cfg(test)]
+mod tests;

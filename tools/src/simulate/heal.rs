@@ -109,6 +109,8 @@ async fn converge(world: &SharedWorld, machines: &[Arc<Machine>], begun: usize) 
     no_orphans(world, &latest)?;
 
     let mut client = Client::new(healer.clone(), 9_000);
+    // A writer looks for what others merged at least every half minute.
+    world.sleep_ms(60_000).await;
     read_all(world, &mut client, &Source::Db(&db), handle, Some(db.view().root.writer.epoch)).await?;
     let opening = Reader::builder("simulated://").store(healer.store()).open();
     let reader = done(within(world, "opening a reader", opening).await?, "opening a reader")?;

@@ -97,10 +97,12 @@ pub(crate) struct Handle {
 /// What a handle is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HandleKind {
-    /// A `Db`, with its epoch.
+    /// A `Db`.
     Writer {
         /// The epoch, as in its tokens.
         epoch: u32,
+        /// The last number it took over: what `snapshot().seq()` says before its first write.
+        base: u64,
     },
     /// A `Reader`.
     Reader,
@@ -495,7 +497,7 @@ mod tests {
     fn a_write_takes_a_number_for_each_change() {
         let mut history = History::new();
         let node = Node { index: 0, incarnation: 0 };
-        let writer = history.open(node, HandleKind::Writer { epoch: 1 }, 0);
+        let writer = history.open(node, HandleKind::Writer { epoch: 1, base: 6 }, 0);
         let change = |name| Change { key: Key::new(0, name), what: What::Put };
         let op = history.invoke(0, writer, Call::Write(vec![change("a"), change("b")]), 1);
         assert!(history.operations[op].refused(), "without a token it was not applied");

@@ -13,6 +13,9 @@ use esker::{Error, ErrorKind};
 
 use super::process::Process;
 
+/// Nobody looks for a database longer than this.
+const CREATION_MS: u64 = 120_000;
+
 /// Fails the run if `error` was not fair; `epoch` is the writer's whose error it is.
 pub(crate) fn judge(process: &Process, epoch: Option<u32>, error: &Error, doing: &str) {
     let (world, node) = (&process.world, process.life.node);
@@ -26,8 +29,9 @@ pub(crate) fn judge(process: &Process, epoch: Option<u32>, error: &Error, doing:
             }
             ErrorKind::Corruption => state.spoiled.contains_key(&node.index) && !healed,
             ErrorKind::Invalid => {
-                let before_creation = state.latest.is_none();
-                before_creation || state.forbidden.contains(&node.index) && !healed
+                // There is none yet, or was not when it was looked for.
+                let just_created = state.created_ms.is_none_or(|ms| world.now_ms() < ms + CREATION_MS);
+                just_created || state.forbidden.contains(&node.index) && !healed
             }
             ErrorKind::Unsupported => state.objects.lies() && state.latest.is_none(),
             ErrorKind::Unavailable | ErrorKind::OutcomeUnknown | ErrorKind::Closed => !healed,

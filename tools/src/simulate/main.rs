@@ -19,13 +19,21 @@ mod failure;
 mod fate;
 mod heal;
 mod history;
+mod invariants;
 mod judge;
 mod life;
+mod linear;
+mod merge;
+mod model;
 mod objects;
+mod order;
 mod process;
 mod run;
 mod store;
 mod swarm;
+#[cfg(test)]
+mod tests;
+mod walk;
 mod workload;
 mod world;
 

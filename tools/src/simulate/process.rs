@@ -101,7 +101,7 @@ impl Machine {
             if crashed {
                 world.event(Some(node), Happening::Crashed);
                 world.state().counts.crashes += 1;
-                world.sleep_ms(dice.spread(10..=5_000)).await;
+                world.sleep_ms(dice.spread(10..=2_000)).await;
             } else {
                 tokio::select! {
                     biased;

@@ -22,6 +22,8 @@ use super::{
     failure::Failure,
     heal,
     history::{History, Node},
+    linear, model,
+    order::Order,
     process::{Machine, Process, Role},
     store::SimStore,
     swarm::Drawn,
@@ -46,8 +48,11 @@ pub(crate) struct Report {
 /// What every seed must reach, and how often.
 const WANTED: [(&str, u64); 3] = [("a takeover", 1), ("a compaction", 3), ("a collection that deleted", 1)];
 
+/// Chaos ends, too, when so many requests were made for each operation of the run.
+const CALLS_PER_OPERATION: u64 = 60;
+
 /// Chaos ends after this, however little was done.
-const LONGEST_CHAOS_MS: u64 = 3 * 3600 * 1000;
+const LONGEST_CHAOS_MS: u64 = 30 * 60 * 1000;
 
 impl Report {
     /// What the run should have reached and did not.
@@ -79,6 +84,9 @@ pub(crate) fn run(seed: u64, operations: u64) -> Report {
         world.state().failures.push(Failure::new("nothing panics", panic));
     }
     let state = &mut *world.state();
+    if state.failures.is_empty() {
+        state.failures.extend(check(&state.history).err());
+    }
     let mut marks = std::mem::take(&mut state.marks);
     marks.extend(storm.marks());
     Report {
@@ -90,6 +98,13 @@ pub(crate) fn run(seed: u64, operations: u64) -> Report {
         trace: state.trace(),
         virtual_ms,
     }
+}
+
+/// What the oracles say about the history.
+fn check(history: &History) -> Result<(), Failure> {
+    let order = Order::of(history)?;
+    model::check(history)?;
+    linear::check(history, &order).map(drop)
 }
 
 async fn play(world: &SharedWorld, storm: &Storm) {
@@ -112,7 +127,12 @@ async fn play(world: &SharedWorld, storm: &Storm) {
         Task::spawn(takeovers(Arc::clone(world), machines.clone())),
         Task::spawn(lost_credentials(Arc::clone(world), machines.clone())),
     ];
-    while world.state().left > 0 && world.now_ms() < LONGEST_CHAOS_MS {
+    let most_calls = CALLS_PER_OPERATION * drawn.operations;
+    let goes_on = || {
+        let state = world.state();
+        state.left > 0 && state.counts.calls < most_calls
+    };
+    while goes_on() && world.now_ms() < LONGEST_CHAOS_MS {
         world.sleep_ms(100).await;
     }
     drop(chaos);

@@ -165,7 +165,8 @@ impl Drawn {
         let clients = drawn.writer_clients + drawn.readers * drawn.reader_clients;
         let pace_ms = operations * (drawn.think_ms + drawn.latency_ms) / clients;
         let mut every = |least: u64, most: u64| (pace_ms / dice.spread(least..=most)).max(50);
-        drawn.crash_every_ms = every(2, 30);
+        // Opening takes some twenty requests, and should succeed sometimes.
+        drawn.crash_every_ms = every(2, 30).max(200 + 20 * drawn.latency_ms);
         drawn.takeover_every_ms = every(3, 20);
         drawn.collect_every_ms = every(10, 200);
         if drawn.pause_every_ms > 0 {

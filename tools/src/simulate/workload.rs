@@ -286,12 +286,16 @@ impl Client {
         let landed = accepted.durable().await;
         let outcome = landed.as_ref().map(drop).map_err(Error::kind);
         let now_us = self.process.world.now_us();
-        {
+        let checked = {
             let state = &mut *self.process.world.state();
             state.history.lands(op, outcome, now_us);
-            if let Ok(token) = &landed {
+            landed.as_ref().map_or(Ok(()), |token| {
                 state.token = Some(*token);
-            }
+                state.checker.acknowledged(token.seq)
+            })
+        };
+        if let Err(failure) = checked {
+            self.process.world.broken(failure.by([op]));
         }
         match landed {
             Ok(_) => false,

@@ -31,6 +31,7 @@ use super::{
     failure::Failure,
     fate::{Fate, Verb, Weather},
     history::{Happening, History, Node, Place},
+    invariants::Checker,
     objects::Objects,
     swarm::Drawn,
 };
@@ -61,6 +62,10 @@ pub(crate) struct State {
     pub(crate) marks: BTreeMap<&'static str, u64>,
     /// What went wrong, in the order in which it was seen.
     pub(crate) failures: Vec<Failure>,
+    /// The invariants of the store.
+    pub(crate) checker: Checker,
+    /// When the first version landed.
+    pub(crate) created_ms: Option<u64>,
     /// The newest write known to be durable.
     pub(crate) token: Option<Token>,
     /// How many operations clients may still begin.
@@ -99,6 +104,8 @@ impl World {
             counts: Counts::default(),
             marks: BTreeMap::new(),
             failures: Vec::new(),
+            checker: Checker::new(),
+            created_ms: None,
             token: None,
             left: drawn.operations,
             in_flight: 0,
@@ -146,7 +153,11 @@ impl World {
 
     /// Something is wrong: the run has failed.
     pub(crate) fn fail(&self, rule: &'static str, detail: impl Into<String>) {
-        let failure = Failure::new(rule, detail);
+        self.broken(Failure::new(rule, detail));
+    }
+
+    /// The run has failed, as an oracle says.
+    pub(crate) fn broken(&self, failure: Failure) {
         self.note(None, format!("FAILURE {failure}"));
         self.state().failures.push(failure);
     }
@@ -212,20 +223,33 @@ impl World {
                 state.objects.put(path, body.clone(), now_ms);
                 true
             };
-            (done, if done { state.landed(path, body) } else { Vec::new() })
+            let failures = if done { state.landed(path, body) } else { Vec::new() };
+            if state.latest.is_some() {
+                state.created_ms.get_or_insert(now_ms);
+            }
+            (done, failures)
         };
         if done && let Some(id) = path.strip_prefix("manifest/").and_then(|id| id.parse().ok()) {
             self.event(None, Happening::Manifest(id));
         }
-        failures.into_iter().for_each(|failure| self.fail("what lands can be read", failure));
+        failures.into_iter().for_each(|failure| self.broken(failure));
         done
     }
 
     /// A DELETE reaches the store.
     pub(crate) fn delete(&self, path: &str) {
-        let state = &mut *self.state();
-        if state.objects.delete(path).is_some() && path.starts_with("sst/") {
-            state.mark("a collection that deleted");
+        let checked = {
+            let state = &mut *self.state();
+            if state.objects.delete(path).is_none() {
+                return;
+            }
+            if path.starts_with("sst/") {
+                state.mark("a collection that deleted");
+            }
+            if state.objects.lies() { Ok(()) } else { state.checker.delete(path) }
+        };
+        if let Err(failure) = checked {
+            self.broken(failure);
         }
     }
 }
@@ -255,21 +279,21 @@ impl State {
     }
 
     /// An object has come to lie at `path`.
-    fn landed(&mut self, path: &str, body: &Bytes) -> Vec<String> {
+    fn landed(&mut self, path: &str, body: &Bytes) -> Vec<Failure> {
         let mut failures = Vec::new();
+        if !self.objects.lies() {
+            failures.extend(self.checker.put(path, body).err());
+        }
         if path == "DB" {
-            match Identity::decode(body) {
-                Ok(identity) => self.identity = Some(identity),
-                Err(error) => failures.push(format!("the identity object cannot be read: {error}")),
-            }
+            self.identity = Identity::decode(body).ok();
         }
         if let Some(id) = path.strip_prefix("manifest/").and_then(|id| id.parse().ok())
             && let Some(identity) = &self.identity
         {
             self.counts.versions += 1;
-            match codec::decode(id, identity.db_uuid, body) {
-                Ok(root) => self.version(root),
-                Err(error) => failures.push(format!("version {id} cannot be read: {error}")),
+            // What cannot be read the invariants have noticed.
+            if let Ok(root) = codec::decode(id, identity.db_uuid, body) {
+                self.version(root);
             }
         }
         failures

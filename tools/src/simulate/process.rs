@@ -129,7 +129,7 @@ impl Machine {
         }
         let Some(db) = process.open().await else { return };
         let epoch = db.view().root.writer.epoch;
-        let handle = process.opened(HandleKind::Writer { epoch });
+        let handle = process.opened(HandleKind::Writer { epoch, base: db.snapshot().seq() });
         *self.db.lock() = Some((db.clone(), handle));
         let over = Arc::new(Notify::new());
         let clients: Vec<Task> = (0..process.world.drawn.writer_clients)
@@ -328,7 +328,8 @@ async fn collect(mut process: Process) {
         match garbage::collect(&manifest, None, false).await {
             Ok(collected) if collected.deleted.is_empty() => {}
             Ok(collected) => {
-                let line = format!("collected {} objects, floor {}", collected.deleted.len(), collected.floor);
+                let line =
+                    format!("collected {} objects, floor {}", collected.deleted.len(), collected.floor);
                 process.world.note(Some(process.life.node), line);
             }
             Err(error) => judge(&process, None, &error, "collecting"),

@@ -124,7 +124,7 @@ async fn converge(world: &SharedWorld, machines: &[Arc<Machine>], begun: usize) 
     let mut successor = Process::begin(world, Node { index: 91, incarnation: 0 }, &mut dice);
     let db: Db = within(world, "opening once more", successor.open()).await?.ok_or("fenced by nobody")?;
     let epoch = db.view().root.writer.epoch;
-    let handle = successor.opened(HandleKind::Writer { epoch });
+    let handle = successor.opened(HandleKind::Writer { epoch, base: db.snapshot().seq() });
     let mut client = Client::new(successor, 9_100);
     read_all(world, &mut client, &Source::Db(&db), handle, Some(epoch)).await?;
     done(within(world, "closing", db.close()).await?, "closing")

@@ -129,7 +129,7 @@ impl Machine {
         }
         let Some(db) = process.open().await else { return };
         let epoch = db.view().root.writer.epoch;
-        let handle = process.opened(HandleKind::Writer { epoch });
+        let handle = process.opened(HandleKind::Writer { epoch, base: db.snapshot().seq() });
         *self.db.lock() = Some((db.clone(), handle));
         let over = Arc::new(Notify::new());
         let clients: Vec<Task> = (0..process.world.drawn.writer_clients)

@@ -26,7 +26,6 @@ mod put;
 mod range;
 mod scan;
 mod show;
-mod simulate;
 mod sst;
 mod target;
 mod verify;

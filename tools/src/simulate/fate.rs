@@ -101,9 +101,7 @@ impl Weather {
             self.burst_chance = dice.pick(&[0.1, 0.3, 0.3, 1.0]);
             self.burst_folder = dice.pick(&FOLDERS);
         }
-        now_ms < self.burst_until_ms
-            && path.starts_with(self.burst_folder)
-            && dice.chance(self.burst_chance)
+        now_ms < self.burst_until_ms && path.starts_with(self.burst_folder) && dice.chance(self.burst_chance)
     }
 
     /// What becomes of a request of machine `index` at `now_ms`.

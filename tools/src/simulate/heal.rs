@@ -11,12 +11,7 @@
 //!
 //! Always true: every wait here has a limit in virtual time, so a run that hangs fails.
 
-use std::{
-    collections::BTreeSet,
-    future::Future,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use esker::{
     Db, Error, Reader,
@@ -72,7 +67,8 @@ async fn converge(world: &SharedWorld, machines: &[Arc<Machine>], begun: usize) 
     until(world, "pending operations end", || {
         let state = world.state();
         let mut all = state.history.operations[begun..].iter();
-        state.left == 0 && all.all(|operation| operation.returned.is_some() || is_dead(&state, operation.handle))
+        state.left == 0
+            && all.all(|operation| operation.returned.is_some() || is_dead(&state, operation.handle))
     })
     .await?;
     let (db, handle) = machines[0].db.lock().clone().ok_or("the one writer is gone")?;
@@ -82,7 +78,8 @@ async fn converge(world: &SharedWorld, machines: &[Arc<Machine>], begun: usize) 
     let mut dice = Dice::new(world.drawn.seed, "healer");
     let healer = Process::begin(world, Node { index: 90, incarnation: 0 }, &mut dice);
     // Others that merge and collect have had their restart; from here on there is one.
-    for machine in machines.iter().filter(|machine| matches!(machine.role, Role::Compactor | Role::Collector)) {
+    for machine in machines.iter().filter(|machine| matches!(machine.role, Role::Compactor | Role::Collector))
+    {
         if let Some(life) = machine.life.lock().clone() {
             life.kill();
         }

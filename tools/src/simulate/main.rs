@@ -6,7 +6,10 @@
 //! world     what is shared                   process machines and lives        life     running, paused, dead
 //! store     a connection, faults and all     fate    what becomes of a request objects  what the store holds
 //! workload  what clients do                  judge   whether an error was fair heal     what must converge
-//! history   what happened, as data           …       the oracles that read it
+//! history   what happened, as data           order    the one order of writes      failure  a broken rule
+//! model     every read, judged               linear   a second opinion             walk     the log
+//! invariants the store, object by object     merge    what a version changed
+//! shorten   a smaller run that fails alike   report   a failure, told
 //! ```
 //!
 //! `cargo simulate SEED` runs one seed and tells what it did; `--seeds N` many; `--replay N` each twice, to see
@@ -28,7 +31,9 @@ mod model;
 mod objects;
 mod order;
 mod process;
+mod report;
 mod run;
+mod shorten;
 mod store;
 mod swarm;
 #[cfg(test)]
@@ -52,6 +57,7 @@ use esker::clock::SystemClock;
 use parking_lot::Mutex;
 
 use run::{Report, run};
+use shorten::{Options, shorten};
 
 /// Runs the engine in a simulated world, by seeds.
 #[derive(Debug, Parser)]
@@ -77,6 +83,12 @@ struct Args {
     /// Begin no seed after so many minutes.
     #[arg(long)]
     minutes: Option<u64>,
+    /// What to leave out of what a seed draws, with commas between: what the line of a failure says.
+    #[arg(long, default_value = "", requires = "seed")]
+    without: String,
+    /// A failing seed is run up to so often again, to find a smaller run that fails alike.
+    #[arg(long, default_value_t = 60, value_name = "RUNS")]
+    shorten: usize,
     /// The summary as JSON.
     #[arg(long)]
     json: bool,
@@ -106,7 +118,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let failed = match (args.seed, args.replay) {
         (Some(seed), _) => one(seed, &args),
-        (None, Some(seeds)) => many((args.from..args.from + seeds).map(|seed| (seed, args.operations)), true, &args),
+        (None, Some(seeds)) => {
+            many((args.from..args.from + seeds).map(|seed| (seed, args.operations)), true, &args)
+        }
         (None, None) => {
             let seeds = args.seeds.unwrap_or(1);
             let fresh = (args.from..args.from + seeds).map(|seed| (seed, args.operations));
@@ -127,7 +141,14 @@ fn past() -> impl Iterator<Item = (u64, u64)> {
 /// Tells one run in detail; whether it failed.
 fn one(seed: u64, args: &Args) -> bool {
     let clock = SystemClock::shared();
-    let report = run(seed, args.operations);
+    let options = match Options::new(seed, args.operations).leave_out(&args.without) {
+        Ok(options) => options,
+        Err(name) => {
+            say(&format!("nothing called {name:?} can be left out\n"));
+            return true;
+        }
+    };
+    let report = run(&options);
     let mut told = format!("seed {seed}\n{}\n", report.drawn);
     told += &format!(
         "did        {} operations, {} store calls, {} faults, {} crashes, {} pauses, {} versions, in {:.1} s of {:.0} s\n",
@@ -149,22 +170,23 @@ fn one(seed: u64, args: &Args) -> bool {
         told += &format!("wasted     without {}\n", report.missing().join(", "));
     }
     say(&told);
-    tell_failures(&report)
+    let Some(first) = report.failures.first().cloned() else { return false };
+    tell_failures(&report);
+    let (least, _, runs) =
+        shorten(options.clone(), first, args.shorten, |options| run(options).failures.into_iter().next());
+    if least != options {
+        say(&format!("\nshortened, in {runs} runs\n"));
+        tell_failures(&run(&least));
+    }
+    true
 }
 
-/// Tells what failed; whether something did.
-fn tell_failures(report: &Report) -> bool {
-    let Drawn { seed, operations, .. } = &report.drawn;
-    for failure in &report.failures {
-        say(&format!("FAILED     seed {seed}: {failure}\n"));
-    }
-    if !report.failures.is_empty() {
-        say(&format!("again      cargo simulate {seed} --operations {operations}\n"));
-    }
-    !report.failures.is_empty()
+/// Tells what failed: the first failure with its history, of the others the rule.
+fn tell_failures(report: &Report) {
+    let Some((first, others)) = report.failures.split_first() else { return };
+    say(&report::tell(&report.history, first, &report.options));
+    others.iter().for_each(|failure| say(&format!("and        {failure}\n")));
 }
-
-use swarm::Drawn;
 
 /// Runs many seeds in parallel; whether one failed.
 fn many(seeds: impl Iterator<Item = (u64, u64)>, twice: bool, args: &Args) -> bool {
@@ -185,8 +207,9 @@ fn many(seeds: impl Iterator<Item = (u64, u64)>, twice: bool, args: &Args) -> bo
                         break;
                     }
                     let Some((seed, operations)) = left.lock().pop() else { break };
-                    let report = run(seed, operations);
-                    let differs = twice && run(seed, operations).trace != report.trace;
+                    let options = Options::new(seed, operations);
+                    let report = run(&options);
+                    let differs = twice && run(&options).trace != report.trace;
                     summary.lock().add(&report, differs);
                     tell_failures(&report);
                     let done = done.fetch_add(1, Ordering::Relaxed) + 1;

@@ -84,13 +84,21 @@ impl Objects {
     }
 
     /// A page of the objects under `prefix/`, after `after`, as a LIST sees it: path, bytes, time.
-    pub(crate) fn page(&self, prefix: &str, after: &str, most: usize, now_ms: u64) -> Vec<(String, u64, u64)> {
+    pub(crate) fn page(
+        &self,
+        prefix: &str,
+        after: &str,
+        most: usize,
+        now_ms: u64,
+    ) -> Vec<(String, u64, u64)> {
         let start = if after > prefix { after } else { prefix };
         let stale = self.lie == Some(Lie::StaleList);
         self.map
             .range::<str, _>((std::ops::Bound::Excluded(start), std::ops::Bound::Unbounded))
             .take_while(|(path, _)| path.starts_with(prefix))
-            .filter(|(path, stored)| is_under(path, prefix) && !(stale && stored.modified_ms + STALE_MS > now_ms))
+            .filter(|(path, stored)| {
+                is_under(path, prefix) && !(stale && stored.modified_ms + STALE_MS > now_ms)
+            })
             .take(most)
             .map(|(path, stored)| (path.clone(), stored.body.len() as u64, stored.modified_ms))
             .collect()

@@ -328,7 +328,8 @@ async fn collect(mut process: Process) {
         match garbage::collect(&manifest, None, false).await {
             Ok(collected) if collected.deleted.is_empty() => {}
             Ok(collected) => {
-                let line = format!("collected {} objects, floor {}", collected.deleted.len(), collected.floor);
+                let line =
+                    format!("collected {} objects, floor {}", collected.deleted.len(), collected.floor);
                 process.world.note(Some(process.life.node), line);
             }
             Err(error) => judge(&process, None, &error, "collecting"),

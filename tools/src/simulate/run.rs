@@ -25,6 +25,7 @@ use super::{
     linear, model,
     order::Order,
     process::{Machine, Process, Role},
+    shorten::Options,
     store::SimStore,
     swarm::Drawn,
     world::{self, Counts, SharedWorld, World, detach},
@@ -33,6 +34,7 @@ use super::{
 /// What came of a run.
 #[derive(Debug)]
 pub(crate) struct Report {
+    pub(crate) options: Options,
     pub(crate) drawn: Drawn,
     pub(crate) counts: Counts,
     /// What was reached, and how often.
@@ -62,10 +64,10 @@ impl Report {
     }
 }
 
-/// Runs a seed.
-pub(crate) fn run(seed: u64, operations: u64) -> Report {
-    let drawn = Drawn::new(seed, operations);
-    let storm = Storm::begin(seed, drawn.storm.0, drawn.storm.1);
+/// Runs a seed, less what `options` leave out.
+pub(crate) fn run(options: &Options) -> Report {
+    let drawn = options.drawn();
+    let storm = Storm::begin(drawn.seed, drawn.storm.0, drawn.storm.1);
     let _one = single_threaded();
     world::take_panics();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -90,6 +92,7 @@ pub(crate) fn run(seed: u64, operations: u64) -> Report {
     let mut marks = std::mem::take(&mut state.marks);
     marks.extend(storm.marks());
     Report {
+        options: options.clone(),
         drawn,
         counts: state.counts,
         marks,
@@ -117,7 +120,8 @@ async fn play(world: &SharedWorld, storm: &Storm) {
         (Role::Collector, 1),
     ];
     let roles = roles.into_iter().flat_map(|(role, number)| (0..number).map(move |_| role));
-    let machines: Vec<Arc<Machine>> = (0..).zip(roles).map(|(index, role)| Machine::new(index, role)).collect();
+    let machines: Vec<Arc<Machine>> =
+        (0..).zip(roles).map(|(index, role)| Machine::new(index, role)).collect();
     let running: Vec<Task> =
         machines.iter().map(|machine| Task::spawn(Arc::clone(machine).run(Arc::clone(world)))).collect();
 

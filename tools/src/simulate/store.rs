@@ -160,7 +160,11 @@ impl SimStore {
     }
 
     /// A listing, page by page; each page is as true as the moment at which it was made.
-    fn listing(&self, prefix: Option<&Path>, offset: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn listing(
+        &self,
+        prefix: Option<&Path>,
+        offset: Option<&Path>,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         let prefix = prefix.map(|prefix| prefix.as_ref().to_owned()).unwrap_or_default();
         let after = offset.map(|offset| offset.as_ref().to_owned()).unwrap_or_default();
         let start = Some((self.clone(), prefix, after));
@@ -222,11 +226,7 @@ impl ObjectStore for SimStore {
         Err(Error::AlreadyExists { path: location.to_string(), source: "412 precondition failed".into() })
     }
 
-    async fn put_multipart_opts(
-        &self,
-        _: &Path,
-        _: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         // Nothing here grows to the size of a part.
         Err(not_supported("multipart uploads"))
     }
@@ -244,10 +244,7 @@ impl ObjectStore for SimStore {
         Ok(all)
     }
 
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let store = self.clone();
         locations
             .map(move |location| {

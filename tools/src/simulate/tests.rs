@@ -214,7 +214,7 @@ fn wrote(op: OpId) -> Option<Seen> {
 fn a_right_history_passes_with_takeovers_lost_writes_and_all_kinds_of_reads() {
     let mut toy = Toy::new();
     let reader = toy.reader();
-    toy.put(&["a", "b"]);
+    let both = toy.put(&["a", "b"]);
     let lost = toy.accept(&["c"]);
     let first = toy.writer;
     toy.get(first, Reads::Handle, &["c"]);
@@ -222,7 +222,8 @@ fn a_right_history_passes_with_takeovers_lost_writes_and_all_kinds_of_reads() {
     toy.take_over();
     let again = toy.put(&["c", "d"]);
     toy.put(&["-a"]);
-    toy.get(first, Reads::Snapshot(held), &["c", "a"]);
+    let frozen = toy.get(first, Reads::Snapshot(held), &["c", "a"]);
+    *toy.values(frozen) = vec![wrote(lost), wrote(both)];
     for freshness in [Freshness::Local, Freshness::Strong, Freshness::Bounded { age_us: 15 }] {
         let snapshot = toy.snapshot(reader, freshness);
         toy.get(reader, Reads::Snapshot(snapshot), &["a", "b", "c"]);

@@ -131,7 +131,8 @@ impl Client {
             scan = scan.limit(limit);
         }
         let healed = self.process.world.is_healed();
-        let slow_ms = if self.process.dice.chance(0.2) && !healed { self.process.dice.spread(1..=5_000) } else { 0 };
+        let slow_ms =
+            if self.process.dice.chance(0.2) && !healed { self.process.dice.spread(1..=5_000) } else { 0 };
         let mut rows = Vec::new();
         let cut_short = loop {
             match scan.next().await {
@@ -228,7 +229,8 @@ impl Client {
         waiting: &mut VecDeque<(OpId, Accepted)>,
     ) -> bool {
         let drawn = self.process.world.drawn.clone();
-        let count = if self.process.dice.chance(drawn.batches) { self.process.dice.between(2..=8) } else { 1 };
+        let count =
+            if self.process.dice.chance(drawn.batches) { self.process.dice.between(2..=8) } else { 1 };
         let mut changes: Vec<Change> = Vec::new();
         for _ in 0..count {
             let key = self.key();

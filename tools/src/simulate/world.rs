@@ -173,7 +173,6 @@ impl World {
         some
     }
 
-
     /// Whether faults have ended.
     pub(crate) fn is_healed(&self) -> bool {
         self.state().weather.healed

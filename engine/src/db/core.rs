@@ -175,10 +175,9 @@ impl Core {
         let target = self.writer.freeze()?;
         let mut progress = self.writer.progress();
         clock::deadline(&*self.clock, self.deadline(), "the flush", async {
-            let reached = progress.wait_for(|now| now.flushed_seq >= target || now.stopped.is_some()).await;
-            let now = reached.map_err(|_| Error::closed("the database was dropped"))?;
-            match &now.stopped {
-                Some(error) if now.flushed_seq < target => Err(error.clone()),
+            let now = progress.wait_for(|now| now.flushed_seq >= target || now.stopped.is_some()).await;
+            match now.stopped {
+                Some(error) if now.flushed_seq < target => Err(error),
                 _ => Ok(()),
             }
         })

@@ -195,7 +195,7 @@ impl CompactionTask {
                     }
                     None => return,
                 },
-                _ = progress.changed(), if !pausing => true,
+                () = progress.changed(), if !pausing => true,
                 () = clock.sleep(work_at.saturating_sub(now)), if self.automatic => true,
                 () = clock.sleep(poll_at.saturating_sub(now)) => {
                     self.follow().await;
@@ -203,9 +203,9 @@ impl CompactionTask {
                     false
                 }
             };
-            if let Some(error) = &progress.borrow_and_update().stopped {
+            if let Some(error) = progress.look().stopped {
                 // A writer that is finished leaves merging to its successor.
-                break error.clone();
+                break error;
             }
             if has_work && self.automatic {
                 pausing = self.work().await.is_err();

@@ -71,9 +71,13 @@ async fn converge(world: &SharedWorld, machines: &[Arc<Machine>], begun: usize) 
             && all.all(|operation| operation.returned.is_some() || is_dead(&state, operation.handle))
     })
     .await?;
-    let (db, handle) = machines[0].db.lock().clone().ok_or("the one writer is gone")?;
-    done(within(world, "flushing", db.flush()).await?, "flushing")?;
+    // A claim that was on its way when its sender died may fence the one writer, which then opens again.
     until(world, "what was on its way lands", || world.state().in_flight == 0).await?;
+    until(world, "one writer is open", || machines[0].db.lock().is_some()).await?;
+    let (db, handle) = machines[0].db.lock().clone().ok_or("the one writer is gone")?;
+    if let Err(error) = within(world, "flushing", db.flush()).await? {
+        return Err(format!("flushing: {error}"));
+    }
 
     let mut dice = Dice::new(world.drawn.seed, "healer");
     let healer = Process::begin(world, Node { index: 90, incarnation: 0 }, &mut dice);

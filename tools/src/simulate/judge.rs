@@ -3,10 +3,9 @@
 //! | kind | fair when |
 //! |---|---|
 //! | `Fenced` | a version with a newer epoch has landed |
-//! | `Corruption` | a body of this machine's was spoiled, and faults have not ended |
-//! | `Invalid` | this machine's credentials were refused, and faults have not ended |
-//! | `Unsupported` | the store lies |
-//! | `Unavailable`, `OutcomeUnknown`, `Closed` | faults have not ended |
+//! | `Corruption`, `Unsupported` | a body of this machine's was spoiled, and the process began before faults ended |
+//! | `Invalid` | this machine's credentials were refused, and the same; or the database is just being created |
+//! | `Unavailable`, `OutcomeUnknown`, `Closed` | the process began before faults ended |
 //! | `Conflict`, `SnapshotExpired` | always |
 
 use esker::{Error, ErrorKind};
@@ -21,7 +20,7 @@ pub(crate) fn judge(process: &Process, epoch: Option<u32>, error: &Error, doing:
     let (world, node) = (&process.world, process.life.node);
     let fair = {
         let state = world.state();
-        let healed = state.weather.healed;
+        let healed = process.healed;
         match error.kind() {
             ErrorKind::Fenced => {
                 let newest = state.latest.as_ref().map_or(0, |root| root.writer.epoch);
@@ -33,7 +32,8 @@ pub(crate) fn judge(process: &Process, epoch: Option<u32>, error: &Error, doing:
                 let just_created = state.created_ms.is_none_or(|ms| world.now_ms() < ms + CREATION_MS);
                 just_created || state.forbidden.contains(&node.index) && !healed
             }
-            ErrorKind::Unsupported => state.objects.lies() && state.latest.is_none(),
+            // Whoever creates the database refuses a store that sends wrong bodies, too.
+            ErrorKind::Unsupported => state.spoiled.contains_key(&node.index) && !healed,
             ErrorKind::Unavailable | ErrorKind::OutcomeUnknown | ErrorKind::Closed => !healed,
             ErrorKind::Conflict | ErrorKind::SnapshotExpired => true,
             _ => false,

@@ -13,7 +13,8 @@ use esker::{
     clock::{Clock, SharedClock},
     testing::SimClock,
 };
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::history::Node;
 
@@ -21,7 +22,9 @@ use super::history::Node;
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) node: Node,
-    state: watch::Sender<State>,
+    state: Mutex<State>,
+    /// Wakes in the order of waiting; tokio's `watch` wakes in an order of its own chance.
+    changed: Notify,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,59 +37,41 @@ enum State {
 impl Life {
     /// A life begins.
     pub(crate) fn begin(node: Node) -> Arc<Self> {
-        Arc::new(Self { node, state: watch::Sender::new(State::Running) })
+        Arc::new(Self { node, state: Mutex::new(State::Running), changed: Notify::new() })
     }
 
     /// It ends, without a word.
     pub(crate) fn kill(&self) {
-        self.state.send_replace(State::Dead);
+        *self.state.lock() = State::Dead;
     }
 
     /// It stands still.
     pub(crate) fn pause(&self) {
-        self.state.send_if_modified(|state| {
-            let running = *state == State::Running;
-            if running {
-                *state = State::Paused;
-            }
-            running
-        });
+        let state = &mut *self.state.lock();
+        if *state == State::Running {
+            *state = State::Paused;
+        }
     }
 
     /// It goes on.
     pub(crate) fn resume(&self) {
-        self.state.send_if_modified(|state| {
-            let paused = *state == State::Paused;
-            if paused {
-                *state = State::Running;
-            }
-            paused
-        });
-    }
-
-    /// Whether it has ended.
-    pub(crate) fn is_dead(&self) -> bool {
-        *self.state.borrow() == State::Dead
+        let state = &mut *self.state.lock();
+        if *state == State::Paused {
+            *state = State::Running;
+            self.changed.notify_waiters();
+        }
     }
 
     /// Returns while the process runs: at once, after a pause, or never.
     pub(crate) async fn runs(&self) {
-        if *self.state.borrow() == State::Running {
-            return;
-        }
-        let mut state = self.state.subscribe();
         loop {
-            match *state.borrow_and_update() {
-                State::Running => return,
-                State::Paused => {}
-                State::Dead => break,
+            // Counts from here on, so a change after the look is not missed.
+            let changed = self.changed.notified();
+            if *self.state.lock() == State::Running {
+                return;
             }
-            // The sender is in `self`, so it cannot have gone.
-            if state.changed().await.is_err() {
-                break;
-            }
+            changed.await;
         }
-        std::future::pending::<()>().await;
     }
 
     /// A clock for this life: over virtual time, with chance, skew and drift of its own.

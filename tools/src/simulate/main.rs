@@ -89,6 +89,9 @@ struct Args {
     /// A failing seed is run up to so often again, to find a smaller run that fails alike.
     #[arg(long, default_value_t = 60, value_name = "RUNS")]
     shorten: usize,
+    /// Everything that goes into the trace hash is written to this file.
+    #[arg(long, value_name = "FILE", requires = "seed")]
+    trace: Option<std::path::PathBuf>,
     /// The summary as JSON.
     #[arg(long)]
     json: bool,
@@ -148,6 +151,15 @@ fn one(seed: u64, args: &Args) -> bool {
             return true;
         }
     };
+    if let Some(path) = &args.trace {
+        match std::fs::File::create(path) {
+            Ok(file) => world::tell_to(file),
+            Err(error) => {
+                say(&format!("{} cannot be written: {error}\n", path.display()));
+                return true;
+            }
+        }
+    }
     let report = run(&options);
     let mut told = format!("seed {seed}\n{}\n", report.drawn);
     told += &format!(

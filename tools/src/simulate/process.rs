@@ -65,6 +65,8 @@ pub(crate) struct Process {
     pub(crate) world: SharedWorld,
     pub(crate) life: Arc<Life>,
     pub(crate) clock: SharedClock,
+    /// It began after faults had ended, so nothing excuses it.
+    pub(crate) healed: bool,
     pub(crate) dice: Dice,
 }
 
@@ -141,7 +143,13 @@ impl Machine {
         let closes_after = process.dice.wait_ms(60_000);
         tokio::select! {
             biased;
-            () = over.notified() => process.world.event(Some(process.life.node), Happening::Fenced(handle)),
+            () = over.notified() => {
+                process.world.event(Some(process.life.node), Happening::Fenced(handle));
+                if process.healed {
+                    // By a claim that was on its way when its sender died.
+                    self.wake.notify_one();
+                }
+            }
             () = process.clock.sleep(Duration::from_millis(closes_after)), if !process.world.is_healed() => {
                 drop(clients);
                 match db.close().await {
@@ -171,7 +179,7 @@ impl Process {
         };
         let clock = life.clock(dice.bits(), skew_ms, drift_ppm);
         let dice = Dice::new(dice.bits(), "life");
-        Self { world: Arc::clone(world), life, clock, dice }
+        Self { world: Arc::clone(world), life, clock, healed: world.is_healed(), dice }
     }
 
     /// The same process, for its client `number`.
@@ -281,7 +289,9 @@ async fn compact(mut process: Process) {
     let manifest = process.manifest().await;
     let name = process.life.node.to_string();
     loop {
-        let force = process.dice.chance(if process.world.drawn.skewed { 0.5 } else { 0.1 });
+        let force = if process.world.drawn.skewed { 0.5 } else { 0.1 };
+        let force = !process.healed && process.dice.chance(force);
+        let idle_ms = if process.healed { 60_000 } else { 2_000 };
         let mut role = match Compactor::claim(manifest.clone(), &name, force).await {
             Ok(role) => role,
             Err(error) => {
@@ -298,7 +308,7 @@ async fn compact(mut process: Process) {
                     {
                         judge(&process, None, &error, "collecting as the compactor");
                     }
-                    process.pause(50, 2_000).await;
+                    process.pause(50, idle_ms).await;
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -309,14 +319,14 @@ async fn compact(mut process: Process) {
                     process.pause(50, 2_000).await;
                 }
             }
-            if process.dice.chance(0.02) {
+            if process.dice.chance(0.02) && !process.healed {
                 if let Err(error) = role.release().await {
                     judge(&process, None, &error, "giving the compactor's role up");
                 }
                 break;
             }
         }
-        process.pause(50, 5_000).await;
+        process.pause(50, 2 * idle_ms).await;
     }
 }
 
@@ -324,6 +334,7 @@ async fn collect(mut process: Process) {
     let manifest = process.manifest().await;
     loop {
         let wait_ms = process.dice.wait_ms(process.world.drawn.collect_every_ms).max(10);
+        let wait_ms = if process.healed { wait_ms.max(60_000) } else { wait_ms };
         process.clock.sleep(Duration::from_millis(wait_ms)).await;
         match garbage::collect(&manifest, None, false).await {
             Ok(collected) if collected.deleted.is_empty() => {}

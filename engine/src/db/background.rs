@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    chaos,
     clock::{self, Task},
     compaction::{
         job::JobOptions,
@@ -312,7 +313,9 @@ impl CompactionTask {
         if merged {
             let now = self.core.clock().monotonic();
             let retention = Duration::from_millis(role.view().root.options.retention_ms);
-            self.collections = vec![now + COLLECT_AFTER, now.saturating_add(retention) + COLLECT_AFTER];
+            let soon =
+                if chaos::rare("garbage is collected at once") { Duration::ZERO } else { COLLECT_AFTER };
+            self.collections = vec![now + soon, now.saturating_add(retention) + COLLECT_AFTER];
         }
         if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
             self.role = None;

@@ -30,6 +30,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    chaos,
     clock::SharedClock,
     error::{Error, ErrorKind, Result},
     key::Seq,
@@ -248,10 +249,10 @@ impl Writer {
         head.active_charged += room.keep();
         let accepted =
             Accepted::new(Token { epoch: self.settings.epoch, seq: last }, Some(head.landing.clone()));
-        if head.log.bytes() >= LOG_OBJECT_BYTES {
+        if head.log.bytes() >= LOG_OBJECT_BYTES || chaos::rare("the log is cut early") {
             head.cut(&self.pipe);
         }
-        if head.active.bytes() >= self.settings.memtable_bytes {
+        if head.active.bytes() >= self.settings.memtable_bytes || chaos::rare("a memtable is frozen early") {
             self.freeze_locked(&mut head);
         }
         Ok(accepted)

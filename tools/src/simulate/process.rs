@@ -218,7 +218,7 @@ impl Process {
             };
             let options = Options {
                 memory_bytes,
-                memtable_bytes: dice.spread(4_096..=65_536) as usize,
+                memtable_bytes: dice.spread(4_096..=32_768) as usize,
                 cache_bytes: dice.spread(65_536..=4 << 20) as usize,
                 compaction,
                 deadline: Duration::from_millis(dice.spread(1_000..=60_000)),
@@ -289,7 +289,7 @@ async fn compact(mut process: Process) {
     let manifest = process.manifest().await;
     let name = process.life.node.to_string();
     loop {
-        let force = if process.world.drawn.skewed { 0.5 } else { 0.1 };
+        let force = if process.world.drawn.skewed { 0.5 } else { 0.3 };
         let force = !process.healed && process.dice.chance(force);
         let idle_ms = if process.healed { 60_000 } else { 2_000 };
         let mut role = match Compactor::claim(manifest.clone(), &name, force).await {

@@ -124,7 +124,7 @@ impl Drawn {
             block_bytes: dice.spread(256..=65_536) as u32,
             sst_bytes: dice.spread(4_096..=1 << 20),
             shape: StoredShape {
-                l0_runs: dice.between(1..=6) as u32,
+                l0_runs: dice.between(1..=4) as u32,
                 middle_runs: dice.between(1..=4) as u32,
                 last_runs: dice.pick(&[1, 1, 1, 3]),
                 ratio: dice.pick(&[2, 3, 4, 10]),
@@ -141,7 +141,7 @@ impl Drawn {
             keys: dice.spread(4..=400),
             key_skew: dice.pick(&[1.0, 2.0, 4.0]),
             value_bytes: dice.spread(16..=3_000),
-            think_ms: dice.spread(1..=100),
+            think_ms: dice.spread(20..=1_000),
             durable: dice.pick(&[0.3, 0.7, 1.0]),
             batches: dice.pick(&[0.05, 0.2]),
             deletes: dice.pick(&[0.05, 0.2]),

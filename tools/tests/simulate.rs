@@ -33,7 +33,8 @@ fn a_seed_repeats_exactly() {
 
 #[test]
 fn one_seed_is_told_in_detail() {
-    let output = Command::new(env!("CARGO_BIN_EXE_simulate")).args(["7", "--operations", "200"]).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_simulate")).args(["7", "--operations", "200"]).output().unwrap();
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{told}");
     for word in ["seed 7", "database", "processes", "faults", "reached", "trace"] {

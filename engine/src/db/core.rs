@@ -197,6 +197,8 @@ impl Core {
 }
 
 fn overtaken() -> Error {
-    Error::unavailable(format!("what a read needed was merged and collected {MOST_READS} times while it read"))
-        .hint("a longer retention, or collecting less often, leaves readers time")
+    Error::unavailable(format!(
+        "what a read needed was merged and collected {MOST_READS} times while it read"
+    ))
+    .hint("a longer retention, or collecting less often, leaves readers time")
 }

@@ -355,7 +355,9 @@ fn check_points(history: &History, epochs: &BTreeMap<u32, Epoch>) -> Result<(), 
         for (epoch, of) in epochs {
             let opened = &history.handles[of.handle].opened;
             // A newer writer may have been open before this one knew that it had lost: what is seen then is that one's.
-            let newer = epochs.range(epoch + 1..).any(|(_, newer)| history.handles[newer.handle].opened.order < returned);
+            let newer = epochs
+                .range(epoch + 1..)
+                .any(|(_, newer)| history.handles[newer.handle].opened.order < returned);
             if returned < opened.order && point > of.base && !newer {
                 let detail = format!(
                     "{} saw everything up to {point} before the writer of epoch {epoch} was open, which took over up to {}",

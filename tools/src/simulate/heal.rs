@@ -33,6 +33,8 @@ use super::{
 const SERVED: u64 = 60;
 /// How long each stage may take: every deadline is at most a minute, and requests on their way need half an hour.
 const LIMIT_MS: u64 = 45 * 60 * 1000;
+/// How often merging and collecting is begun again because another process was at it.
+const ROUNDS: usize = 10;
 /// How many steps merging may take.
 const STEPS: usize = 2_000;
 
@@ -90,24 +92,15 @@ async fn converge(world: &SharedWorld, machines: &[Arc<Machine>], begun: usize) 
     }
     let opened = within(world, "opening the manifest", Manifest::open(healer.store())).await?;
     let manifest = done(opened, "opening the manifest")?;
-    let claimed = within(world, "claiming", Compactor::claim(manifest.clone(), "healer", true)).await?;
-    let mut role = done(claimed, "claiming")?;
-    let mut steps = 0;
-    loop {
-        match done(within(world, "merging", role.step()).await?, "merging")? {
-            Did::Nothing => break,
-            _ => steps += 1,
+    let mut rounds = 0;
+    while let Err(stage) = tidy(world, &manifest).await? {
+        // A writer that merges by itself may take the role in between, as it should.
+        rounds += 1;
+        if rounds >= ROUNDS {
+            return Err(stage);
         }
-        if steps > STEPS {
-            return Err(format!("after {steps} merges more are still due"));
-        }
+        world.sleep_ms(10_000).await;
     }
-    for _ in 0..2 {
-        let collected = within(world, "collecting", role.collect_with(Some(Duration::ZERO), false)).await?;
-        done(collected, "collecting")?;
-    }
-    let latest = done(within(world, "the latest", manifest.latest(Cause::Read)).await?, "the latest")?;
-    no_orphans(world, &latest)?;
 
     let mut client = Client::new(healer.clone(), 9_000);
     // A writer looks for what others merged at least every half minute.
@@ -129,6 +122,27 @@ async fn converge(world: &SharedWorld, machines: &[Arc<Machine>], begun: usize) 
     let mut client = Client::new(successor, 9_100);
     read_all(world, &mut client, &Source::Db(&db), handle, Some(epoch)).await?;
     done(within(world, "closing", db.close()).await?, "closing")
+}
+
+/// Merges all that is due, collects twice, and looks for what is left over. The outer error is a wait that
+/// never ended; the other may be another process at work.
+async fn tidy(world: &SharedWorld, manifest: &Manifest) -> Result<Result<(), String>, String> {
+    let tidied = async {
+        let mut role = done(Compactor::claim(manifest.clone(), "healer", true).await, "claiming")?;
+        let mut steps = 0;
+        while !matches!(done(role.step().await, "merging")?, Did::Nothing) {
+            steps += 1;
+            if steps > STEPS {
+                return Err(format!("after {steps} merges more are still due"));
+            }
+        }
+        for _ in 0..2 {
+            done(role.collect_with(Some(Duration::ZERO), false).await, "collecting")?;
+        }
+        let latest = done(manifest.latest(Cause::Read).await, "looking for the latest version")?;
+        no_orphans(world, &latest)
+    };
+    within(world, "merging and collecting", tidied).await
 }
 
 fn is_dead(state: &super::world::State, handle: HandleId) -> bool {

@@ -7,7 +7,10 @@
 //!
 //! Always true: in healed weather every request is applied once and answered truly and soon.
 
-use super::{dice::Dice, swarm::Rates};
+use super::{
+    dice::Dice,
+    swarm::{Drawn, Rates},
+};
 
 /// What a request is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,14 +110,14 @@ impl Weather {
     /// What becomes of a request of machine `index` at `now_ms`.
     pub(crate) fn fate(
         &mut self,
-        rates: &Rates,
-        latency_ms: u64,
+        drawn: &Drawn,
         now_ms: u64,
         index: u32,
         verb: Verb,
         path: &str,
         dice: &mut Dice,
     ) -> Fate {
+        let (rates, latency_ms) = (&drawn.rates, drawn.latency_ms);
         let (there, back) = (dice.between(0..=latency_ms), dice.between(0..=latency_ms));
         let mut fate = Fate {
             applied_ms: Some(there),

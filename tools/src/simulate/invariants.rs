@@ -17,7 +17,7 @@
 //!
 //! Always true: a version at or under the floor is void, whatever it says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use bytes::Bytes;
 use esker::{
@@ -145,6 +145,7 @@ impl Checker {
 
     /// A pin or a checkpoint at `path` holds these objects, from now until it is deleted. It counts only if
     /// `version` is above the floor now: a pin that came too late is no pin.
+    #[cfg(test)]
     pub(crate) fn hold(&mut self, path: &str, version: u64, names: impl IntoIterator<Item = Name>) {
         if let (Some(name), true) = (Name::parse(path), version > self.floor) {
             self.holds.insert(name, names.into_iter().collect());
@@ -157,6 +158,7 @@ impl Checker {
     }
 
     /// The highest number that is durable.
+    #[cfg(test)]
     pub(crate) fn durable_seq(&self) -> u64 {
         self.log.as_ref().map_or(0, Log::durable_seq)
     }
@@ -227,10 +229,10 @@ impl Checker {
                     format!("version {id} names {name}, which is not there"),
                 ));
             };
-            if !self.contents.contains_key(&sst) {
+            if let Entry::Vacant(place) = self.contents.entry(sst) {
                 new.push(sst);
                 let contents = Contents::of(meta, object).map_err(|error| undecodable(&error))?;
-                self.contents.insert(sst, contents);
+                place.insert(contents);
             }
             if self.contents[&sst].meta != *meta {
                 let detail = format!("version {id} describes {name} otherwise than the version before");

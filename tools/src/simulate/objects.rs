@@ -78,11 +78,6 @@ impl Objects {
         self.map.get(path).cloned()
     }
 
-    /// The object as it is.
-    pub(crate) fn get(&self, path: &str) -> Option<&Stored> {
-        self.map.get(path)
-    }
-
     /// A page of the objects under `prefix/`, after `after`, as a LIST sees it: path, bytes, time.
     pub(crate) fn page(
         &self,

@@ -177,7 +177,10 @@ async fn crashes(world: SharedWorld, machines: Vec<Arc<Machine>>) {
 
 async fn pauses(world: SharedWorld, machines: Vec<Arc<Machine>>) {
     let mut dice = Dice::new(world.drawn.seed, "pauses");
-    while world.drawn.pause_every_ms > 0 {
+    if world.drawn.pause_every_ms == 0 {
+        return;
+    }
+    loop {
         world.sleep_ms(dice.wait_ms(world.drawn.pause_every_ms).max(1)).await;
         let machine = &machines[dice.below(machines.len() as u64) as usize];
         let Some(life) = machine.life.lock().clone() else { continue };
@@ -207,7 +210,10 @@ async fn takeovers(world: SharedWorld, machines: Vec<Arc<Machine>>) {
 
 async fn lost_credentials(world: SharedWorld, machines: Vec<Arc<Machine>>) {
     let mut dice = Dice::new(world.drawn.seed, "credentials");
-    while world.drawn.forbid_every_ms > 0 {
+    if world.drawn.forbid_every_ms == 0 {
+        return;
+    }
+    loop {
         world.sleep_ms(dice.wait_ms(world.drawn.forbid_every_ms).max(1)).await;
         let machine = dice.below(machines.len() as u64) as u32;
         let until_ms = world.now_ms() + dice.spread(1_000..=300_000);

@@ -50,6 +50,7 @@ impl Log {
     }
 
     /// The highest number that an opener would find.
+    #[cfg(test)]
     pub(crate) fn durable_seq(&self) -> u64 {
         self.durable_seq
     }

@@ -186,15 +186,7 @@ impl World {
     pub(crate) fn fate(&self, node: Node, verb: Verb, path: &str) -> Fate {
         let now_ms = self.now_ms();
         let state = &mut *self.state();
-        let fate = state.weather.fate(
-            &self.drawn.rates,
-            self.drawn.latency_ms,
-            now_ms,
-            node.index,
-            verb,
-            path,
-            &mut state.dice,
-        );
+        let fate = state.weather.fate(&self.drawn, now_ms, node.index, verb, path, &mut state.dice);
         state.counts.calls += 1;
         state.counts.faults += fate.faults;
         if fate.spoil.is_some() {

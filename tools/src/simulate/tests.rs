@@ -424,6 +424,19 @@ fn what_a_reader_saw_and_the_next_writer_has_not_is_found() {
 }
 
 #[test]
+fn a_writer_that_knows_late_that_it_is_open_need_not_have_what_its_successor_wrote() {
+    let mut toy = Toy::new();
+    let reader = toy.reader();
+    let slow = toy.take_over();
+    toy.take_over();
+    toy.put(&["a"]);
+    toy.snapshot(reader, Freshness::Strong);
+    let now = toy.tick();
+    toy.history.handles[slow].opened = toy.history.place(now);
+    toy.check().unwrap();
+}
+
+#[test]
 fn freshness_that_was_asked_for_and_not_given_is_found() {
     let mut toy = Toy::new();
     let reader = toy.reader();

@@ -48,7 +48,8 @@ pub(crate) struct Report {
 }
 
 /// What every seed must reach, and how often.
-const WANTED: [(&str, u64); 3] = [("a takeover", 1), ("a compaction", 3), ("a collection that deleted", 1)];
+const WANTED: [(&str, u64); 4] =
+    [("a takeover", 1), ("a compaction", 3), ("a collection that deleted", 1), ("scan pinned", 1)];
 
 /// Chaos ends, too, when so many requests were made for each operation of the run.
 const CALLS_PER_OPERATION: u64 = 60;

@@ -139,7 +139,7 @@ impl Client {
                 Ok(Some(row)) => {
                     let key = Key { keyspace: 0, name: row.key };
                     rows.push(history::Row { key, value: Stamp::seen(&row.value), seq: row.seq });
-                    if slow_ms > 0 && self.process.dice.chance(0.1) {
+                    if slow_ms > 0 && (rows.len() == 1 || self.process.dice.chance(0.1)) {
                         self.process.clock.sleep(Duration::from_millis(slow_ms)).await;
                     }
                 }

@@ -261,10 +261,11 @@ impl CompactionTask {
             self.merge().await?;
         }
         let now = self.core.clock().monotonic();
-        if self.collections.first().is_some_and(|due| *due <= now)
-            && let Some(role) = &mut self.role
-        {
-            role.collect(false).await?;
+        if self.collections.first().is_some_and(|due| *due <= now) {
+            // Without the role it is for whoever took it; and what stays due here would be looked at without pause.
+            if let Some(role) = &mut self.role {
+                role.collect(false).await?;
+            }
             self.collections.retain(|due| *due > now);
         }
         Ok(())

@@ -743,7 +743,7 @@ mod copies {
                 decode(&name, UUID, &encode(&name, TOKEN, Some(&copy))).expect_err("it must be refused")
             };
             assert_eq!(changed(|copy| copy.root.min_reader = 2).kind(), ErrorKind::Unsupported);
-            assert_eq!(changed(|copy| copy.root.required_features = 1).kind(), ErrorKind::Unsupported);
+            assert_eq!(changed(|copy| copy.root.required_features = 1 << 63).kind(), ErrorKind::Unsupported);
             let newer = resealed(&name, &encode(&name, TOKEN, Some(&sample(&name))), |bytes| bytes[24] = 9);
             let error = decode(&name, UUID, &newer).expect_err("a newer format");
             assert_eq!((error.kind(), error.offset()), (ErrorKind::Unsupported, Some(24)));

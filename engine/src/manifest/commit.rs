@@ -267,6 +267,9 @@ impl Manifest {
         for (id, body) in packed.parts {
             self.shared.store.put_new(&Name::Part(id), vec![body], cause).await?;
         }
+        // What could not be read is not written: a counter at its end, for one.
+        let (db_uuid, path) = (self.shared.identity.db_uuid, Name::Manifest(slot).path());
+        codec::check_stored(&packed.root, db_uuid, &path, 0)?;
         let body = codec::encode(&packed.root);
         if body.len() as u64 > codec::MAX_BODY_BYTES {
             let what = format!("the next version of the manifest would have {} bytes", body.len());

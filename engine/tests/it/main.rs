@@ -1,6 +1,8 @@
 //! The engine's tests through its public API, one binary; a module a subject.
 
+mod cancelled;
 mod compaction;
+mod crashes;
 mod formats;
 mod manifest;
 mod memory;

@@ -2,7 +2,9 @@
 
 mod collecting;
 mod fixture;
+mod jobs;
 mod merging;
 mod picking;
+mod records;
 mod roles;
 mod tree;

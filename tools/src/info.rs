@@ -4,6 +4,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Result;
 use esker::{
+    compaction::log,
     manifest::View,
     stats::{Cause, RequestKind},
     store::{Folder, Store},
@@ -12,6 +13,7 @@ use serde_json::json;
 
 use crate::{
     describe::{self, Totals},
+    job,
     output::Voice,
     show,
     target::Target,
@@ -55,6 +57,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     }
     let totals = Totals::of(&view, None);
     let root = &view.root;
+    let log = log::read(store, manifest.identity().db_uuid, Cause::Admin).await?;
+    let unfinished = job::unfinished(&log.history());
     if args.voice.json {
         let objects: serde_json::Map<_, _> = lying
             .iter()
@@ -72,11 +76,18 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             "keyspaces": describe::keyspaces(root),
             "options": describe::options(&root.options),
             "tree": totals.json(),
+            "unfinished_job": unfinished,
             "objects": objects,
             "requests": requests(store),
         }))?;
     } else {
-        out.fields(&fields(store, &view, totals, &lying))?;
+        let mut fields = fields(store, &view, totals, &lying);
+        if let Some(unfinished) = unfinished {
+            // Beside what the tree is now: what it is about to become.
+            let at = fields.iter().position(|(name, _)| *name == "log").unwrap_or(fields.len());
+            fields.insert(at, ("merge", unfinished));
+        }
+        out.fields(&fields)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

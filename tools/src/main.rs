@@ -17,6 +17,7 @@ mod export;
 mod gc;
 mod get;
 mod info;
+mod job;
 mod load;
 mod lsm;
 mod manifest;
@@ -88,6 +89,8 @@ enum Verb {
     Sst(sst::Args),
     /// List, show or dump objects of the write-ahead log
     Wal(wal::Args),
+    /// List or show records of the compaction job log
+    Job(job::Args),
     /// Check every checksum, order and reference
     Verify(verify::Args),
     /// Test the store and the way to it; works before there is a database
@@ -138,6 +141,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Manifest(args) => manifest::run(args).await,
         Verb::Sst(args) => sst::run(args).await,
         Verb::Wal(args) => wal::run(args).await,
+        Verb::Job(args) => job::run(args).await,
         Verb::Verify(args) => verify::run(args).await,
         Verb::Doctor(args) => doctor::run(args).await,
         Verb::Gc(args) => gc::run(args).await,

@@ -5,7 +5,8 @@
 //! 2  every version          decodes; runs ascend and do not overlap; the sums of its SSTs add up to its own
 //! 3  every SST it names     is there, has its size and hash; every block, key order, filter and count agree
 //! 4  the log                every object decodes; from the replay point no slot is missing and numbers ascend
-//! 5  what nothing names     listed, as information: the next collection takes it
+//! 5  the job log            every record decodes, and none is missing between others
+//! 6  what nothing names     listed, as information: the next collection takes it
 //! ```
 //!
 //! Always true: it reads and never writes; every problem names an object, and an offset where one is known.
@@ -17,7 +18,7 @@ use bytes::Bytes;
 use esker::{
     Error, ErrorKind, clock,
     codec::sum::Sum,
-    compaction::collect,
+    compaction::{collect, log},
     manifest::{Manifest, View, identity::Identity},
     sst::{self, SstMeta},
     stats::Cause,
@@ -77,6 +78,7 @@ struct Report {
     sst_bytes: u64,
     entries: u64,
     wal_objects: u64,
+    job_records: u64,
     /// `None`: it cannot be foretold.
     garbage: Option<Garbage>,
 }
@@ -168,6 +170,7 @@ async fn everything(args: &Args, store: &Store, identity: &Identity, report: &mu
     check_ssts(args, store, &ssts, report).await?;
     if let Some(latest) = views.last() {
         check_log(store, identity, latest, report).await?;
+        check_job_log(store, identity, latest, report).await?;
         if report.problems.is_empty() {
             // What a collection would do can be foretold only for a database that is whole.
             report.garbage = match collect::collect(&manifest, None, true).await {
@@ -362,6 +365,22 @@ async fn check_log(store: &Store, identity: &Identity, latest: &View, report: &m
     }
 }
 
+/// Every record of the job log that counts.
+async fn check_job_log(store: &Store, identity: &Identity, latest: &View, report: &mut Report) -> Result<()> {
+    for (slot, record) in log::read(store, identity.db_uuid, Cause::Admin).await?.records {
+        let name = Name::Job(slot);
+        report.job_records += 1;
+        match record {
+            Ok(record) if record.epoch > latest.root.compactor.epoch => {
+                report.problem(&name, format!("epoch {} was never given out", record.epoch));
+            }
+            Ok(_) => {}
+            Err(error) => report.error(&name, error)?,
+        }
+    }
+    Ok(())
+}
+
 fn print(voice: &Voice, out: &mut Out, report: &Report) -> Result<()> {
     if voice.json {
         let problems: Vec<Value> = report
@@ -373,6 +392,7 @@ fn print(voice: &Voice, out: &mut Out, report: &Report) -> Result<()> {
             "ok": report.problems.is_empty(), "problems": problems,
             "versions": report.versions, "ssts": report.ssts, "sst_bytes_read": report.sst_bytes,
             "entries": report.entries, "wal_objects": report.wal_objects,
+            "job_records": report.job_records,
             "garbage": report.garbage.as_ref().map(|g| g.objects),
             "garbage_bytes": report.garbage.as_ref().map(|g| g.bytes),
             "waiting": report.garbage.as_ref().map(|g| g.waiting),

@@ -1,6 +1,6 @@
 //! `esker job`: the records of the compaction job log, listed and shown.
 
-use std::{collections::BTreeSet, process::ExitCode};
+use std::{collections::BTreeSet, io::Write as _, process::ExitCode};
 
 use anyhow::Result;
 use clap::ValueEnum;

@@ -18,6 +18,8 @@ pub mod memtable;
 pub mod merge;
 pub mod compaction;
 pub mod read;
+pub mod verify;
+pub mod repair;
 pub mod write;
 pub mod options;
 pub mod db;

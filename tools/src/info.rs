@@ -12,6 +12,7 @@ use esker::{
 use serde_json::json;
 
 use crate::{
+    copies::{self, Seen},
     describe::{self, Totals},
     job,
     output::Voice,
@@ -50,11 +51,13 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let view = manifest.latest(Cause::Admin).await?;
     let mut lying = Vec::new();
     for (name, folder) in
-        [("manifest", Folder::Manifest), ("wal", Folder::Wal), ("sst", Folder::Sst), ("pin", Folder::Pin)]
+        [("manifest", Folder::Manifest), ("wal", Folder::Wal), ("sst", Folder::Sst), ("part", Folder::Part)]
     {
         let listed = store.list(folder, None, Cause::Admin).await?;
         lying.push(Lying { name, objects: listed.len(), bytes: listed.iter().map(|l| l.bytes).sum() });
     }
+    let (pins, checkpoints) =
+        (copies::all(&manifest, Folder::Pin).await?, copies::all(&manifest, Folder::Checkpoint).await?);
     let totals = Totals::of(&view, None);
     let root = &view.root;
     let log = log::read(store, manifest.identity().db_uuid, Cause::Admin).await?;
@@ -78,6 +81,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             "tree": totals.json(),
             "unfinished_job": unfinished,
             "objects": objects,
+            "pins": pins.iter().map(Seen::json).collect::<Vec<_>>(),
+            "checkpoints": checkpoints.iter().map(Seen::json).collect::<Vec<_>>(),
             "requests": requests(store),
         }))?;
     } else {
@@ -87,6 +92,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             let at = fields.iter().position(|(name, _)| *name == "log").unwrap_or(fields.len());
             fields.insert(at, ("merge", unfinished));
         }
+        fields.insert(fields.len() - 1, ("pins", held(&pins)));
+        fields.insert(fields.len() - 1, ("checkpoints", held(&checkpoints)));
         out.fields(&fields)?;
     }
     out.flush()?;
@@ -149,6 +156,12 @@ fn fields(store: &Store, view: &View, totals: Totals, lying: &[Lying]) -> Vec<(&
         requests(store).into_iter().map(|(kind, n)| format!("{n} {}", kind.to_uppercase())).collect();
     fields.push(("requests", format!("{} to say this", asked.join(", "))));
     fields
+}
+
+/// Names, and what each keeps.
+fn held(seen: &[Seen]) -> String {
+    let each: Vec<String> = seen.iter().map(|one| format!("{} ({})", one.short(), one.keeps())).collect();
+    if each.is_empty() { "none".to_owned() } else { each.join(", ") }
 }
 
 fn entries(totals: Totals) -> String {

@@ -3,6 +3,7 @@
 //! ```text
 //! shape     how many runs a level may hold                     numbers
 //! plan      version -> what to merge next                      pure
+//! spare     a plan less what would pass a hole                 pure
 //! job       plan -> SSTs in the store                          reads, merges, uploads; commits nothing
 //! record    a record of the job log                            bytes
 //! history   what the records say together                      pure
@@ -17,7 +18,7 @@
 //! adopted by whoever comes next, checked byte by byte, or becomes garbage as well; a merge is published only if
 //! the entries written and the entries dropped add up to the entries read.
 
-mod ahead;
+pub(crate) mod ahead;
 pub mod collect;
 pub mod history;
 pub mod job;
@@ -29,6 +30,7 @@ pub mod plan;
 pub mod publish;
 pub mod record;
 pub mod shape;
+mod spare;
 
 pub use collect::{Collected, collect};
 pub use job::JobStats;

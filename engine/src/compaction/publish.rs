@@ -43,7 +43,7 @@ use crate::{
         record::SoFar,
     },
     error::{Error, ErrorKind, Result},
-    manifest::{Edit, Manifest, View, edit},
+    manifest::{Edit, Manifest, RunView, View, edit},
     sst::SstMeta,
     stats::Cause,
     store::{Name, ObjectId, is_missing},
@@ -413,6 +413,11 @@ impl fmt::Debug for Compactor {
 
 /// The plan as it stands on `view`, or why it makes no sense any more.
 fn resumable(plan: &Plan, view: &View) -> Result<Plan, String> {
+    if view.runs.iter().any(RunView::is_hole) {
+        return Err(
+            "a repair has marked a hole, and nothing that was begun without it goes past it".to_owned()
+        );
+    }
     let ids: HashSet<ObjectId> = plan.ids().collect();
     let inputs: Vec<(u64, Vec<ObjectId>)> = view
         .runs

@@ -2,6 +2,7 @@
 
 mod collecting;
 mod fixture;
+mod holding;
 mod jobs;
 mod merging;
 mod picking;

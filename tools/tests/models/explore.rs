@@ -13,12 +13,7 @@
 //! | `ESKER_MODEL_STATES=100000000` | wide bounds, and up to so many states of each model |
 //! | `ESKER_MODEL_STEPS=1` | prints the steps of each counterexample |
 
-use std::{
-    collections::BTreeSet,
-    fmt::Debug,
-    hash::Hash,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fmt::Debug, hash::Hash, time::Instant};
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
@@ -46,12 +41,15 @@ where
         // This counts every step; one in four or so comes to a new state.
         checker = checker.target_state_count(states.saturating_mul(4));
     }
-    if let Ok(t) = std::env::var("XT") { checker = checker.timeout(Duration::from_secs(t.parse().unwrap())); }
     let checker = checker.spawn_dfs().join();
     let found: BTreeSet<&str> = checker.discoveries().into_keys().collect();
     let seconds = started.elapsed().as_secs_f64();
     let states = checker.unique_state_count();
-    println!("{what}: {states} states, {} steps, depth {}, {seconds:.1} s", checker.state_count(), checker.max_depth());
+    println!(
+        "{what}: {states} states, {} steps, depth {}, {seconds:.1} s",
+        checker.state_count(),
+        checker.max_depth()
+    );
     if let Some((name, steps)) = shortest(&model, &checker) {
         panic!("{what}: broken: {name}, after {} steps:\n{}", steps.len(), lines(&steps));
     }
@@ -66,7 +64,8 @@ pub(crate) fn all_caught<M: Model, T: Copy + Debug>(what: &str, mutations: &[T],
 where
     M::Action: Clone + Debug,
 {
-    let missed: Vec<_> = mutations.iter().filter(|mutation| !caught(what, *mutation, &model(**mutation))).collect();
+    let missed: Vec<_> =
+        mutations.iter().filter(|mutation| !caught(what, *mutation, &model(**mutation))).collect();
     assert!(missed.is_empty(), "{what}: these break nothing: {missed:?}");
 }
 
@@ -193,6 +192,15 @@ where
         }
     }
     steps
+}
+
+/// Whether taking `steps`, but for those that cannot be taken, breaks a promise of `model`.
+pub(crate) fn breaks<M: Model>(model: &M, steps: &[M::Action]) -> bool
+where
+    M::Action: Clone,
+{
+    let mut promises = model.properties().into_iter().filter(|p| p.expectation == Expectation::Always);
+    promises.any(|promise| breaking(model, promise.condition, steps.iter()).is_some())
 }
 
 /// Those of `steps` that can be taken, up to where `promise` breaks; `None` if it does not.

@@ -107,6 +107,7 @@ async fn run_until(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result
             }
         };
         tokio::select! {
+            biased;
             ended = work => ended,
             () = stop => {
                 tracing::info!("stopping: what is in hand is left to the next compactor");
@@ -277,6 +278,7 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
+            biased;
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

@@ -48,6 +48,14 @@ async fn main() -> esker::Result<()> {
     db.put("greeting", "good bye").await?;
     assert_eq!(snapshot.get("greeting").await?.as_deref(), Some(&b"hello"[..]));
 
+    // A checkpoint keeps what there is now under a name, without copying any data.
+    db.checkpoint("before-cleaning").await?;
+    db.delete("session").await?;
+    let then = Reader::builder(&url).checkpoint("before-cleaning").open().await?;
+    println!("the checkpoint still has session = {:?}", then.get("session").await?);
+    then.close().await?;
+    db.delete_checkpoint("before-cleaning").await?;
+
     // Any number of other processes may read; a token makes them wait for what was just written.
     let token = db.sync().await?;
     let reader = Reader::open(&url).await?;

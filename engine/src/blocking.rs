@@ -163,6 +163,21 @@ impl Db {
         let db = self.db.clone();
         self.thread.wait(async move { db.flush().await })
     }
+    /// Keeps everything so far under `name`; see [`crate::Db::checkpoint`].
+    pub fn checkpoint(&self, name: &str) -> Result<()> {
+        let (db, name) = (self.db.clone(), name.to_owned());
+        self.thread.wait(async move { db.checkpoint(&name).await.map(drop) })
+    }
+    /// The names of all checkpoints.
+    pub fn checkpoints(&self) -> Result<Vec<String>> {
+        let db = self.db.clone();
+        self.thread.wait(async move { db.checkpoints().await })
+    }
+    /// Deletes a checkpoint; see [`crate::Db::delete_checkpoint`].
+    pub fn delete_checkpoint(&self, name: &str) -> Result<()> {
+        let (db, name) = (self.db.clone(), name.to_owned());
+        self.thread.wait(async move { db.delete_checkpoint(&name).await })
+    }
     /// Merges until nothing is due.
     pub fn compact(&self) -> Result<()> {
         let db = self.db.clone();

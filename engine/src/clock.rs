@@ -8,8 +8,10 @@
 #![expect(clippy::disallowed_methods, reason = "this file is the door")]
 
 use std::{
+    cell::Cell,
     fmt,
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -98,8 +100,35 @@ impl Drop for Task {
     }
 }
 
-/// Runs CPU work (compressing, merging, building filters) away from the I/O threads.
+thread_local! {
+    static ONE_THREAD: Cell<u32> = const { Cell::new(0) };
+}
+
+/// While this lives, CPU work of its thread's runtime is done right there instead of on a pool: with a
+/// current-thread runtime the whole engine then runs in one thread, and a seed repeats exactly.
+#[derive(Debug)]
+#[must_use = "it ends when it is dropped"]
+pub struct OneThread(PhantomData<*const ()>);
+
+impl OneThread {
+    /// From now on, on this thread.
+    pub fn begin() -> Self {
+        ONE_THREAD.set(ONE_THREAD.get() + 1);
+        Self(PhantomData)
+    }
+}
+
+impl Drop for OneThread {
+    fn drop(&mut self) {
+        ONE_THREAD.set(ONE_THREAD.get() - 1);
+    }
+}
+
+/// Runs CPU work (compressing, merging, building filters) away from the I/O threads. The work must not wait.
 pub async fn on_cpu<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    if ONE_THREAD.get() > 0 {
+        return Ok(work());
+    }
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| Error::closed("a CPU task did not finish, the runtime is shutting down").because(e))

@@ -4,6 +4,7 @@
 // (checked by `tools/tests/tidy.rs`).
 pub mod error;
 pub mod clock;
+pub mod chaos;
 pub mod stats;
 pub mod key;
 pub mod range;
@@ -17,6 +18,8 @@ pub mod memtable;
 pub mod merge;
 pub mod compaction;
 pub mod read;
+pub mod verify;
+pub mod repair;
 pub mod write;
 pub mod options;
 pub mod db;

@@ -26,6 +26,8 @@ pub enum Cause {
     Compact,
     /// Reads of rows that were not cached.
     Read,
+    /// Holds on versions that long reads are at.
+    Pin,
     /// Looking whether there is something new.
     Poll,
     /// Collecting garbage.
@@ -51,13 +53,14 @@ pub enum RequestKind {
 
 impl Cause {
     /// Every cause, in the order of reports.
-    pub const ALL: [Cause; 10] = [
+    pub const ALL: [Cause; 11] = [
         Cause::Open,
         Cause::Manifest,
         Cause::Wal,
         Cause::Flush,
         Cause::Compact,
         Cause::Read,
+        Cause::Pin,
         Cause::Poll,
         Cause::Gc,
         Cause::Probe,
@@ -73,6 +76,7 @@ impl Cause {
             Self::Flush => "flush",
             Self::Compact => "compact",
             Self::Read => "read",
+            Self::Pin => "pin",
             Self::Poll => "poll",
             Self::Gc => "gc",
             Self::Probe => "probe",

@@ -67,6 +67,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let equal = passes.iter().all(|pass| pass.wrong.is_empty());
     print(&args.voice, &mut out, &passes)?;
     out.flush()?;
+    drop(snapshot);
     reader.close().await?;
     Ok(if equal { ExitCode::SUCCESS } else { Code::Error.into() })
 }

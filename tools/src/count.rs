@@ -40,7 +40,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let mut out = args.voice.start();
     let range = args.range.range()?;
-    let reader = args.target.reader().await?;
+    let reader = args.target.reader_at(args.range.checkpoint.as_deref()).await?;
     let bar = progress::bar(&args.voice, 0, Of::Things("rows"));
     let (mut rows, mut bytes, mut hash) = (0_u64, 0_u64, RowsHash::default());
     for (name, snapshot) in args.range.keyspaces(&reader.snapshot())? {

@@ -68,6 +68,9 @@ pub(crate) struct Args {
     /// Write keys and values as hex, even when they are text (jsonl)
     #[arg(long)]
     hex: bool,
+    /// Write the rows of this checkpoint instead of the database as it is now
+    #[arg(long, value_name = "NAME")]
+    checkpoint: Option<String>,
     /// Also print the number of rows and their hash, as `esker count --all --hash` does
     #[arg(long)]
     hash: bool,
@@ -84,7 +87,7 @@ enum Format {
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let mut out = args.voice.start();
     let format = format(&args)?;
-    let reader = args.target.reader().await?;
+    let reader = args.target.reader_at(args.checkpoint.as_deref()).await?;
     let snapshot = reader.snapshot();
     let started = reader.store().clock().monotonic();
     let mut file = if args.file == "-" {
@@ -133,6 +136,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         bytes.map(|b| format!(" ({})", show::size(b))).unwrap_or_default(),
         show::duration(took)
     ));
+    drop(snapshot);
     reader.close().await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -45,6 +45,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         out.json(&json!({
             "dry_run": args.dry_run, "deleted": deleted, "bytes": collected.bytes,
             "waiting": collected.waiting, "floor": collected.floor,
+            "kept_for": collected.kept_for.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "held_by": collected.held_by.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }))?;
     } else {
@@ -60,8 +61,12 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         show::size(collected.bytes),
         show::counted(collected.waiting as u64, "more object"),
     ));
+    for name in &collected.kept_for {
+        args.voice.note(&format!("{name} keeps its version"));
+    }
     for name in &collected.held_by {
-        args.voice.note(&format!("{name} holds on to a version, so nothing that it may need was looked at"));
+        args.voice
+            .note(&format!("what {name} needs cannot be told, so no SST, part or log object was looked at"));
     }
     Ok(ExitCode::SUCCESS)
 }

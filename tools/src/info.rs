@@ -11,6 +11,7 @@ use esker::{
 use serde_json::json;
 
 use crate::{
+    copies::{self, Seen},
     describe::{self, Totals},
     output::Voice,
     show,
@@ -48,11 +49,13 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let view = manifest.latest(Cause::Admin).await?;
     let mut lying = Vec::new();
     for (name, folder) in
-        [("manifest", Folder::Manifest), ("wal", Folder::Wal), ("sst", Folder::Sst), ("pin", Folder::Pin)]
+        [("manifest", Folder::Manifest), ("wal", Folder::Wal), ("sst", Folder::Sst), ("part", Folder::Part)]
     {
         let listed = store.list(folder, None, Cause::Admin).await?;
         lying.push(Lying { name, objects: listed.len(), bytes: listed.iter().map(|l| l.bytes).sum() });
     }
+    let (pins, checkpoints) =
+        (copies::all(&manifest, Folder::Pin).await?, copies::all(&manifest, Folder::Checkpoint).await?);
     let totals = Totals::of(&view, None);
     let root = &view.root;
     if args.voice.json {
@@ -73,10 +76,15 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             "options": describe::options(&root.options),
             "tree": totals.json(),
             "objects": objects,
+            "pins": pins.iter().map(Seen::json).collect::<Vec<_>>(),
+            "checkpoints": checkpoints.iter().map(Seen::json).collect::<Vec<_>>(),
             "requests": requests(store),
         }))?;
     } else {
-        out.fields(&fields(store, &view, totals, &lying))?;
+        let mut fields = fields(store, &view, totals, &lying);
+        fields.insert(fields.len() - 1, ("pins", held(&pins)));
+        fields.insert(fields.len() - 1, ("checkpoints", held(&checkpoints)));
+        out.fields(&fields)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -138,6 +146,12 @@ fn fields(store: &Store, view: &View, totals: Totals, lying: &[Lying]) -> Vec<(&
         requests(store).into_iter().map(|(kind, n)| format!("{n} {}", kind.to_uppercase())).collect();
     fields.push(("requests", format!("{} to say this", asked.join(", "))));
     fields
+}
+
+/// Names, and what each keeps.
+fn held(seen: &[Seen]) -> String {
+    let each: Vec<String> = seen.iter().map(|one| format!("{} ({})", one.short(), one.keeps())).collect();
+    if each.is_empty() { "none".to_owned() } else { each.join(", ") }
 }
 
 fn entries(totals: Totals) -> String {

@@ -6,8 +6,10 @@
 //! Always true: data goes to stdout, everything else to stderr; a verb that only reads never claims a
 //! role, so it can be run beside a live writer and a live compactor.
 
+mod checkpoint;
 mod compact;
 mod compare;
+mod copies;
 mod count;
 mod delete;
 mod describe;
@@ -24,7 +26,9 @@ mod output;
 mod progress;
 mod put;
 mod range;
+mod repair;
 mod scan;
+mod scrub;
 mod show;
 mod sst;
 mod target;
@@ -90,10 +94,16 @@ enum Verb {
     Wal(wal::Args),
     /// Check every checksum, order and reference
     Verify(verify::Args),
+    /// Verify all the time, slowly, from where it stopped
+    Scrub(scrub::Args),
+    /// Mend what is damaged, by a ladder of remedies; says what it would do unless told to do it
+    Repair(repair::Args),
     /// Test the store and the way to it; works before there is a database
     Doctor(doctor::Args),
     /// Delete what no version needs any more
     Gc(gc::Args),
+    /// Keep a version under a name; list and delete such
+    Checkpoint(checkpoint::Args),
     /// Merge until nothing is due (takes the compactor role)
     Compact(compact::Args),
     /// Measure: load, hand over to a compactor, YCSB A to F, a table
@@ -139,8 +149,11 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Sst(args) => sst::run(args).await,
         Verb::Wal(args) => wal::run(args).await,
         Verb::Verify(args) => verify::run(args).await,
+        Verb::Scrub(args) => scrub::run(args).await,
+        Verb::Repair(args) => repair::run(args).await,
         Verb::Doctor(args) => doctor::run(args).await,
         Verb::Gc(args) => gc::run(args).await,
+        Verb::Checkpoint(args) => checkpoint::run(args).await,
         Verb::Compact(args) => compact::run(args).await,
         Verb::Bench(args) => esker_bench::run(args).await,
         Verb::Compactor(args) => {

@@ -27,6 +27,9 @@ pub(crate) struct RangeArgs {
     /// All keyspaces, one after the other
     #[arg(long, conflicts_with = "keyspace")]
     all: bool,
+    /// Read this checkpoint instead of the database as it is now
+    #[arg(long, value_name = "NAME")]
+    pub(crate) checkpoint: Option<String>,
     /// Keys and values are hex digits, in the flags and in the output
     #[arg(long)]
     pub(crate) hex: bool,

@@ -38,7 +38,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let mut out = args.voice.start();
     let range = args.range.range()?;
-    let reader = args.target.reader().await?;
+    let reader = args.target.reader_at(args.range.checkpoint.as_deref()).await?;
     let mut keyspaces = args.range.keyspaces(&reader.snapshot())?;
     if args.reverse {
         keyspaces.reverse();

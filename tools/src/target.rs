@@ -51,6 +51,13 @@ impl Target {
         Ok(Reader::builder(&self.url).store(store).follow(false).open().await?)
     }
 
+    /// The same, or with a name a reader of that checkpoint.
+    pub(crate) async fn reader_at(&self, checkpoint: Option<&str>) -> Result<Reader> {
+        let Some(name) = checkpoint else { return self.reader().await };
+        let (store, _) = self.database().await?;
+        Ok(Reader::builder(&self.url).store(store).checkpoint(name).open().await?)
+    }
+
     /// A writer, made ready by `set`. Takes the writer role over from whoever holds it.
     pub(crate) async fn writer(&self, set: impl FnOnce(Builder) -> Builder) -> Result<Db> {
         let name = format!("esker command, process {}", std::process::id());

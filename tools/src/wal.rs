@@ -115,6 +115,7 @@ fn header(object: &WalObject, bytes: u64) -> Value {
             value["kind"] = "data".into();
             value["entries"] = entries.len().into();
             value["last_seq"] = (*last_seq).into();
+            value["durable_to"] = header.durable_to.into();
         }
         WalObject::Fence { writer_name, .. } => {
             value["kind"] = "fence".into();
@@ -138,6 +139,7 @@ fn fields(object: &WalObject, bytes: u64) -> Vec<(&'static str, String)> {
             ("kind", "DATA".to_owned()),
             ("entries", show::count(entries.len() as u64)),
             ("numbers", format!("{} to {last_seq}", header.first_seq)),
+            ("durable then", format!("up to slot {}", header.durable_to)),
         ]),
         WalObject::Fence { writer_name, .. } => {
             fields.extend([

@@ -26,7 +26,7 @@ use crate::{
 
 /// What the merge can see of each run: a stretch of blocks of one SST.
 #[derive(Debug, Default)]
-pub(super) struct Windows(Vec<Option<Window>>);
+pub(crate) struct Windows(Vec<Option<Window>>);
 
 #[derive(Debug)]
 struct Window {
@@ -37,12 +37,12 @@ struct Window {
 }
 
 impl Windows {
-    pub(super) fn new(runs: usize) -> Self {
+    pub(crate) fn new(runs: usize) -> Self {
         Self((0..runs).map(|_| None).collect())
     }
 
     /// Lets the merge see `chunk` of a run in place of the one before. Returns its stored bytes.
-    pub(super) fn show(&mut self, run: usize, chunk: Chunk) -> u64 {
+    pub(crate) fn show(&mut self, run: usize, chunk: Chunk) -> u64 {
         let Chunk { id, tail, first, blocks, stored_bytes } = chunk;
         self.0[run] = Some(Window { id, tail, first, blocks });
         stored_bytes
@@ -66,7 +66,7 @@ impl BlockSource for Windows {
 
 /// Some consecutive blocks of an SST, checked and decompressed.
 #[derive(Debug)]
-pub(super) struct Chunk {
+pub(crate) struct Chunk {
     id: ObjectId,
     tail: Arc<Tail>,
     first: usize,
@@ -76,7 +76,7 @@ pub(super) struct Chunk {
 
 /// Fetches one run from its beginning to its end.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     store: Store,
     ssts: Arc<[Arc<OpenSst>]>,
     chunk_bytes: u64,
@@ -96,7 +96,7 @@ struct UnderWay {
 
 impl Ahead {
     /// Starts with the first chunk of the run at once. `raw_bytes` is what a decompressed chunk may hold.
-    pub(super) fn start(store: Store, ssts: Arc<[Arc<OpenSst>]>, raw_bytes: u64) -> Self {
+    pub(crate) fn start(store: Store, ssts: Arc<[Arc<OpenSst>]>, raw_bytes: u64) -> Self {
         let (stored, raw) = ssts
             .iter()
             .fold((1, 1), |(stored, raw), sst| (stored + sst.meta.bytes, raw + sst.meta.raw_bytes));
@@ -109,7 +109,7 @@ impl Ahead {
     }
 
     /// The next chunk, as soon as it is here; the one after it is asked for before this returns.
-    pub(super) async fn next(&mut self) -> Result<Chunk> {
+    pub(crate) async fn next(&mut self) -> Result<Chunk> {
         let Some(under_way) = &mut self.under_way else {
             return Err(Error::corruption(
                 self.last_name(),

@@ -3,15 +3,22 @@
 //! ```text
 //! 1 choose F: the newest version that was superseded longer than the retention ago, never the latest
 //! 2 create floor/manifest/F; only then delete versions <= F, then lower floor marks
-//! 3 list pins, checkpoints and the job log
+//! 3 list and read pins, then checkpoints, then the job log
 //! 4 read what remains of the manifest: (F, latest]
 //! 5 list SSTs and parts; delete those that nothing names and whose producer cannot publish them any more:
 //!   its epoch is superseded, or the counter lies under the floor that it committed itself
 //! 6 delete log objects before every remaining replay point, but never a FENCE
 //! ```
 //!
-//! The order is the proof (an exhaustive model of it finds a lost SST within minutes if 3 comes before 2). Age
-//! decides nothing but F: a wrong clock costs space, or a `SnapshotExpired`, never rows.
+//! The order is the proof (an exhaustive model of it finds a lost SST within minutes if 3 comes before 2): a
+//! reader writes its pin and then looks at the floor, so a pin that holds was there before the floor covered its
+//! version. Pins come before checkpoints because a checkpoint is made under a pin that is released afterwards.
+//! Age decides nothing but F, and when a pin was left behind: a wrong clock costs space, or a
+//! `SnapshotExpired`, never rows.
+//!
+//! A pin or checkpoint keeps what it names, SSTs and parts, and nothing else: whoever pins has the end of the
+//! log in memory, and who makes a checkpoint flushes first. A pin counts until the store's own clock says that
+//! its last heartbeat is older than the life that it gives itself; one that was released counts no more at all.
 //!
 //! A FENCE is told from DATA by reading it: only objects up to [`MAX_FENCE_BYTES`] can be one, so that costs a
 //! GET for each small object and none for the rest. One that cannot be decoded is kept.
@@ -19,8 +26,8 @@
 //! A pass holds the names that the versions need, and no more than a few versions at a time.
 //!
 //! Always true: a crash between any two requests leaves a state that the next pass continues from; nothing
-//! is deleted that this version does not understand: job records, checkpoints and pins carry names of SSTs in
-//! forms no version writes yet, so while there is one, SSTs, parts and log are left alone.
+//! is deleted that this version does not understand: while there is a job record, or a pin or checkpoint that is
+//! damaged or of a newer version, SSTs, parts and log are left alone.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -29,7 +36,7 @@ use futures::future::try_join_all;
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    manifest::{Manifest, Root, View},
+    manifest::{Manifest, Root, VersionCopy, View, checkpoint, copy, pin::PIN_LIFE_MS},
     stats::Cause,
     store::{Folder, Listed, Name, ObjectId, Role, Sequence, Store, Token},
     wal::WalObject,
@@ -37,9 +44,8 @@ use crate::{
 
 /// No FENCE is larger than this, in bytes.
 pub const MAX_FENCE_BYTES: u64 = 1024;
-/// How long after its last heartbeat a pin counts as left behind, by the store's own clock.
-pub const PIN_LIFE_MS: u64 = 24 * 3600 * 1000;
-
+/// The most that a pin or checkpoint has around its body.
+const FRAME_BYTES: u64 = 64;
 const FLOOR_MAGIC: &[u8; 8] = b"eskerFLR";
 const FLOOR_DEADLINE: Duration = Duration::from_secs(30);
 const PARALLEL: usize = 16;
@@ -53,8 +59,11 @@ pub struct Collected {
     pub bytes: u64,
     /// How many objects nothing names, but whose producer may still publish them.
     pub waiting: usize,
-    /// Pins, checkpoints and job records that keep this pass from deleting SSTs, parts and log objects.
+    /// What keeps this pass from deleting any SST, part or log object: job records, and pins and checkpoints that
+    /// cannot be read.
     pub held_by: Vec<Name>,
+    /// Pins and checkpoints whose versions are kept.
+    pub kept_for: Vec<Name>,
     /// Versions up to this one are gone.
     pub floor: u64,
 }
@@ -87,7 +96,9 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
         .await?;
     pass.delete(marks.into_iter().filter(is_under(floor)).collect(), &mut collected).await?;
 
-    pass.holds(store_now_ms, &mut collected).await?;
+    pass.pins(&latest, store_now_ms, &mut named, &mut collected).await?;
+    pass.checkpoints(&latest, &mut named, &mut collected).await?;
+    pass.jobs(&mut collected).await?;
     if !collected.held_by.is_empty() {
         return Ok(collected);
     }
@@ -106,6 +117,16 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
     let data = pass.without_fences(&log).await?;
     pass.delete(data, &mut collected).await?;
     Ok(collected)
+}
+
+/// Deletes the checkpoint `name`: what it alone kept is garbage from then on, and whoever reads it ends in
+/// `SnapshotExpired`. Fails with `Invalid`, naming those there are, if there is none of that name.
+pub async fn delete_checkpoint(manifest: &Manifest, name: &str) -> Result<()> {
+    let object = Name::checkpoint(name)?;
+    if manifest.store().get(&object, Cause::Admin).await?.is_none() {
+        return Err(checkpoint::missing(manifest, name).await);
+    }
+    manifest.store().delete(&[object], Cause::Admin).await
 }
 
 /// One pass over one database.
@@ -156,16 +177,98 @@ impl Pass<'_> {
         marks.create(floor, body, Cause::Gc, Some(FLOOR_DEADLINE)).await.map(drop)
     }
 
-    /// Finds what keeps objects alive besides versions; drops pins that were left behind long ago.
-    async fn holds(&self, store_now_ms: u64, collected: &mut Collected) -> Result<()> {
-        let pins = self.list(Folder::Pin).await?;
-        let (old, live): (Vec<Listed>, Vec<Listed>) =
-            pins.into_iter().partition(|pin| pin.modified_ms.saturating_add(PIN_LIFE_MS) < store_now_ms);
-        self.delete(old, collected).await?;
-        collected.held_by.extend(live.into_iter().map(|pin| pin.name));
-        for folder in [Folder::Checkpoint, Folder::Job] {
-            collected.held_by.extend(self.list(folder).await?.into_iter().map(|listed| listed.name));
+    /// Notes in `named` what pins keep; removes those that were released, or left behind.
+    async fn pins(
+        &self,
+        latest: &View,
+        mut store_now_ms: u64,
+        named: &mut Named,
+        collected: &mut Collected,
+    ) -> Result<()> {
+        let mut pins = self.list(Folder::Pin).await?;
+        store_now_ms = pins.iter().map(|pin| pin.modified_ms).fold(store_now_ms, u64::max);
+        // Nothing in an idle database says what time it is at the store. If a pin may be old by our clock, ask.
+        let wall_ms = self.store.clock().wall_ms();
+        if !self.dry_run && pins.iter().any(|pin| older(pin, PIN_LIFE_MS, wall_ms)) {
+            pins = self.pins_by_now(store_now_ms).await?;
+            store_now_ms = pins.iter().map(|pin| pin.modified_ms).fold(store_now_ms, u64::max);
         }
+        let (old, near): (Vec<Listed>, Vec<Listed>) =
+            pins.into_iter().partition(|pin| older(pin, copy::MAX_LIFE_MS, store_now_ms));
+        let mut gone = old;
+        for (pin, held) in self.held(near, latest).await? {
+            match held {
+                Held::Nothing => gone.push(pin),
+                Held::Version(copy, _) if older(&pin, copy.life_ms, store_now_ms) => gone.push(pin),
+                Held::Version(_, view) => named.keep(&view, pin.name, collected),
+                Held::Unreadable(error) => {
+                    tracing::warn!(%error, "a pin cannot be read, so nothing is collected that it may hold");
+                    collected.held_by.push(pin.name);
+                }
+                Held::Absent => {}
+            }
+        }
+        self.delete(gone, collected).await
+    }
+
+    /// The pins once more, with one of ours among them, written just now and holding nothing.
+    async fn pins_by_now(&self, store_now_ms: u64) -> Result<Vec<Listed>> {
+        let clock = self.store.clock();
+        let probe = Name::Pin(clock.random());
+        let body = copy::encode(&probe, Token::fresh(&**clock), None);
+        self.store.replace(&probe, body, Cause::Gc).await?;
+        tracing::debug!(store_now_ms, "asking the store what time it is");
+        self.list(Folder::Pin).await
+    }
+
+    /// Notes in `named` what checkpoints keep.
+    async fn checkpoints(&self, latest: &View, named: &mut Named, collected: &mut Collected) -> Result<()> {
+        let listed = self.list(Folder::Checkpoint).await?;
+        for (checkpoint, held) in self.held(listed, latest).await? {
+            match held {
+                Held::Version(_, view) => named.keep(&view, checkpoint.name, collected),
+                Held::Nothing | Held::Unreadable(_) => collected.held_by.push(checkpoint.name),
+                // Deleted since it was listed.
+                Held::Absent => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What the pins or checkpoints in `listed` hold, each with its listing.
+    async fn held(&self, listed: Vec<Listed>, near: &View) -> Result<Vec<(Listed, Held)>> {
+        let mut read = Vec::with_capacity(listed.len());
+        for batch in listed.chunks(PARALLEL) {
+            let held = try_join_all(batch.iter().map(|listed| self.held_by(listed, near))).await?;
+            read.extend(batch.iter().cloned().zip(held));
+        }
+        Ok(read)
+    }
+
+    async fn held_by(&self, listed: &Listed, near: &View) -> Result<Held> {
+        let unreadable = |error: Error| match error.kind() {
+            ErrorKind::Corruption | ErrorKind::Unsupported => Ok(Held::Unreadable(error)),
+            _ => Err(error),
+        };
+        if listed.bytes > copy::MAX_BODY_BYTES + FRAME_BYTES {
+            let error = Error::corruption(listed.name.path(), 0, "it is larger than any version can be");
+            return unreadable(error);
+        }
+        let Some(bytes) = self.store.get(&listed.name, Cause::Gc).await? else { return Ok(Held::Absent) };
+        let copy = match copy::decode(&listed.name, self.manifest.identity().db_uuid, &bytes) {
+            Ok(Some(copy)) => copy,
+            Ok(None) => return Ok(Held::Nothing),
+            Err(error) => return unreadable(error),
+        };
+        match copy.view(self.manifest, Some(near), Cause::Gc).await {
+            Ok(view) => Ok(Held::Version(Box::new(copy), view)),
+            Err(error) => unreadable(error),
+        }
+    }
+
+    /// Job records keep everything.
+    async fn jobs(&self, collected: &mut Collected) -> Result<()> {
+        collected.held_by.extend(self.list(Folder::Job).await?.into_iter().map(|listed| listed.name));
         Ok(())
     }
 
@@ -223,6 +326,18 @@ impl Pass<'_> {
     }
 }
 
+/// What a pin or checkpoint holds.
+enum Held {
+    /// What a version names.
+    Version(Box<VersionCopy>, Arc<View>),
+    /// Nothing: a pin that was released.
+    Nothing,
+    /// It cannot be known.
+    Unreadable(Error),
+    /// It has gone since it was listed.
+    Absent,
+}
+
 /// What the remaining versions need.
 struct Named {
     objects: HashSet<ObjectId>,
@@ -236,7 +351,18 @@ impl Named {
 
     fn add(&mut self, view: &View) {
         self.replay_from = self.replay_from.min(view.root.writer.replay_from);
-        self.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.id));
+        self.add_objects(view);
+    }
+
+    /// Keeps what `view` names, for `holder`.
+    fn keep(&mut self, view: &View, holder: Name, collected: &mut Collected) {
+        self.add_objects(view);
+        collected.kept_for.push(holder);
+    }
+
+    fn add_objects(&mut self, view: &View) {
+        // Of a hole, what was lost, should it be there: who knows what may yet be read of it?
+        self.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.meta.lost_id()));
         let parts = view.root.runs.iter().flat_map(|run| &run.parts);
         self.objects.extend(parts.filter_map(|part| ObjectId::from_bytes(&part.id)));
     }
@@ -249,6 +375,11 @@ fn is_settled(id: ObjectId, latest: &Root) -> bool {
         Role::Compactor => (latest.compactor.epoch, latest.compactor.counter_floor),
     };
     id.epoch < epoch || (id.epoch == epoch && id.counter < counter_floor)
+}
+
+/// Whether `listed` was written more than `life_ms` before `now_ms`.
+fn older(listed: &Listed, life_ms: u64, now_ms: u64) -> bool {
+    listed.modified_ms.saturating_add(life_ms) < now_ms
 }
 
 fn overtaken(id: u64) -> Error {

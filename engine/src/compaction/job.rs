@@ -182,6 +182,9 @@ impl Job {
     /// The SSTs of each input run, newest run first.
     fn inputs(&self) -> Result<Vec<Arc<[Arc<OpenSst>]>>> {
         let find = |id: &ObjectId| {
+            if let Some(hole) = self.view.sst(*id).filter(|sst| sst.meta.is_hole()) {
+                return Err(hole.meta.lost());
+            }
             self.view.sst(*id).cloned().ok_or_else(|| {
                 Error::invalid(format!("the plan takes an SST that version {} does not hold", self.view.id()))
                     .on(Name::Sst(*id).to_string())

@@ -1,6 +1,6 @@
 //! A version as the picker sees it: levels of runs, newest data first, and what overlaps what.
 //!
-//! Always true: runs without SSTs are not here; `runs[..]` of a level is ordered newest first; positions
+//! Always true: runs without SSTs are not here, nor are holes, which nothing merges (`spare`); `runs[..]` of a level is ordered newest first; positions
 //! grow with age over the whole tree.
 
 use std::{collections::HashSet, sync::Arc};
@@ -54,7 +54,9 @@ impl<'a> Levels<'a> {
     pub(super) fn is_bottom(&self, taken: &Taken) -> bool {
         let ids: HashSet<ObjectId> = taken.iter().flat_map(|(_, ssts)| ssts).map(|sst| sst.id).collect();
         let ssts = || taken.iter().flat_map(|(_, ssts)| ssts);
-        filled(self.view).skip_while(|run| !taken.iter().any(|(id, _)| *id == run.id)).all(|run| {
+        // Holes count: what was lost there may be older data that a tombstone still hides.
+        let runs = self.view.runs.iter();
+        runs.skip_while(|run| !taken.iter().any(|(id, _)| *id == run.id)).all(|run| {
             ssts().all(|sst| overlapping(run, &sst.meta).iter().all(|older| ids.contains(&older.id)))
         })
     }
@@ -83,9 +85,9 @@ impl<'a> Hull<'a> {
     }
 }
 
-/// The runs that hold anything, newest data first.
+/// The runs that hold SSTs, newest data first.
 pub(super) fn filled(view: &View) -> impl Iterator<Item = &RunView> {
-    view.runs.iter().filter(|run| !run.ssts.is_empty())
+    view.runs.iter().filter(|run| !run.ssts.is_empty() && !run.is_hole())
 }
 
 /// Bytes of one run.

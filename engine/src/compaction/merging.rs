@@ -200,7 +200,8 @@ impl Cuts {
     pub(super) fn of(view: &View, plan: &Plan) -> Self {
         let stays = |sst: &&Arc<OpenSst>| !plan.ids().any(|id| id == sst.id);
         let inputs: Vec<&SstMeta> = plan.ids().filter_map(|id| view.sst(id)).map(|sst| &sst.meta).collect();
-        let target = view.runs.iter().find(|run| run.level == plan.level && !run.ssts.is_empty());
+        let target =
+            view.runs.iter().find(|run| run.level == plan.level && !run.ssts.is_empty() && !run.is_hole());
         // Outputs join this run, unless something that stays in it overlaps an input.
         let joins = target
             .filter(|run| inputs.iter().all(|input| overlapping(run, input).iter().all(|sst| !stays(&sst))));

@@ -3,6 +3,7 @@
 //! ```text
 //! shape     how many runs a level may hold                     numbers
 //! plan      version -> what to merge next                      pure
+//! spare     a plan less what would pass a hole                 pure
 //! job       plan -> SSTs in the store                          reads, merges, uploads; commits nothing
 //! publish   the compactor role: claim, run jobs, commit edits
 //! collect   what no version names is deleted                   the only file that deletes
@@ -13,7 +14,7 @@
 //! Always true: a job that is dropped or fails leaves garbage and nothing else; a merge is published only if
 //! the entries written and the entries dropped add up to the entries read.
 
-mod ahead;
+pub(crate) mod ahead;
 pub mod collect;
 pub mod job;
 mod levels;
@@ -22,6 +23,7 @@ pub mod outputs;
 pub mod plan;
 pub mod publish;
 pub mod shape;
+mod spare;
 
 pub use collect::{Collected, collect};
 pub use job::JobStats;

@@ -13,6 +13,8 @@
 //!
 //! SSTs that overlap nothing where they go are moved: only the manifest changes.
 //!
+//! A hole ([`crate::sst::hole`]) stops what would have to pass it, and nothing else: [`spare`](super::spare).
+//!
 //! Always true: newer data never ends below older data for the same key ([`Plan::keeps_order`]); the same
 //! version and time give the same plan; plans applied one after the other come to an end.
 
@@ -24,6 +26,7 @@ use crate::{
             Levels, Taken, are_disjoint, bytes, filled, overlap, overlapping, run_bytes, spans_keyspaces,
         },
         shape::MAX_LEVEL,
+        spare::{self, spare},
     },
     manifest::{RunView, View},
     sst::{OpenSst, SstMeta},
@@ -138,8 +141,9 @@ pub fn pick(view: &View, now_ms: u64) -> Option<Plan> {
 pub fn pick_all(view: &View) -> Option<Plan> {
     let levels = Levels::of(view);
     let runs: Vec<&RunView> = filled(view).collect();
+    let clear = |sst: &OpenSst| sst.meta.tombstones == 0 || spare::meets_hole(view, &sst.meta);
     let total: u64 = runs.iter().map(|run| run_bytes(run)).sum();
-    let clean = |run: &RunView| run.level > 0 && run.ssts.iter().all(|sst| sst.meta.tombstones == 0);
+    let clean = |run: &RunView| run.level > 0 && run.ssts.iter().all(|sst| clear(sst));
     match &runs[..] {
         [] => return None,
         [run] if clean(run) => return None,
@@ -148,7 +152,7 @@ pub fn pick_all(view: &View) -> Option<Plan> {
     let level =
         (levels.last..MAX_LEVEL).find(|level| levels.shape.level_bytes(*level) >= total).unwrap_or(MAX_LEVEL);
     let inputs = runs.iter().map(|run| (run.id, run.ssts.iter().map(|sst| sst.id).collect())).collect();
-    Some(Plan { inputs, level, bottom: true, moved: false, reason: Reason::Manual })
+    spare(&levels, Plan { inputs, level, bottom: true, moved: false, reason: Reason::Manual })
 }
 
 /// How many bytes wait to be merged, roughly: what is over the limits of each level.
@@ -176,13 +180,17 @@ fn by_l0(levels: &Levels<'_>) -> Option<Plan> {
     }
     // The newest may stay, the oldest may not: what goes down must be older than what stays.
     let oldest = runs.len().saturating_sub(MAX_L0_RUNS);
-    Some(down(levels, runs[oldest..].to_vec(), 1, Reason::L0))
+    spare(levels, down(levels, runs[oldest..].to_vec(), 1, Reason::L0)).or_else(|| {
+        // Above a hole they cannot go down; so that they do not pile up, they become fewer where they lie.
+        let newest = spare::above_hole(levels, &runs)?;
+        Some(plan(levels, &newest, 0, Reason::L0))
+    })
 }
 
 fn by_runs(levels: &Levels<'_>) -> Option<Plan> {
     (1..=levels.last)
-        .find(|level| levels.runs(*level).len() > levels.shape.runs_allowed(*level, levels.last))
-        .map(|level| whole_level(levels, level, Reason::Runs))
+        .filter(|level| levels.runs(*level).len() > levels.shape.runs_allowed(*level, levels.last))
+        .find_map(|level| spare(levels, whole_level(levels, level, Reason::Runs)))
 }
 
 fn by_size(levels: &Levels<'_>) -> Option<Plan> {
@@ -191,20 +199,27 @@ fn by_size(levels: &Levels<'_>) -> Option<Plan> {
         let bytes = if levels.runs(level).len() == 1 { levels.bytes(level) } else { 0 };
         (bytes > full).then(|| u128::from(bytes) * 1000 / u128::from(full))
     };
-    let level = (1..=levels.last.min(MAX_LEVEL - 1))
-        .filter_map(|level| fullness(level).map(|full| (level, full)))
-        .max_by_key(|(level, full)| (*full, Reverse(*level)))?
-        .0;
+    let mut full: Vec<(u128, u32)> = (1..=levels.last.min(MAX_LEVEL - 1))
+        .filter_map(|level| fullness(level).map(|full| (full, level)))
+        .collect();
+    full.sort_by_key(|(full, level)| (Reverse(*full), *level));
+    full.into_iter().find_map(|(_, level)| spare(levels, by_size_of(levels, level)?))
+}
+
+/// The cheapest SSTs of a level that is too large, into the next.
+fn by_size_of(levels: &Levels<'_>, level: u32) -> Option<Plan> {
     let excess = levels.bytes(level) - levels.shape.level_bytes(level);
     if level == levels.last || !levels.is_one_run(level + 1) {
         return Some(down(levels, levels.all(level), level + 1, Reason::Size));
     }
     let run = *levels.runs(level).first()?;
     let below = levels.runs(level + 1);
+    let may_sink = |sst: &&Arc<OpenSst>| !spare::is_held(levels.view, run, &sst.meta, level + 1);
     let cost = |sst: &Arc<OpenSst>| bytes(below.iter().flat_map(|run| overlapping(run, &sst.meta)));
     let free: Vec<Arc<OpenSst>> = run
         .ssts
         .iter()
+        .filter(may_sink)
         .filter(|sst| cost(sst) == 0)
         .scan(0, |moved, sst| {
             let more = *moved < excess;
@@ -214,7 +229,7 @@ fn by_size(levels: &Levels<'_>) -> Option<Plan> {
         .collect();
     let cheapest = || {
         let ratio = |sst: &&Arc<OpenSst>| u128::from(cost(sst)) * 1000 / u128::from(sst.meta.bytes.max(1));
-        run.ssts.iter().min_by_key(ratio).map(|sst| vec![Arc::clone(sst)])
+        run.ssts.iter().filter(may_sink).min_by_key(ratio).map(|sst| vec![Arc::clone(sst)])
     };
     let ssts = if free.is_empty() { cheapest()? } else { free };
     Some(down(levels, vec![(run.id, ssts)], level + 1, Reason::Size))
@@ -222,6 +237,8 @@ fn by_size(levels: &Levels<'_>) -> Option<Plan> {
 
 /// SSTs below L0 most of whose entries are dead: rewritten where nothing older lies, else taken one level down.
 fn by_share(levels: &Levels<'_>, reason: Reason, dead: &dyn Fn(&SstMeta) -> u64) -> Option<Plan> {
+    // Over a hole nothing dead may go: it may hide what was lost.
+    let dead = |meta: &SstMeta| if spare::meets_hole(levels.view, meta) { 0 } else { dead(meta) };
     let mostly_dead = |ssts: &[Arc<OpenSst>]| {
         let gone: u64 = ssts.iter().map(|sst| dead(&sst.meta)).sum();
         gone > 0 && gone.saturating_mul(2) > ssts.iter().map(|sst| sst.meta.entries).sum()
@@ -230,12 +247,13 @@ fn by_share(levels: &Levels<'_>, reason: Reason, dead: &dyn Fn(&SstMeta) -> u64)
         let runs = levels.runs(level);
         let [run] = runs[..] else {
             let all: Vec<Arc<OpenSst>> = runs.iter().flat_map(|run| run.ssts.iter()).cloned().collect();
-            return mostly_dead(&all).then(|| whole_level(levels, level, reason));
+            let plan = || spare(levels, whole_level(levels, level, reason));
+            return if mostly_dead(&all) { plan() } else { None };
         };
         let sst = run.ssts.iter().find(|sst| mostly_dead(std::slice::from_ref(*sst)))?;
         let taken = vec![(run.id, vec![Arc::clone(sst)])];
         let again = plan(levels, &taken, level, reason);
-        Some(if again.bottom { again } else { down(levels, taken, level + 1, reason) })
+        if again.bottom { Some(again) } else { spare(levels, down(levels, taken, level + 1, reason)) }
     })
 }
 

@@ -116,7 +116,8 @@ impl Builder {
         self.stored.shape = shape;
         self
     }
-    /// How long superseded versions are kept.
+    /// How long superseded versions are kept. Reads that take longer than half of it pin their version, for two
+    /// requests and another now and then; with zero every read that fetches is pinned first.
     pub fn retention(mut self, keep: Duration) -> Self {
         self.stored.retention_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
         self
@@ -184,7 +185,9 @@ impl Builder {
             charged: writer.budget().counter(),
             clock,
         };
-        let fetcher = Fetcher::new(manifest.store().clone(), cache, identity.db_uuid).asks(manifest.clone());
+        let fetcher = Fetcher::new(manifest.store().clone(), cache, identity.db_uuid)
+            .asks(manifest.clone())
+            .keeps(manifest.clone());
         let core = Arc::new(Core::new(writer, manifest, fetcher));
         let tasks = Tasks::start(&core, log, options.compaction, name);
         Ok(Db { handle: Arc::new(Handle { core, tasks, closed: tokio::sync::OnceCell::new() }) })

@@ -17,9 +17,9 @@ use crate::{
     clock::{self, SharedClock},
     error::{Error, Result},
     key::{DEFAULT_KEYSPACE, KeyspaceId, full_key},
-    manifest::{Edit, Manifest},
+    manifest::{Edit, Manifest, View, checkpoint},
     range::KeyRange,
-    read::{Fetcher, Scan, Snapshot, SuperVersion, get, multi_get},
+    read::{Fetcher, Scan, Snapshot, SuperVersion, get, multi_get, scan::Again},
     stats::Cause,
     store::{self, Name},
     write::Writer,
@@ -29,19 +29,21 @@ use crate::{
 pub(super) const DEFAULT_NAME: &str = "default";
 
 /// The shared parts of an open database.
-#[derive(Debug)]
 pub(super) struct Core {
     writer: Arc<Writer>,
     manifest: Manifest,
     fetcher: Fetcher,
     clock: SharedClock,
     closed: AtomicBool,
+    /// For scans that have not given a row yet.
+    again: Again,
 }
 
 impl Core {
     pub(super) fn new(writer: Arc<Writer>, manifest: Manifest, fetcher: Fetcher) -> Self {
         let clock = writer.settings().clock.clone();
-        Self { writer, manifest, fetcher, clock, closed: AtomicBool::new(false) }
+        let again = newest(&writer, &manifest);
+        Self { writer, manifest, fetcher, clock, closed: AtomicBool::new(false), again }
     }
 
     pub(super) fn writer(&self) -> &Arc<Writer> {
@@ -130,6 +132,7 @@ impl Core {
         }
         let (sv, seq) = self.writer.pin();
         Scan::new(self.fetcher.clone(), sv, keyspace, range, seq, self.clock.wall_ms())
+            .or_again(self.again.clone())
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -181,6 +184,13 @@ impl Core {
         .await
     }
 
+    /// Flushes, and keeps what there is then under `name`.
+    pub(super) async fn checkpoint(&self, name: &str) -> Result<Arc<View>> {
+        Name::checkpoint(name)?;
+        self.flush().await?;
+        checkpoint::create(&self.manifest, name).await
+    }
+
     /// Whether `error` says that an SST is gone and there is a newer version, which is in use when this
     /// returns: then the read is worth repeating.
     async fn has_moved_on(&self, sv: &SuperVersion, error: &Error) -> Result<bool> {
@@ -191,4 +201,16 @@ impl Core {
         self.writer.publish(&newest);
         Ok(newest.id() > sv.view.id())
     }
+}
+
+/// Before its first row, a scan of a version that another process has collected may as well begin at the newest.
+fn newest(writer: &Arc<Writer>, manifest: &Manifest) -> Again {
+    let (writer, manifest) = (Arc::clone(writer), manifest.clone());
+    Arc::new(move || {
+        let (writer, manifest) = (Arc::clone(&writer), manifest.clone());
+        Box::pin(async move {
+            writer.publish(&manifest.latest(Cause::Read).await?);
+            Ok(writer.pin())
+        })
+    })
 }

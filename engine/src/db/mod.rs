@@ -19,10 +19,11 @@ use bytes::Bytes;
 
 use crate::{
     clock,
+    compaction::collect,
     db::{background::Tasks, core::Core},
     error::{Error, ErrorKind, Result},
     key::{DEFAULT_KEYSPACE, KeyspaceId},
-    manifest::View,
+    manifest::{View, checkpoint},
     range::KeyRange,
     read::{Scan, Snapshot, Token},
     stats::StatsSnapshot,
@@ -125,7 +126,7 @@ impl Db {
     }
 
     /// The whole database as it is now, for as long as the snapshot is held. It keeps the memtables of this
-    /// moment in memory, charged to the memory budget.
+    /// moment in memory, charged to the memory budget, and pins its version in the store when it is held for long.
     pub fn snapshot(&self) -> Snapshot {
         self.core().snapshot()
     }
@@ -149,6 +150,44 @@ impl Db {
     /// Writes the memtable to level 0, whatever its size, and waits until that is committed.
     pub async fn flush(&self) -> Result<()> {
         self.core().flush().await
+    }
+
+    /// Keeps everything accepted so far under `name` (1 to 100 letters, digits, `.`, `_`, `-`), until
+    /// [`delete_checkpoint`](Db::delete_checkpoint): flushes, and copies the version; no data is copied, and what a
+    /// checkpoint shares with the database costs nothing. [`ReaderBuilder::checkpoint`](crate::ReaderBuilder::checkpoint)
+    /// reads it. Gives the version.
+    ///
+    /// Fails with `Invalid` if there is a checkpoint of that name already, with `OutcomeUnknown` if the store did
+    /// not say whether it was made, or as [`flush`](Db::flush) does.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> esker::Result<()> {
+    /// let db = esker::Db::open("memory://checkpoints").await?;
+    /// db.put("k", "before").await?;
+    /// db.checkpoint("before-migration").await?;
+    /// db.put("k", "after").await?;
+    /// let then = esker::Reader::builder("memory://checkpoints").checkpoint("before-migration").open().await?;
+    /// assert_eq!(then.get("k").await?.as_deref(), Some(&b"before"[..]));
+    /// assert_eq!(db.checkpoints().await?, ["before-migration"]);
+    /// db.delete_checkpoint("before-migration").await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn checkpoint(&self, name: &str) -> Result<Arc<View>> {
+        self.core().checkpoint(name).await
+    }
+
+    /// The names of all checkpoints.
+    pub async fn checkpoints(&self) -> Result<Vec<String>> {
+        self.core().open()?;
+        checkpoint::names(self.core().manifest()).await
+    }
+
+    /// Deletes a checkpoint: what it alone kept goes with the next collections, and whoever reads it ends in
+    /// `SnapshotExpired`. Fails with `Invalid` if there is none of that name.
+    pub async fn delete_checkpoint(&self, name: &str) -> Result<()> {
+        self.core().open()?;
+        collect::delete_checkpoint(self.core().manifest(), name).await
     }
 
     /// Merges until nothing is due: in this process, whatever the `compaction` option says. Fails with
@@ -214,7 +253,7 @@ impl Db {
         }
         self.handle.tasks.stop(&**self.core().clock(), self.core().deadline()).await;
         writer.abandon(&closed);
-        self.core().fetcher().cache().close().await;
+        self.core().fetcher().close().await;
         durable.map(drop)
     }
 

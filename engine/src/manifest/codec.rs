@@ -11,7 +11,8 @@
 //!
 //! The seed makes an object that was copied or renamed to another slot an error like a flipped bit.
 //! Protobuf decoders drop fields they do not know, so `min_reader`, `min_writer` and the feature bits
-//! gate: a program that does not understand a version refuses it by name, and never rewrites it.
+//! gate: a program that does not understand a version refuses it by name, and never rewrites it. A bit is set
+//! while something needs it, so that a database without holes is open to programs that do not know them.
 //!
 //! Always true: the envelope is the same in every version, so damage is told from novelty; what
 //! [`decode`] returns keeps the rules at the head of [`crate::manifest`].
@@ -39,7 +40,10 @@ pub const READER_VERSION: u32 = 1;
 /// What this program writes.
 pub const WRITER_VERSION: u32 = 1;
 /// The required features this program knows, a bit each.
-pub const KNOWN_FEATURES: u64 = 0;
+pub const KNOWN_FEATURES: u64 = FEATURE_HOLES;
+/// Feature 0: there are [holes](crate::sst::hole). A program that does not know them would take an entry without an
+/// object for damage, or worse, what was lost for absent.
+pub const FEATURE_HOLES: u64 = 1 << 0;
 /// The most bytes of a manifest object's body.
 pub const MAX_BODY_BYTES: u64 = 256 << 20;
 
@@ -96,23 +100,34 @@ pub fn decode(slot: u64, db_uuid: u128, bytes: &Bytes) -> Result<Root> {
     }
     let root = Root::decode(bytes.slice(HEADER_BYTES..sealed.len()))
         .map_err(|e| corrupt(HEADER_BYTES as u64, "the body cannot be decoded").because(e))?;
+    check_readable(&root, &name, HEADER_BYTES as u64)?;
+    if root.id != slot || root.token != token {
+        return Err(corrupt(HEADER_BYTES as u64, "the body belongs to another slot or attempt"));
+    }
+    check_stored(&root, db_uuid, &name, HEADER_BYTES as u64)?;
+    Ok(root)
+}
+
+/// Fails with `Unsupported` if this program does not understand `root`, which lies at `offset` of the object `name`.
+pub(crate) fn check_readable(root: &Root, name: &str, offset: u64) -> Result<()> {
     if root.min_reader > READER_VERSION {
         let what = format!("it asks for reader version {}, and this is {READER_VERSION}", root.min_reader);
-        return Err(newer(&name, HEADER_BYTES as u64, &what));
+        return Err(newer(name, offset, &what));
     }
     let unknown = root.required_features & !KNOWN_FEATURES;
     if unknown != 0 {
         let what = format!("it needs feature {}, which is not known here", unknown.trailing_zeros());
-        return Err(newer(&name, HEADER_BYTES as u64, &what));
+        return Err(newer(name, offset, &what));
     }
-    if root.id != slot || root.token != token {
-        return Err(corrupt(HEADER_BYTES as u64, "the body belongs to another slot or attempt"));
-    }
+    Ok(())
+}
+
+/// Fails with `Corruption` if the stored form of `root` breaks a rule, or is not of the database `db_uuid`.
+pub(crate) fn check_stored(root: &Root, db_uuid: u128, name: &str, offset: u64) -> Result<()> {
     if root.db_uuid[..] != db_uuid.to_le_bytes() {
-        return Err(corrupt(HEADER_BYTES as u64, "this version belongs to another database"));
+        return Err(Error::corruption(name, offset, "this version belongs to another database"));
     }
-    check_root(&root).map_err(|what| corrupt(HEADER_BYTES as u64, &what))?;
-    Ok(root)
+    check_root(root).map_err(|what| Error::corruption(name, offset, what))
 }
 
 /// The hash by which the next version names this object.
@@ -131,6 +146,9 @@ pub fn check_writer(root: &Root) -> Result<()> {
 
 /// Fails, saying what is wrong, if the SSTs of a complete run overlap or are out of order.
 pub(crate) fn check_order(run: &Run) -> Result<(), String> {
+    if run.ssts.iter().any(SstMeta::is_hole) && !run.ssts.iter().all(SstMeta::is_hole) {
+        return Err(format!("run {} holds SSTs beside holes", run.id));
+    }
     for pair in run.ssts.windows(2) {
         if pair[0].last_key >= pair[1].first_key {
             let (a, b) = (sst_name(&pair[0]), sst_name(&pair[1]));
@@ -182,7 +200,14 @@ fn check_root(root: &Root) -> Result<(), String> {
         root.runs.iter().all(|run| run.id < root.next_run && ids.insert(run.id)),
         "the ids of runs are malformed",
     )?;
+    let marked = root.required_features & FEATURE_HOLES != 0;
+    say(marked || !root.ssts().any(SstMeta::is_hole), "there are holes, and the feature is not marked")?;
     root.ssts().try_for_each(check_sst)
+}
+
+/// The features that a complete `root` needs.
+pub(crate) fn required_features(root: &Root) -> u64 {
+    if root.ssts().any(SstMeta::is_hole) { FEATURE_HOLES } else { 0 }
 }
 
 fn newer(name: &str, offset: u64, what: &str) -> Error {

@@ -38,6 +38,8 @@ const FIRST_PAUSE_MS: u64 = 10;
 const LONGEST_PAUSE_MS: u64 = 1_000;
 /// How long the absence of the next version is trusted after it was proved that there was none.
 const TRUST_ABSENCE: Duration = Duration::from_secs(10);
+/// More runs than a commit ever adds.
+const RUNS_PER_COMMIT: u64 = 1 << 20;
 /// How often the latest version may be collected under the reader's feet before that is called an error.
 const MAX_READS: u32 = 20;
 
@@ -128,6 +130,18 @@ impl Manifest {
         self.read_above_floor(id, self.seen().as_deref(), cause).await
     }
 
+    /// The version `id` as it is stored, without asking whether it counts: one GET and no LIST. Shares what it
+    /// can with `near`. `None` if it is not there. For whoever looks at every version and knows the floor.
+    pub async fn stored_version(
+        &self,
+        id: u64,
+        near: Option<&View>,
+        cause: Cause,
+    ) -> Result<Option<Arc<View>>> {
+        let Some(bytes) = self.shared.sequence.get(id, cause).await? else { return Ok(None) };
+        self.load(id, bytes, near, cause).await.map(Some)
+    }
+
     /// The version `id` for the collector, which knows the floor: one GET and no LIST. `None` if it has been
     /// collected; what lies at or under a floor raised meanwhile may be returned all the same.
     pub(crate) async fn version_for_collection(&self, id: u64, near: &View) -> Result<Option<Arc<View>>> {
@@ -207,6 +221,27 @@ impl Manifest {
             }
         }
         Err(Error::unavailable(format!("other commits came first {MAX_TRIES} times or for {COMMIT_TIME:?}")))
+    }
+
+    /// What to commit on when the newest version, `top`, cannot be read any more: the content of `back` in its place.
+    ///
+    /// Nobody knows what `top` said, but a commit raises an epoch by one at most, so those chosen here are
+    /// above all that were ever given out. `top_hash` is the hash of what lies in its slot.
+    pub(crate) fn above_damaged(&self, back: &View, top: u64, top_hash: u128) -> Result<Arc<View>> {
+        let commits = top.saturating_sub(back.id());
+        let raised = u32::try_from(commits)
+            .map_err(|_| Error::unsupported("too many versions are damaged to go back over them"))?;
+        let mut root = back.root.clone();
+        root.id = top;
+        root.ring.clear();
+        root.writer.epoch = root.writer.epoch.saturating_add(raised);
+        root.writer.counter_floor = 0;
+        root.compactor.epoch = root.compactor.epoch.saturating_add(raised);
+        root.compactor.counter_floor = 0;
+        root.compactor.busy_until_ms = 0;
+        root.next_run = root.next_run.saturating_add(commits.saturating_mul(RUNS_PER_COMMIT));
+        root.next_keyspace = root.next_keyspace.saturating_add(raised);
+        Ok(Arc::new(View::stored(root, top_hash, Some(back))?))
     }
 
     fn of(store: Store, identity: Identity) -> Self {
@@ -303,8 +338,8 @@ impl Manifest {
         Ok(Arc::new(View::stored(root, codec::object_hash(&bytes), near)?))
     }
 
-    /// The highest void id; 0 if none is.
-    async fn floor(&self, cause: Cause) -> Result<u64> {
+    /// The highest void id; 0 if none is. One LIST.
+    pub async fn floor(&self, cause: Cause) -> Result<u64> {
         let listed = self.shared.store.list(Folder::ManifestFloor, None, cause).await?;
         Ok(listed.iter().filter_map(|listed| listed.name.number()).max().unwrap_or(0))
     }

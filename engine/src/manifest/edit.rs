@@ -18,6 +18,7 @@ use crate::{
     manifest::{
         CompactorState, KeyspaceEntry, Root, Run, WriterState, codec,
         replace::{Replacement, replace},
+        salvage::{self, Restored, Salvaged},
     },
     sst::SstMeta,
     store::{Name, ObjectId, Role},
@@ -93,6 +94,17 @@ pub enum Edit {
         /// Wall clock until which it asks others to stay away.
         busy_until_ms: u64,
     },
+    /// A repair puts what was saved in the place of what was damaged.
+    Salvage {
+        /// The compactor's epoch.
+        epoch: u32,
+        /// What is replaced, and by what.
+        salvaged: Vec<Salvaged>,
+        /// Objects of this epoch with a lower counter are committed by this or will never be.
+        counter_floor: u64,
+    },
+    /// A repair puts an older tree back, with what the log still holds. Needs both roles.
+    Restore(Restored),
     /// A new keyspace. One that exists already is left as it is.
     CreateKeyspace {
         /// The writer's epoch.
@@ -153,6 +165,17 @@ impl Edit {
                 next.compactor.counter_floor = base.compactor.counter_floor.max(*counter_floor);
                 next.compactor.busy_until_ms = *busy_until_ms;
             }
+            Self::Salvage { epoch, salvaged, counter_floor } => {
+                check_compactor_epoch(base, *epoch)?;
+                salvage::salvage(&mut next, salvaged)?;
+                next.compactor.counter_floor = base.compactor.counter_floor.max(*counter_floor);
+            }
+            Self::Restore(with) => {
+                check_writer_epoch(base, with.writer_epoch)?;
+                check_compactor_epoch(base, with.compactor_epoch)?;
+                salvage::restore(&mut next, with)?;
+                next.compactor.counter_floor = base.compactor.counter_floor.max(with.counter_floor);
+            }
             Self::CreateKeyspace { epoch, name } => {
                 check_writer_epoch(base, *epoch)?;
                 create_keyspace(&mut next, name)?;
@@ -189,9 +212,11 @@ impl Edit {
             Self::ClaimWriter { .. } | Self::Flush { .. } | Self::CreateKeyspace { .. } => {
                 (Role::Writer, next.writer.epoch, next.writer.counter_floor)
             }
-            Self::ClaimCompactor { .. } | Self::Compact { .. } | Self::CompactorState { .. } => {
-                (Role::Compactor, next.compactor.epoch, next.compactor.counter_floor)
-            }
+            Self::ClaimCompactor { .. }
+            | Self::Compact { .. }
+            | Self::CompactorState { .. }
+            | Self::Salvage { .. }
+            | Self::Restore(_) => (Role::Compactor, next.compactor.epoch, next.compactor.counter_floor),
         }
     }
 }

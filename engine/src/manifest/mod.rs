@@ -7,15 +7,19 @@
 //!
 //! Always true of every version (checked when it is read and when it is made): runs are ordered
 //! newest data first, level 0 first; the SSTs of a run ascend and do not overlap; no SST is named
-//! twice; epochs, replay point, last sequence number and counter floors never go back; the
+//! twice; a run holds SSTs or [holes](crate::sst::hole), not both; epochs, replay point, last sequence number and counter floors never go back; the
 //! conservation sum is the sum of the SSTs' sums.
 
+pub mod checkpoint;
 pub mod codec;
 pub mod commit;
+pub mod copy;
 pub mod edit;
 pub mod identity;
 pub mod part;
+pub mod pin;
 pub mod replace;
+pub mod salvage;
 pub mod view;
 
 use std::collections::HashMap;
@@ -23,8 +27,10 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 pub use commit::Manifest;
+pub use copy::VersionCopy;
 pub use edit::Edit;
 pub use identity::Identity;
+pub use pin::Pin;
 pub use view::{RunView, View};
 
 use crate::{codec::sum::Sum, error::Result, key::DEFAULT_KEYSPACE, sst::SstMeta};
@@ -234,6 +240,13 @@ pub struct StoredShape {
     /// Bytes of level 1.
     #[prost(uint64, tag = "5")]
     pub base_bytes: u64,
+}
+
+impl Run {
+    /// Whether it stands for entries that were lost, and holds no SST.
+    pub fn is_hole(&self) -> bool {
+        self.ssts.first().is_some_and(SstMeta::is_hole)
+    }
 }
 
 impl Root {

@@ -149,6 +149,22 @@ pub fn pack(base: &Root, next: &mut Root, mut new_id: impl FnMut() -> ObjectId) 
     Packed { root, parts }
 }
 
+/// The stored form of a complete `root`: without the stretches that its parts cover.
+pub fn stored(root: &Root) -> Root {
+    let mut stored = Root { runs: Vec::with_capacity(root.runs.len()), ..root.clone() };
+    for run in &root.runs {
+        let mut kept = Run { id: run.id, level: run.level, parts: run.parts.clone(), ..Run::default() };
+        let mut from = 0;
+        for part in &run.parts {
+            kept.ssts.extend_from_slice(run.ssts.get(from..part.range().start).unwrap_or_default());
+            from = part.range().end;
+        }
+        kept.ssts.extend_from_slice(run.ssts.get(from..).unwrap_or_default());
+        stored.runs.push(kept);
+    }
+    stored
+}
+
 /// Makes a stored `root` complete: takes the parts that `previous` (complete) has, and fetches the others.
 ///
 /// Fails with `Corruption` if a part is missing or damaged, naming it.

@@ -53,8 +53,11 @@ pub(crate) fn replace(root: &mut Root, with: &Replacement<'_>) -> Result<()> {
     check_order_of_data(root, &taken, place)?;
 
     if !with.outputs.is_empty() {
-        let joined =
-            root.runs.get(place).filter(|run| run.level == with.level && with.level > 0).and_then(|run| {
+        let joined = root
+            .runs
+            .get(place)
+            .filter(|run| run.level == with.level && with.level > 0 && !run.is_hole())
+            .and_then(|run| {
                 let mut ssts = [&run.ssts[..], with.outputs].concat();
                 ssts.sort_by(|a, b| a.first_key.cmp(&b.first_key));
                 let run = Run { ssts, parts: Vec::new(), ..*run };
@@ -90,7 +93,8 @@ fn take_inputs(root: &mut Root, inputs: &[ObjectId]) -> Result<Vec<Taken>> {
     let mut taken = Vec::with_capacity(inputs.len());
     for (place, run) in root.runs.iter_mut().enumerate() {
         run.ssts.retain(|sst| {
-            let is_input = wanted.remove(&sst.id).is_some();
+            // A hole is no input: what was lost cannot be merged, and must not go unseen.
+            let is_input = !sst.is_hole() && wanted.remove(&sst.id).is_some();
             if is_input {
                 taken.push((place, sst.clone()));
             }

@@ -155,6 +155,45 @@ mod stored_form {
     }
 
     #[test]
+    fn a_version_with_a_hole_needs_a_program_that_knows_holes() {
+        let (kept, lost) = (sst(3, "ac", 9), sst(4, "bd", 9));
+        let mut root = tree(&[(0, std::slice::from_ref(&lost))]);
+        root.id = 7;
+        let mut sum = lost.sum();
+        sum.remove(&kept.sum());
+        let hole = SstMeta::hole(
+            ObjectId { counter: 5, ..kept.object_id() },
+            &lost,
+            (key_of("b"), key_of("d")),
+            (2, &sum),
+            "the checksum of a block is wrong",
+        );
+        let kept = SstMeta { first_key: key_of("b"), last_key: key_of("c"), ..kept };
+        let salvaged = vec![salvage::Salvaged { out: lost.object_id(), kept: vec![kept], holes: vec![hole] }];
+        let next = Edit::Salvage { epoch: 1, salvaged: salvaged.clone(), counter_floor: 6 };
+        let next = next.apply(&root).expect("it adds up");
+        assert_eq!((shape(&next).as_str(), next.required_features), ("0:3 0:5 ", codec::FEATURE_HOLES));
+        assert_eq!(next.sum, root.sum);
+        golden("manifest_hole_v1.bin", &codec::encode(&next));
+        let stored = std::fs::read(golden_path("manifest_hole_v1.bin")).expect("the golden file is there");
+        assert_eq!(codec::decode(7, UUID, &stored.into()).expect("it is sound"), next);
+        // Without the mark an older program would not know.
+        let unmarked = Root { required_features: 0, ..next.clone() };
+        refused(codec::decode(7, UUID, &codec::encode(&unmarked)), ErrorKind::Corruption, "not marked");
+        // What does not add up is not committed; nor does a compaction take a hole in.
+        let mut short = salvaged;
+        short[0].holes.clear();
+        let short = Edit::Salvage { epoch: 1, salvaged: short, counter_floor: 6 };
+        refused(short.apply(&root), ErrorKind::Corruption, "do not add up");
+        let taken = next.runs[1].ssts[0].clone();
+        refused(
+            compact(&[&taken], std::slice::from_ref(&taken), 1).apply(&next),
+            ErrorKind::Conflict,
+            "not in version",
+        );
+    }
+
+    #[test]
     fn every_flipped_byte_and_every_truncation_is_corruption_of_the_named_object() {
         let stored = codec::encode(&sample());
         let damaged = (0..stored.len()).flat_map(|at| {
@@ -620,6 +659,118 @@ mod parts {
                 }
             });
         }
+    }
+}
+
+mod copies {
+    use super::*;
+    use crate::{
+        codec::frame::checksum,
+        manifest::copy::{VersionCopy, decode, encode},
+        store::Token,
+    };
+
+    const TOKEN: Token = Token(*b"sixteen bytes...");
+
+    fn names() -> [Name; 2] {
+        [Name::Pin(0xABCD), Name::checkpoint("before").expect("a name")]
+    }
+
+    fn sample(name: &Name) -> VersionCopy {
+        let mut root = tree(&[(0, &[sst(3, "ac", 9)]), (1, &[sst(1, "af", 4), sst(2, "gz", 5)])]);
+        root.id = 7;
+        let life_ms = if matches!(name, Name::Pin(_)) { 600_000 } else { 0 };
+        VersionCopy { root, hash: UUID, life_ms, made_ms: 1_700_000_000_000 }
+    }
+
+    fn resealed(name: &Name, stored: &Bytes, change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+        let mut bytes = stored[..stored.len() - 8].to_vec();
+        change(&mut bytes);
+        let seed = twox_hash::XxHash3_64::oneshot(name.path().as_bytes());
+        bytes.extend_from_slice(&checksum(seed, &bytes).to_le_bytes());
+        bytes.into()
+    }
+
+    #[test]
+    fn the_first_format_of_a_pin_and_of_a_checkpoint_is_still_read_and_written() {
+        for (name, file) in names().iter().zip(["pin_v1.bin", "checkpoint_v1.bin"]) {
+            golden(file, &encode(name, TOKEN, Some(&sample(name))));
+            let stored = std::fs::read(golden_path(file)).expect("the golden file is there").into();
+            assert_eq!(decode(name, UUID, &stored).expect("sound"), Some(sample(name)));
+        }
+        let [pin, checkpoint] = names();
+        let released = encode(&pin, TOKEN, None);
+        golden("pin_released_v1.bin", &released);
+        assert_eq!(decode(&pin, UUID, &released).expect("sound"), None);
+        let empty = encode(&checkpoint, TOKEN, None);
+        assert_eq!(decode(&checkpoint, UUID, &empty).expect_err("empty").kind(), ErrorKind::Corruption);
+    }
+
+    #[test]
+    fn every_flipped_byte_and_every_truncation_of_a_copy_names_object_and_offset() {
+        for name in names() {
+            let stored = encode(&name, TOKEN, Some(&sample(&name)));
+            for at in 0..stored.len() {
+                let mut flipped = stored.to_vec();
+                flipped[at] ^= 0x40;
+                for bytes in [Bytes::from(flipped), stored.slice(..at)] {
+                    let error = decode(&name, UUID, &bytes).expect_err("damage must be found");
+                    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+                    assert_eq!(error.object(), Some(name.path().as_str()));
+                    assert!(error.offset().is_some(), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_copy_in_another_place_or_database_is_refused() {
+        let [pin, checkpoint] = names();
+        let stored = encode(&pin, TOKEN, Some(&sample(&pin)));
+        for other in [Name::Pin(1), checkpoint] {
+            assert_eq!(decode(&other, UUID, &stored).expect_err("elsewhere").kind(), ErrorKind::Corruption);
+        }
+        let error = decode(&pin, UUID + 1, &stored).expect_err("the database is wrong");
+        assert!(error.to_string().contains("another database"), "{error}");
+    }
+
+    #[test]
+    fn a_newer_copy_is_refused_by_name_and_one_that_breaks_the_rules_is_damaged() {
+        for name in names() {
+            let changed = |change: fn(&mut VersionCopy)| {
+                let mut copy = sample(&name);
+                change(&mut copy);
+                decode(&name, UUID, &encode(&name, TOKEN, Some(&copy))).expect_err("it must be refused")
+            };
+            assert_eq!(changed(|copy| copy.root.min_reader = 2).kind(), ErrorKind::Unsupported);
+            assert_eq!(changed(|copy| copy.root.required_features = 1 << 63).kind(), ErrorKind::Unsupported);
+            let newer = resealed(&name, &encode(&name, TOKEN, Some(&sample(&name))), |bytes| bytes[24] = 9);
+            let error = decode(&name, UUID, &newer).expect_err("a newer format");
+            assert_eq!((error.kind(), error.offset()), (ErrorKind::Unsupported, Some(24)));
+            assert_eq!(changed(|copy| copy.life_ms = u64::MAX).kind(), ErrorKind::Corruption);
+            assert_eq!(changed(|copy| copy.root.runs.swap(0, 1)).kind(), ErrorKind::Corruption);
+            assert_eq!(changed(|copy| copy.root.prev_hash = Bytes::new()).kind(), ErrorKind::Corruption);
+        }
+    }
+
+    #[test]
+    fn the_stored_form_of_a_version_leaves_out_what_its_parts_hold() {
+        let many: Vec<SstMeta> = (0..400)
+            .map(|n| SstMeta {
+                first_key: format!("\0\0\0\0{n:06}").into(),
+                last_key: format!("\0\0\0\0{n:06}x").into(),
+                ..sst(n, "a", 1)
+            })
+            .collect();
+        let base = tree(&[]);
+        let mut root = tree(&[(0, &[sst(900, "ac", 9)]), (1, &many)]);
+        let mut made = 0;
+        let packed = part::pack(&base, &mut root, || {
+            made += 1;
+            ObjectId { role: Role::Writer, epoch: 1, counter: 1000 + made, nonce: made }
+        });
+        assert!(made > 0, "the tree is large enough for parts");
+        assert_eq!(part::stored(&root), packed.root);
     }
 }
 

@@ -24,6 +24,13 @@ pub struct RunView {
     pub ssts: Arc<[Arc<OpenSst>]>,
 }
 
+impl RunView {
+    /// Whether it stands for entries that were lost, and holds no SST.
+    pub fn is_hole(&self) -> bool {
+        self.ssts.first().is_some_and(|sst| sst.meta.is_hole())
+    }
+}
+
 /// One version, decoded, parts loaded. Immutable.
 #[derive(Debug)]
 pub struct View {

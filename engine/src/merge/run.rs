@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! SST by first and last key (no bytes needed) → its tail → block by index → entry in the block
+//!     or a hole: one entry that shows nothing, and an error at the step from there
 //! ```
 //!
 //! Always true: a step that answers `Missing` has not moved; blocks outside the range are never asked
@@ -15,7 +16,7 @@ use super::{BlockSource, Direction, Missing, Step};
 use crate::{
     block::BlockCursor,
     error::{Error, Result},
-    key::{EntryRef, Seq},
+    key::{EntryRef, Kind, NEVER, Seq},
     range::FullRange,
     sst::{OpenSst, Tail},
     store::Name,
@@ -35,6 +36,8 @@ pub struct RunCursor {
     block: usize,
     /// The position in that block, once it is here.
     cursor: Option<BlockCursor>,
+    /// Whether the cursor stands on a hole, and the step from there fails.
+    on_hole: bool,
     /// Whether the near edge of the range lies in this SST and has not been found yet.
     seeking: bool,
     /// Whether the far edge of the range lies in this SST, so that entries must be compared with it.
@@ -59,6 +62,7 @@ impl RunCursor {
             tail: None,
             block: 0,
             cursor: None,
+            on_hole: false,
             seeking: false,
             edged: false,
         };
@@ -82,18 +86,46 @@ impl RunCursor {
             }
             self.leave_block();
         }
+        if self.on_hole {
+            return Err(self.lost());
+        }
         self.enter_block(blocks)
     }
 
     /// The entry under the cursor. Only after a step that was [`Step::Ready`].
     #[inline]
     pub fn entry(&self) -> EntryRef<'_> {
-        self.cursor.as_ref().expect("a run that answered Ready is on an entry").entry()
+        match &self.cursor {
+            Some(cursor) => cursor.entry(),
+            None => self.hole(),
+        }
     }
 
     /// Its value, sharing the block's bytes.
     pub fn value(&self) -> Bytes {
-        self.cursor.as_ref().expect("a run that answered Ready is on an entry").value()
+        self.cursor.as_ref().map_or_else(Bytes::new, BlockCursor::value)
+    }
+
+    /// The entry that stands for a hole: where the hole begins in the cursor's direction, and before every version
+    /// of the same key. Whoever merges takes it for a version that shows nothing, and fails at the next step.
+    #[cold]
+    fn hole(&self) -> EntryRef<'_> {
+        let at = self.sst.filter(|_| self.on_hole).expect("a run that answered Ready is on an entry");
+        let meta = &self.ssts[at].meta;
+        let (key, seq) = match (self.direction, &self.range.end) {
+            (Direction::Forward, _) => ((&meta.first_key[..]).max(&self.range.start[..]), Seq::MAX),
+            (Direction::Reverse, Some(end)) => ((&meta.last_key[..]).min(&end[..]), 0),
+            (Direction::Reverse, None) => (&meta.last_key[..], 0),
+        };
+        EntryRef { key, seq, kind: Kind::Delete, expire_at_ms: NEVER, value: &[] }
+    }
+
+    #[cold]
+    fn lost(&self) -> Error {
+        match self.sst {
+            Some(at) => self.ssts[at].meta.lost(),
+            None => Error::closed("a run is on a hole, and in no SST"),
+        }
     }
 
     /// What lies behind the block the cursor is at, in its direction and its range, in the order it
@@ -110,6 +142,7 @@ impl RunCursor {
             let Some(next) = after(block, tail.blocks(), self.direction) else {
                 if let Some(next) = after(at, self.ssts.len(), self.direction).map(|next| &self.ssts[next])
                     && self.range.meets(&next.meta.first_key, &next.meta.last_key)
+                    && !next.meta.is_hole()
                     && blocks.tail(next).is_none()
                 {
                     found.push(Missing::Tail(Arc::clone(next)));
@@ -126,6 +159,10 @@ impl RunCursor {
     fn enter_block(&mut self, blocks: &impl BlockSource) -> Result<Step> {
         while let Some(at) = self.sst {
             let sst = &self.ssts[at];
+            if sst.meta.is_hole() {
+                self.on_hole = true;
+                return Ok(Step::Ready);
+            }
             let tail = match &self.tail {
                 Some(tail) => tail,
                 None => {
@@ -196,6 +233,7 @@ impl RunCursor {
     fn enter_sst(&mut self, sst: Option<usize>) {
         self.tail = None;
         self.cursor = None;
+        self.on_hole = false;
         let meta = |at: usize| &self.ssts[at].meta;
         self.sst = sst.filter(|&at| {
             at < self.ssts.len()

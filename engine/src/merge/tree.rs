@@ -103,6 +103,11 @@ impl Tree {
         self.resume(blocks)
     }
 
+    /// Which of the sources the entry of [`Self::peek`] is from, in the order they were given.
+    pub(crate) fn source(&self) -> usize {
+        self.winner
+    }
+
     /// What is missing before the next entry, of all sources: fetch it in one parallel round.
     pub fn missing(&self) -> &[Missing] {
         &self.missing

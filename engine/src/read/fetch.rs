@@ -13,7 +13,7 @@
 //! request, not as their sum; a failed fetch leaves nothing behind.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -24,12 +24,15 @@ use bytes::Bytes;
 use esker_cache::{BlockCache, BlockId, Class};
 use futures::future::{BoxFuture, FutureExt, try_join_all};
 
-use super::tails::PinnedTails;
+use super::{
+    keeper::{Hold, Keeper},
+    tails::PinnedTails,
+};
 use crate::{
     block::Block,
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
-    manifest::Manifest,
+    manifest::{Manifest, View},
     merge::{BlockSource, Missing},
     sst::{BlockRef, OpenSst, Tail, reader::decode_block},
     stats::Cause,
@@ -55,6 +58,8 @@ struct Shared {
     tail_limit: AtomicUsize,
     /// Where to ask which version is the latest; set once, by whoever has one.
     manifest: OnceLock<Manifest>,
+    /// What keeps versions that long reads are at; set once, by whoever reads what may be collected.
+    keeper: OnceLock<Keeper>,
 }
 
 /// What was missing and is here now.
@@ -76,8 +81,9 @@ impl Fetcher {
     /// Fetches for the database `db_uuid` in `store`, through `cache`.
     pub fn new(store: Store, cache: BlockCache, db_uuid: u128) -> Self {
         let tail_limit = AtomicUsize::new(PINNED_TAIL_BYTES);
-        let (tails, manifest) = (PinnedTails::default(), OnceLock::new());
-        Self(Arc::new(Shared { store, cache, db_uuid, tails, tail_limit, manifest }))
+        let (manifest, keeper) = (OnceLock::new(), OnceLock::new());
+        let tails = PinnedTails::default();
+        Self(Arc::new(Shared { store, cache, db_uuid, tails, tail_limit, manifest, keeper }))
     }
 
     /// Keeps at most `bytes` of tails decoded and pinned (64 MiB unless set; a quarter of the cache is
@@ -94,6 +100,28 @@ impl Fetcher {
         // The first one stays: a fetcher is of one database.
         let _ = self.0.manifest.set(manifest);
         self
+    }
+
+    /// Lets long reads pin the versions of `manifest` that they are at, so that they are not collected. Starts a
+    /// task on the caller's runtime, which sends nothing as long as reads are short.
+    #[must_use]
+    pub fn keeps(self, manifest: Manifest) -> Self {
+        self.0.keeper.get_or_init(|| Keeper::start(manifest));
+        self
+    }
+
+    /// A hold on `view`, for a read that may be long; `None` if there is nothing to keep, or nobody to keep it.
+    pub(super) fn hold(&self, view: &Arc<View>) -> Option<Arc<Hold>> {
+        self.0.keeper.get()?.hold(view)
+    }
+
+    /// For a handle that is closed: waits (for some seconds at most) until pins that no read needs any more are
+    /// released, and what the cache has pending is on its disk. Reads go on.
+    pub async fn close(&self) {
+        if let Some(keeper) = self.0.keeper.get() {
+            keeper.drain().await;
+        }
+        self.0.cache.close().await;
     }
 
     /// The cache.
@@ -125,7 +153,8 @@ impl Fetcher {
     /// places allow), in the order asked. Fails as the store does; for an object that is gone
     /// [`is_missing`] holds of the error.
     pub async fn fetch(&self, missing: &[Missing], cause: Cause) -> Result<Vec<Fetched>> {
-        let mut blocks: HashMap<ObjectId, (&Arc<OpenSst>, Vec<Wanted>)> = HashMap::new();
+        // Ordered, so that the same reads send the same requests in the same order.
+        let mut blocks: BTreeMap<ObjectId, (&Arc<OpenSst>, Vec<Wanted>)> = BTreeMap::new();
         let mut round: Vec<BoxFuture<'_, Result<Vec<Placed>>>> = Vec::new();
         for (at, one) in missing.iter().enumerate() {
             match one {

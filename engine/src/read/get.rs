@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! active memtable → frozen, newest first → runs, newest first:
-//!     SST by first and last key → filter → block by index → entry in the block
+//!     SST by first and last key → filter → block by index → entry in the block; a hole ends the walk in an error
 //! ```
 //!
 //! Numbers of one key descend along that way (a run holds nothing newer than the runs above it), so
@@ -101,6 +101,13 @@ pub(super) fn look(
     let mut missing = MissingList::new();
     for run in &sv.view.runs {
         let Some(sst) = covering(&run.ssts, full_key) else { continue };
+        if sst.meta.is_hole() {
+            // What is missing above may still have the key; what lies below is older than what was lost.
+            if missing.is_empty() {
+                return Err(sst.meta.lost());
+            }
+            break;
+        }
         let guard = sst.tail.load();
         let brought;
         let tail = match &*guard {

@@ -4,6 +4,7 @@
 //! get, multi_get ─┐                        ┌─ memtables            (no bytes missing, ever)
 //! scan ── merge ──┼─ SuperVersion + number ┤
 //! snapshot ───────┘                        └─ runs ─ Fetcher ─ cache ─ SSD ─ one ranged GET
+//!                                  keeper ─ pins what long reads are at
 //! reader ─ follow ─ keeps a SuperVersion up to date from the manifest and the log of another process
 //! ```
 //!
@@ -14,6 +15,8 @@
 
 pub mod fetch;
 mod follow;
+mod holds;
+mod keeper;
 
 pub mod freshness;
 pub mod get;

@@ -7,8 +7,8 @@
 //! | [`at_least`](Reader::at_least): includes a given write | nothing, or rounds until it does |
 //! | [`strong`](Reader::strong): everything acknowledged before the call | a round, shared by all who ask |
 //!
-//! Always true: a reader writes nothing, ever; what it shows never goes back in time; every wait ends
-//! after the deadline.
+//! Always true: a reader writes nothing but pins, and those only for reads that last (and goes on without where
+//! it may not); what it shows never goes back in time; every wait ends after the deadline.
 
 use std::{ops::RangeBounds, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,13 +22,14 @@ use super::{
     Fetcher, Scan, Snapshot, Token,
     follow::{Ask, Current, Follower},
     get::{get, get_cached, stack_key},
+    keeper::Hold,
     multi_get::multi_get,
 };
 use crate::{
     clock::{SharedClock, SystemClock, Task, deadline},
     error::{Error, ErrorKind, Result},
     key::{DEFAULT_KEYSPACE, KeyspaceId, full_key},
-    manifest::{Manifest, View},
+    manifest::{Manifest, View, checkpoint},
     range::KeyRange,
     stats::Cause,
     store::{Store, is_missing},
@@ -76,6 +77,8 @@ struct Core {
     /// None if the reader is fixed at a version.
     asks: Option<mpsc::Sender<Ask>>,
     following: Mutex<Option<Task>>,
+    /// On the version that the reader is fixed at.
+    _hold: Option<Arc<Hold>>,
 }
 
 /// Settings of a [`Reader`]; none must be set.
@@ -86,12 +89,22 @@ pub struct ReaderBuilder {
     cache_dir: Option<(PathBuf, u64)>,
     deadline: Duration,
     follow: bool,
-    version: Option<u64>,
+    at: At,
     store: Option<Store>,
 }
 
+/// Which version to read.
+#[derive(Debug)]
+enum At {
+    /// The latest, and those that come after it.
+    Latest,
+    Version(u64),
+    Checkpoint(String),
+}
+
 impl Reader {
-    /// Opens the database at `url` for reading. Fails with `Invalid` if there is none, with
+    /// Opens the database at `url` for reading. The right to list and to get objects is enough; with the right to
+    /// put objects under `pin/` as well, what a long scan or a snapshot reads is not collected meanwhile. Fails with `Invalid` if there is none, with
     /// `Unsupported` if a newer version wrote it, or as the store does.
     pub async fn open(url: impl AsRef<str>) -> Result<Self> {
         Self::builder(url).open().await
@@ -105,7 +118,7 @@ impl Reader {
             cache_dir: None,
             deadline: DEADLINE,
             follow: true,
-            version: None,
+            at: At::Latest,
             store: None,
         }
     }
@@ -235,17 +248,17 @@ impl Reader {
     /// The rows with keys in `range`, in what this reader has; an inverted range is reported by the first
     /// `next`.
     pub fn scan<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Scan {
-        self.snapshot().scan(range)
+        self.or_again(self.snapshot().scan(range))
     }
 
     /// The rows whose keys begin with `prefix`.
     pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
-        self.snapshot().scan_prefix(prefix)
+        self.or_again(self.snapshot().scan_prefix(prefix))
     }
 
     /// The rows with keys in `range`.
     pub fn scan_range(&self, range: KeyRange) -> Scan {
-        self.snapshot().scan_range(range)
+        self.or_again(self.snapshot().scan_range(range))
     }
 
     /// The version of the manifest this reader is at.
@@ -268,8 +281,24 @@ impl Reader {
     pub async fn close(self) -> Result<()> {
         let following = self.core.following.lock().take();
         drop(following);
-        self.core.fetcher.cache().close().await;
+        self.core.fetcher.close().await;
         Ok(())
+    }
+
+    /// A scan that nobody has seen a row of may as well begin at a newer version, if its own has been collected.
+    fn or_again(&self, scan: Scan) -> Scan {
+        if self.core.asks.is_none() {
+            return scan;
+        }
+        let core = Arc::clone(&self.core);
+        scan.or_again(Arc::new(move || {
+            let core = Arc::clone(&core);
+            Box::pin(async move {
+                core.ask(true, core.deadline).await?;
+                let current = core.current.load();
+                Ok((Arc::clone(&current.sv), current.seq))
+            })
+        }))
     }
 
     /// The end of a wait for `token`; `last` is why the last round failed, if it did.
@@ -320,7 +349,22 @@ impl ReaderBuilder {
     /// nothing is followed.
     #[must_use]
     pub fn version(mut self, id: u64) -> Self {
-        self.version = Some(id);
+        self.at = At::Version(id);
+        self
+    }
+
+    /// Read the checkpoint of this name (see [`Db::checkpoint`](crate::Db::checkpoint)), and stay there. If it is
+    /// deleted meanwhile, reads end in `SnapshotExpired`.
+    ///
+    /// ```no_run
+    /// # async fn f() -> esker::Result<()> {
+    /// let then = esker::Reader::builder("s3://bucket/prefix").checkpoint("before-migration").open().await?;
+    /// let value = then.get("k").await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn checkpoint(mut self, name: impl Into<String>) -> Self {
+        self.at = At::Checkpoint(name.into());
         self
     }
 
@@ -331,8 +375,8 @@ impl ReaderBuilder {
         self
     }
 
-    /// Opens. Fails as [`Reader::open`] does; with `Invalid` if the asked version does not exist or the
-    /// cache's directory cannot be used.
+    /// Opens. Fails as [`Reader::open`] does; with `Invalid` if the asked version or checkpoint does not
+    /// exist or the cache's directory cannot be used.
     pub async fn open(self) -> Result<Reader> {
         let store = match self.store {
             Some(store) => store,
@@ -340,12 +384,16 @@ impl ReaderBuilder {
         };
         let clock = Arc::clone(store.clock());
         let manifest = Manifest::open(store.clone()).await?;
-        let view = match self.version {
-            Some(id) => manifest.version(id, Cause::Open).await?.ok_or_else(|| {
+        let view = match &self.at {
+            At::Version(id) => manifest.version(*id, Cause::Open).await?.ok_or_else(|| {
                 Error::invalid(format!("there is no manifest version {id}"))
                     .hint("it may have been collected; `esker manifest` lists those that exist")
             })?,
-            None => manifest.latest(Cause::Open).await?,
+            At::Checkpoint(name) => {
+                let copy = checkpoint::load(&manifest, name, Cause::Open).await?;
+                copy.view(&manifest, None, Cause::Open).await?
+            }
+            At::Latest => manifest.latest(Cause::Open).await?,
         };
         let cache = BlockCache::open(CacheOptions {
             memory_bytes: self.cache_bytes,
@@ -354,21 +402,27 @@ impl ReaderBuilder {
         })
         .await
         .map_err(|error| Error::invalid(error.message))?;
-        let fetcher = Fetcher::new(store, cache, manifest.identity().db_uuid)
+        let mut fetcher = Fetcher::new(store, cache, manifest.identity().db_uuid)
             .pin_tails(self.cache_bytes / 4)
             .asks(manifest.clone());
+        // A checkpoint is kept as it is.
+        if !matches!(self.at, At::Checkpoint(_)) {
+            fetcher = fetcher.keeps(manifest.clone());
+        }
+        let is_fixed = !matches!(self.at, At::Latest);
+        let hold = if is_fixed { fetcher.hold(&view) } else { None };
 
         let mut follower = Follower::new(manifest, view, Arc::clone(&clock), self.deadline);
         let current = follower.current();
-        let (asks, following) = if self.version.is_some() {
+        let (asks, following) = if is_fixed {
             (None, None)
         } else {
             follower.catch_up(Cause::Open).await?;
             let (asks, asked) = mpsc::channel(ASKS);
             (Some(asks), Some(Task::spawn(follower.run(asked, self.follow))))
         };
-        let core =
-            Core { fetcher, current, clock, deadline: self.deadline, asks, following: Mutex::new(following) };
+        let (deadline, following) = (self.deadline, Mutex::new(following));
+        let core = Core { fetcher, current, clock, deadline, asks, following, _hold: hold };
         Ok(Reader { core: Arc::new(core), keyspace: DEFAULT_KEYSPACE })
     }
 }
@@ -378,7 +432,7 @@ impl Core {
     async fn ask(&self, certain: bool, limit: Duration) -> Result<()> {
         let Some(asks) = &self.asks else {
             return Err(Error::invalid("this reader is fixed at a version and does not follow the database")
-                .hint("open it without `version`"));
+                .hint("open it without `version` or `checkpoint`"));
         };
         let closed = || Error::closed("this reader has been closed");
         deadline(&*self.clock, limit, "following the database", async {

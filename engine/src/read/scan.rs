@@ -24,10 +24,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, future::BoxFuture};
 
-use super::{Fetched, Fetcher, SuperVersion};
+use super::{Fetched, Fetcher, SuperVersion, keeper::Hold};
 use crate::{
     block::Block,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     key::{KEYSPACE_BYTES, KeyspaceId, Seq},
     merge::{BlockSource, Direction, Missing, Source, Step, Tree, Visible},
     range::KeyRange,
@@ -43,6 +43,9 @@ const MOST_AHEAD_BYTES: u64 = 4 << 20;
 
 /// No read-ahead while more than this (decoded) waits to be used.
 const WINDOW_BYTES: usize = 32 << 20;
+
+/// How often a scan that has given no row yet begins again at a newer version.
+const MOST_RESTARTS: u32 = 5;
 
 /// Memory for keys is taken in chunks of this size; the first chunk of a scan is small.
 const FIRST_KEY_CHUNK: usize = 512;
@@ -63,9 +66,12 @@ pub struct Row {
 
 /// A scan: `'static + Send`, a [`futures::Stream`] of `Result<Row>`, and [`next().await`](Self::next).
 ///
-/// It reads one moment: writes made after it was created do not show. It holds its version, so a scan
-/// that is kept for long keeps memtables in memory; when the objects it reads have been collected
-/// meanwhile it fails with [`SnapshotExpired`](crate::ErrorKind::SnapshotExpired), never with wrong rows.
+/// It reads one moment: writes made after it was created do not show (a scan of a handle, not of a snapshot,
+/// whose version turns out to be collected before its first row begins once more at a newer one). It holds its
+/// version, so a scan that is kept for long keeps memtables in memory, and pins the version in the store once it
+/// has lasted for half the database's retention, until it is dropped. If it may not or cannot keep the pin up, it
+/// fails with [`SnapshotExpired`](crate::ErrorKind::SnapshotExpired) when what it reads has been collected, never
+/// with wrong rows.
 ///
 /// ```no_run
 /// # async fn f(db: esker::Db) -> esker::Result<()> {
@@ -91,7 +97,6 @@ enum State {
 }
 
 /// What is to be read.
-#[derive(Debug)]
 struct Plan {
     fetcher: Fetcher,
     sv: Arc<SuperVersion>,
@@ -101,10 +106,33 @@ struct Plan {
     now_ms: u64,
     direction: Direction,
     limit: usize,
+    hold: Option<Arc<Hold>>,
+    again: Option<Again>,
 }
 
-/// A round under way: what was missing, with what came.
-type Round = BoxFuture<'static, Result<Vec<(Missing, Fetched)>>>;
+/// Brings the newest version, and the number that goes with it.
+pub(crate) type Again = Arc<dyn Fn() -> BoxFuture<'static, Result<(Arc<SuperVersion>, Seq)>> + Send + Sync>;
+
+/// A round under way.
+type Round = BoxFuture<'static, Result<Brought>>;
+
+/// What a round brings.
+enum Brought {
+    /// What was missing, with what came.
+    Bytes(Vec<(Missing, Fetched)>),
+    /// A newer version to begin at.
+    Newer(Arc<SuperVersion>, Seq),
+}
+
+/// Where a scan that has not given a row may begin again.
+struct Restart {
+    again: Again,
+    keyspace: KeyspaceId,
+    range: KeyRange,
+    now_ms: u64,
+    direction: Direction,
+    left: u32,
+}
 
 struct Running {
     rows: Visible,
@@ -114,6 +142,9 @@ struct Running {
     ahead_bytes: u64,
     left: usize,
     keys: BytesMut,
+    hold: Option<Arc<Hold>>,
+    /// Until the first row.
+    restart: Option<Box<Restart>>,
 }
 
 impl Scan {
@@ -127,6 +158,20 @@ impl Scan {
         seq: Seq,
         now_ms: u64,
     ) -> Self {
+        let hold = fetcher.hold(&sv.view);
+        Self::held(fetcher, sv, keyspace, range, seq, now_ms, hold)
+    }
+
+    /// The same for one who holds the version already.
+    pub(super) fn held(
+        fetcher: Fetcher,
+        sv: Arc<SuperVersion>,
+        keyspace: KeyspaceId,
+        range: Result<KeyRange>,
+        seq: Seq,
+        now_ms: u64,
+        hold: Option<Arc<Hold>>,
+    ) -> Self {
         let state = match range {
             Ok(range) => State::New(Box::new(Plan {
                 fetcher,
@@ -137,6 +182,8 @@ impl Scan {
                 now_ms,
                 direction: Direction::Forward,
                 limit: usize::MAX,
+                hold,
+                again: None,
             })),
             Err(error) => State::Failed(error),
         };
@@ -146,6 +193,15 @@ impl Scan {
     /// A scan that fails with `error` at once.
     pub fn failed(error: Error) -> Self {
         Self { state: State::Failed(error) }
+    }
+
+    /// If the version has been collected before the first row was given, begins once more at what `again` brings.
+    #[must_use]
+    pub(crate) fn or_again(mut self, again: Again) -> Self {
+        if let State::New(plan) = &mut self.state {
+            plan.again = Some(again);
+        }
+        self
     }
 
     /// Descending order. Has an effect only before the first `next`.
@@ -212,17 +268,21 @@ impl Stream for Scan {
 
 impl Plan {
     fn start(self) -> Running {
-        let memtables = self.sv.memtables().map(|memtable| Source::Mem(Arc::clone(memtable)));
-        let runs = self.sv.view.runs.iter().map(|run| Source::Run(Arc::clone(&run.ssts)));
-        let range = self.range.full(self.keyspace);
-        let tree = Tree::new(memtables.chain(runs), &range, self.direction);
+        let (keyspace, now_ms, direction) = (self.keyspace, self.now_ms, self.direction);
+        let rows = rows(&self.sv, &self.range, keyspace, self.seq, now_ms, direction);
+        let restart = self.again.map(|again| {
+            let left = MOST_RESTARTS;
+            Box::new(Restart { again, keyspace, range: self.range, now_ms, direction, left })
+        });
         Running {
-            rows: Visible::new(tree, self.seq, self.now_ms),
+            rows,
             window: Window { fetcher: self.fetcher, blocks: RefCell::default(), tails: HashMap::new() },
             fetch: None,
             ahead_bytes: 0,
             left: self.limit,
             keys: BytesMut::with_capacity(FIRST_KEY_CHUNK),
+            hold: self.hold,
+            restart,
         }
     }
 }
@@ -236,11 +296,17 @@ impl Running {
             if let Some(fetch) = &mut self.fetch {
                 let fetched = ready!(fetch.as_mut().poll(cx));
                 self.fetch = None;
-                self.window.take_in(fetched?);
+                match fetched {
+                    Ok(Brought::Bytes(fetched)) => self.window.take_in(fetched),
+                    Ok(Brought::Newer(sv, seq)) => self.begin_at(&sv, seq),
+                    Err(error) => self.fetch = Some(self.begin_again(error)?),
+                }
+                continue;
             }
             match self.rows.step(&self.window)? {
                 Step::Ready => {
                     self.left -= 1;
+                    self.restart = None;
                     return Poll::Ready(Ok(self.row()));
                 }
                 Step::End => return Poll::Ready(Ok(None)),
@@ -275,14 +341,61 @@ impl Running {
             Missing::Block(sst, index) => !self.window.blocks.borrow().contains_key(&(sst.id, *index)),
             Missing::Tail(_) => true,
         });
-        let fetcher = self.window.fetcher.clone();
+        let (fetcher, hold) = (self.window.fetcher.clone(), self.hold.clone());
         Box::pin(async move {
+            if let Some(hold) = hold {
+                hold.secure().await?;
+            }
             let fetched = match fetcher.fetch(&missing, Cause::Read).await {
                 Ok(fetched) => fetched,
                 Err(error) => return Err(fetcher.expired(error).await),
             };
-            Ok(missing.into_iter().zip(fetched).collect())
+            Ok(Brought::Bytes(missing.into_iter().zip(fetched).collect()))
         })
+    }
+
+    /// The round after a failure, if there is to be one: for a newer version.
+    fn begin_again(&mut self, error: Error) -> Result<Round> {
+        match &mut self.restart {
+            Some(restart) if error.kind() == ErrorKind::SnapshotExpired && restart.left > 0 => {
+                restart.left -= 1;
+                let newest = (restart.again)();
+                Ok(Box::pin(async move {
+                    let (sv, seq) = newest.await?;
+                    Ok(Brought::Newer(sv, seq))
+                }))
+            }
+            _ => Err(error),
+        }
+    }
+
+    fn begin_at(&mut self, sv: &Arc<SuperVersion>, seq: Seq) {
+        let Some(restart) = &self.restart else { return };
+        let Restart { keyspace, range, now_ms, direction, .. } = &**restart;
+        self.rows = rows(sv, range, *keyspace, seq, *now_ms, *direction);
+        self.hold = self.window.fetcher.hold(&sv.view);
+        self.window.blocks.get_mut().clear();
+        self.window.tails.clear();
+    }
+}
+
+/// The rows of a range, from the beginning.
+fn rows(
+    sv: &SuperVersion,
+    range: &KeyRange,
+    keyspace: KeyspaceId,
+    seq: Seq,
+    now_ms: u64,
+    direction: Direction,
+) -> Visible {
+    let memtables = sv.memtables().map(|memtable| Source::Mem(Arc::clone(memtable)));
+    let runs = sv.view.runs.iter().map(|run| Source::Run(Arc::clone(&run.ssts)));
+    Visible::new(Tree::new(memtables.chain(runs), &range.full(keyspace), direction), seq, now_ms)
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan").field("range", &self.range).field("seq", &self.seq).finish_non_exhaustive()
     }
 }
 

@@ -1,9 +1,10 @@
 //! A fixed view of the whole database.
 //!
 //! A snapshot is a superversion and a number: it holds its memtables and the description of its SSTs,
-//! so it costs nothing to take, writers do not know of it, and compaction has no list of snapshots to
-//! respect. What it does not hold is the objects: when they have been collected (the database's
-//! retention says how long superseded versions stay), reads fail with `SnapshotExpired`.
+//! so it costs next to nothing to take, writers do not know of it, and compaction has no list of snapshots to
+//! respect. What is superseded stays for the database's retention; a snapshot that is held for longer than half
+//! of that pins its version, and lets it go when the last clone is dropped. Where a pin cannot be written or kept
+//! up, reads fail with `SnapshotExpired` once objects have been collected.
 //!
 //! Always true: every read of one snapshot sees the same writes; only expiry moves on, by the clock.
 
@@ -13,7 +14,8 @@ use bytes::Bytes;
 
 use super::{
     Fetcher, Scan, SuperVersion,
-    get::{get, stack_key},
+    get::{get, get_cached, stack_key},
+    keeper::Hold,
     multi_get::multi_get,
 };
 use crate::{
@@ -42,12 +44,14 @@ pub struct Snapshot {
     seq: Seq,
     keyspace: KeyspaceId,
     clock: SharedClock,
+    hold: Option<Arc<Hold>>,
 }
 
 impl Snapshot {
     /// What is visible in `sv` at `seq`; the two go together (see [`pin`](super::superversion::pin)).
     pub fn new(fetcher: Fetcher, sv: Arc<SuperVersion>, seq: Seq, clock: SharedClock) -> Self {
-        Self { fetcher, sv, seq, keyspace: DEFAULT_KEYSPACE, clock }
+        let hold = fetcher.hold(&sv.view);
+        Self { fetcher, sv, seq, keyspace: DEFAULT_KEYSPACE, clock, hold }
     }
 
     /// The number of the newest write it sees.
@@ -74,6 +78,10 @@ impl Snapshot {
     /// `SnapshotExpired`, `Corruption`, or as the store does.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         let key = stack_key(self.keyspace, key.as_ref())?;
+        if let Some(answer) = get_cached(&self.fetcher, &self.sv, &key, self.seq, self.clock.wall_ms()) {
+            return answer;
+        }
+        self.secure().await?;
         match get(&self.fetcher, &self.sv, &key, self.seq, self.clock.wall_ms()).await {
             Err(error) => Err(self.fetcher.expired(error).await),
             answer => answer,
@@ -88,6 +96,7 @@ impl Snapshot {
     ) -> Result<Vec<Option<Bytes>>> {
         let keys =
             keys.into_iter().map(|key| full_key(self.keyspace, key.as_ref())).collect::<Result<Vec<_>>>()?;
+        self.secure().await?;
         match multi_get(&self.fetcher, &self.sv, &keys, self.seq, self.clock.wall_ms()).await {
             Err(error) => Err(self.fetcher.expired(error).await),
             answers => answers,
@@ -120,7 +129,15 @@ impl Snapshot {
     }
 
     fn scan_result(&self, range: Result<KeyRange>) -> Scan {
-        let (fetcher, sv) = (self.fetcher.clone(), Arc::clone(&self.sv));
-        Scan::new(fetcher, sv, self.keyspace, range, self.seq, self.clock.wall_ms())
+        let (fetcher, sv, hold) = (self.fetcher.clone(), Arc::clone(&self.sv), self.hold.clone());
+        Scan::held(fetcher, sv, self.keyspace, range, self.seq, self.clock.wall_ms(), hold)
+    }
+
+    /// To be awaited before fetching.
+    async fn secure(&self) -> Result<()> {
+        match &self.hold {
+            Some(hold) => hold.secure().await,
+            None => Ok(()),
+        }
     }
 }

@@ -24,14 +24,16 @@
 pub mod builder;
 pub mod filter;
 pub mod footer;
+pub mod hole;
 pub mod index;
 pub mod reader;
 mod tally;
 pub mod verify;
 
 pub use builder::{Finished, SstBuilder, SstOptions};
+pub use hole::Hole;
 pub use reader::{BlockRef, OpenSst, Tail, decode_block, key_hash};
-pub use verify::{object_hash, verify_object};
+pub use verify::{Check, object_hash, verify_object};
 
 use bytes::Bytes;
 
@@ -98,6 +100,9 @@ pub struct SstMeta {
     /// How many different keys it has: what the filter was sized by.
     #[prost(uint64, tag = "18")]
     pub keys: u64,
+    /// There is no object: what is known of entries that were lost. See [`hole`]. `None` in every SST.
+    #[prost(message, optional, tag = "19")]
+    pub hole: Option<Hole>,
 }
 
 impl SstMeta {
@@ -126,6 +131,9 @@ impl SstMeta {
         let Some(id) = ObjectId::from_bytes(&self.id) else {
             return Err(Error::new(ErrorKind::Corruption, "an SST's entry has no valid object id"));
         };
+        if let Some(hole) = &self.hole {
+            return self.check_hole(hole).map_err(|wrong| senseless(id, wrong));
+        }
         let wrong = if self.tail_bytes() < footer::FOOTER_BYTES as u64 {
             "its tail has no room for a footer"
         } else if self.tail_bytes() > footer::MAX_TAIL_BYTES {
@@ -143,9 +151,10 @@ impl SstMeta {
         } else {
             return Ok(());
         };
-        Err(Error::new(
-            ErrorKind::Corruption,
-            format!("the entry of {} makes no sense: {wrong}", Name::Sst(id)),
-        ))
+        Err(senseless(id, wrong))
     }
+}
+
+fn senseless(id: ObjectId, wrong: &str) -> Error {
+    Error::new(ErrorKind::Corruption, format!("the entry of {} makes no sense: {wrong}", Name::Sst(id)))
 }

@@ -116,6 +116,22 @@ impl Tail {
         Ok(Self { bytes: bytes.len(), filter, index, properties })
     }
 
+    /// The index alone, of a tail whose other parts may be damaged: where the blocks are is all that a salvage needs.
+    /// `bytes` as for [`Self::decode`]. Fails with `Corruption` if the footer or the index is damaged.
+    #[expect(clippy::needless_pass_by_value, reason = "it is kept: the index is a slice of it")]
+    pub fn decode_index(meta: &SstMeta, bytes: Bytes) -> Result<Index> {
+        let (id, start) = (meta.object_id(), meta.tail_offset);
+        let bad = |at: u64, what: &str| Error::corruption(Name::Sst(id).path(), at, what);
+        let footer = Footer::read(id, start, &bytes)?;
+        let from = footer.parts[0].bytes as usize;
+        let part = bytes.slice(from..from + footer.parts[1].bytes as usize);
+        let place = start + from as u64;
+        if checksum(place_seed(id.seed(), place), &part) != footer.parts[1].sum {
+            return Err(bad(place, "the checksum of the index is wrong"));
+        }
+        Index::parse(part, start).map_err(|(at, what)| bad(place + at as u64, what))
+    }
+
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
         self.bytes + size_of::<Self>()

@@ -4,7 +4,8 @@
 //! multipart uploads: parts of equal size (some stores demand it), a few in flight while the next
 //! ones are built.
 //!
-//! Always true: the same name always gets the same bytes, so a PUT may be repeated; an object appears
+//! Always true: the same name always gets the same bytes, so a PUT may be repeated (pins alone are written
+//! over, by [`Store::replace`], and whoever reads one believes no more than it says); an object appears
 //! whole or not at all; memory is bounded by [`PART_BYTES`] × ([`PARTS_IN_FLIGHT`] + 1); an upload
 //! that is dropped is aborted, so that the store keeps no parts. The steps of a multipart upload are
 //! retried inside the client, because its complete call cannot be repeated from outside; what the
@@ -64,6 +65,12 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Writes an object whether or not it is there, and whatever is in it. Only for what may lose its bytes to
+    /// a PUT that was sent long ago: pins.
+    pub async fn replace(&self, name: &Name, body: Bytes, cause: Cause) -> Result<()> {
+        self.put_whole(name, vec![body], cause).await
     }
 
     /// The body as one PUT, repeated until it is definitely there.

@@ -5,6 +5,10 @@
 
 pub mod faulty_store;
 pub mod minio;
+pub mod sim_clock;
 
 pub use faulty_store::{Fault, FaultyStore, Operation, Rule};
 pub use minio::Minio;
+pub use sim_clock::{SimClock, single_threaded};
+
+pub use crate::chaos::Storm;

@@ -16,7 +16,8 @@
 //!  92  entries                             u32
 //!  96  body bytes, raw                     u64
 //! 104  body bytes, as stored               u64
-//! 112  body                                       DATA: batches; FENCE: the writer's name, UTF-8
+//! 112  durable up to slot                  u64    not in format version 1; 0 in a FENCE
+//! 120  body                                       DATA: batches; FENCE: the writer's name, UTF-8
 //!   …  XXH3-64 of everything before        u64    seeded with database uuid and slot
 //!
 //! batch = bytes of the whole batch u32 ‖ varint (first number − the header's first) ‖ varint ops
@@ -27,6 +28,9 @@
 //! All integers are little-endian. Numbers inside are relative to the header's first, so an object
 //! can be re-based without re-encoding. The whole-object checksum covers what is stored and knows its
 //! place; a batch's own checksum is made when the batch is, before it waits in memory to be sent.
+//!
+//! "Durable up to" tells a hole from a crash: every slot of the walk up to it had been acknowledged when the
+//! object was sent, so one of them that is absent has been lost, not never written.
 //!
 //! Always true: the envelope (magic, token, lengths, checksum at the end) is the same in every
 //! version, so a damaged object is told from a newer one; limits are checked before anything is
@@ -52,7 +56,7 @@ pub const MAX_BODY_BYTES: usize = 1 << 30;
 /// The longest writer name in a FENCE, in bytes; a longer one is cut.
 pub const MAX_WRITER_NAME_BYTES: usize = 255;
 /// The version of the format written.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 
 pub(crate) const BATCH_LENGTH_BYTES: usize = 4;
 pub(crate) const CHECKSUM_BYTES: usize = 8;
@@ -60,7 +64,9 @@ pub(crate) const CHECKSUM_BYTES: usize = 8;
 pub(crate) const BATCH_SEED: u64 = 0;
 
 const MAGIC: &[u8; 8] = b"eskerWAL";
-const HEADER_BYTES: usize = 112;
+const HEADER_BYTES: usize = 120;
+/// Of format version 1, which does not say what was durable.
+const HEADER_BYTES_V1: usize = 112;
 const VERSION_AT: u64 = 24;
 const KIND_AT: u64 = 26;
 const CODEC_AT: u64 = 27;
@@ -121,6 +127,8 @@ pub struct WalHeader {
     pub token: [u8; 16],
     /// The first sequence number in it; 0 in a FENCE.
     pub first_seq: Seq,
+    /// Every slot of the walk up to this one was durable when the object was sent; 0 if it does not say.
+    pub durable_to: u64,
 }
 
 /// A decoded WAL object.
@@ -172,7 +180,9 @@ impl WalObject {
         let entries = input.u32().map_err(bad)?;
         let raw_bytes = input.u64().map_err(bad)?;
         let stored_bytes = input.u64().map_err(bad)?;
-        let whole = (HEADER_BYTES + CHECKSUM_BYTES) as u64;
+        let header_bytes = if version == 1 { HEADER_BYTES_V1 } else { HEADER_BYTES };
+        let durable_to = if version == 1 { 0 } else { input.u64().map_err(bad)? };
+        let whole = (header_bytes + CHECKSUM_BYTES) as u64;
         if stored_bytes.checked_add(whole) != Some(bytes.len() as u64) {
             let found = bytes.len();
             return Err(corrupt(
@@ -180,15 +190,15 @@ impl WalObject {
                 format!("{stored_bytes} bytes of body do not fit an object of {found} bytes"),
             ));
         }
-        let body = bytes.slice(HEADER_BYTES..bytes.len() - CHECKSUM_BYTES);
-        let sealed = &bytes[..HEADER_BYTES + body.len()];
+        let body = bytes.slice(header_bytes..bytes.len() - CHECKSUM_BYTES);
+        let sealed = &bytes[..header_bytes + body.len()];
         let (found, expected) = (object_checksum(db_uuid, slot, [sealed]), &bytes[sealed.len()..]);
         if found.to_le_bytes() != *expected {
             let what =
                 "the checksum does not match: the bytes are damaged, or belong to another slot or database";
             return Err(corrupt(sealed.len() as u64, what.into()));
         }
-        if version != FORMAT_VERSION {
+        if !(1..=FORMAT_VERSION).contains(&version) {
             let what = format!(
                 "this log was written by a newer esker: format {version}, and {FORMAT_VERSION} is known"
             );
@@ -205,17 +215,18 @@ impl WalObject {
                 format!("this object belongs to database {stored_uuid:032x}, not {db_uuid:032x}"),
             ));
         }
-        let header = WalHeader { db_uuid, writer_uuid, epoch, slot, token, first_seq };
+        let header = WalHeader { db_uuid, writer_uuid, epoch, slot, token, first_seq, durable_to };
         match kind {
             DATA => {
                 let codec = Codec::from_u8(codec).map_err(|e| e.at(name.as_str(), CODEC_AT))?;
                 let body = raw_body(codec, body, raw_bytes).map_err(|e| e.at(name.as_str(), LENGTHS_AT))?;
-                let entries = decode_batches(&name, &header, &body, batches, entries, last_seq)?;
+                let entries =
+                    decode_batches(&name, &header, header_bytes, &body, (batches, entries), last_seq)?;
                 Ok(Self::Data { header, entries, last_seq })
             }
             FENCE => {
                 let writer_name = std::str::from_utf8(&body).map_err(|e| {
-                    corrupt(HEADER_BYTES as u64, "a writer's name is not UTF-8".into()).because(e)
+                    corrupt(header_bytes as u64, "a writer's name is not UTF-8".into()).because(e)
                 })?;
                 if writer_name.len() > MAX_WRITER_NAME_BYTES {
                     return Err(corrupt(LENGTHS_AT, "a writer's name is over its limit".into()));
@@ -251,7 +262,7 @@ pub fn encode_data(header: &WalHeader, log: &SealedLog) -> Vec<Bytes> {
 /// A FENCE object of the writer called `writer_name`.
 pub fn encode_fence(header: &WalHeader, writer_name: &str) -> Bytes {
     let name = &writer_name[..writer_name.floor_char_boundary(MAX_WRITER_NAME_BYTES)];
-    let header = WalHeader { first_seq: 0, ..header.clone() };
+    let header = WalHeader { first_seq: 0, durable_to: 0, ..header.clone() };
     let body = Bytes::copy_from_slice(name.as_bytes());
     encode(&header, FENCE, Codec::None, 0, (0, 0), name.len(), body).concat().into()
 }
@@ -338,6 +349,7 @@ fn encode(
     head.put_u32_le(entries);
     head.put_u64_le(raw_bytes as u64);
     head.put_u64_le(body.len() as u64);
+    head.put_u64_le(header.durable_to);
     debug_assert_eq!(head.len(), HEADER_BYTES, "the picture at the head is wrong");
     let sum = object_checksum(header.db_uuid, header.slot, [&head[..], &body[..]]);
     vec![head.freeze(), body, Bytes::copy_from_slice(&sum.to_le_bytes())]
@@ -366,9 +378,9 @@ fn raw_body(codec: Codec, stored: Bytes, raw_bytes: u64) -> Result<Bytes> {
 fn decode_batches(
     name: &str,
     header: &WalHeader,
+    header_bytes: usize,
     body: &Bytes,
-    batches: u32,
-    count: u32,
+    (batches, count): (u32, u32),
     last_seq: Seq,
 ) -> Result<Vec<Entry>> {
     let corrupt = |offset: u64, what: &str| Error::corruption(name, offset, what);
@@ -377,7 +389,7 @@ fn decode_batches(
     let mut at = 0;
     let mut next_seq = header.first_seq;
     for _ in 0..batches {
-        let base = (HEADER_BYTES + at) as u64;
+        let base = (header_bytes + at) as u64;
         let bad = |bad: BadInput| bad.of(name, base);
         let length = Input::new(&body[at..]).u32().map_err(bad)? as usize;
         let checked = length.checked_sub(CHECKSUM_BYTES).filter(|n| *n >= BATCH_LENGTH_BYTES);

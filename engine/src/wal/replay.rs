@@ -277,12 +277,11 @@ impl Opening {
         if slot <= self.claimed.root.writer.tail_hint {
             return Err(self.missing(slot, "it was durable before the manifest was last written").await);
         }
-        // An object K slots on is sent only after this one was acknowledged. If it is there, look again.
-        let beyond = slot + self.walk.wal_window as u64;
-        if self.walk.sequence.get(beyond, Cause::Open).await?.is_some() {
+        if let Some(why) = self.goes_on_behind(slot).await? {
             return match self.walk.sequence.get(slot, Cause::Open).await? {
+                // It has landed meanwhile: walk over it.
                 Some(_) => Ok(()),
-                None => Err(self.missing(slot, &format!("{} is there", Name::Wal(beyond))).await),
+                None => Err(self.missing(slot, &why).await),
             };
         }
         let clock = self.manifest.store().clock().clone();
@@ -293,6 +292,7 @@ impl Opening {
             slot,
             token: Token::fresh(&*clock).0,
             first_seq: 0,
+            durable_to: 0,
         };
         let body = encode_fence(&header, &self.name);
         match self.walk.sequence.create(slot, vec![body], Cause::Open, Some(FENCE_TIME)).await? {
@@ -311,6 +311,27 @@ impl Opening {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the log shows, behind the absent `slot`, that there was something in it: an object K slots on
+    /// is sent only after the one in `slot` was acknowledged, and each object says what was durable before
+    /// it. Without that, what lies behind is what a crashed writer had in flight. One LIST, which is
+    /// empty but after a crash.
+    async fn goes_on_behind(&mut self, slot: u64) -> Result<Option<String>> {
+        let store = self.manifest.store();
+        let behind = store.list(Folder::Wal, Some(&Name::Wal(slot)), Cause::Open).await?;
+        for name in behind.into_iter().map(|listed| listed.name) {
+            let Some(number) = name.number() else { continue };
+            if number >= slot + self.walk.wal_window as u64 {
+                return Ok(Some(format!("{name} is there")));
+            }
+            let Some(bytes) = self.walk.sequence.get(number, Cause::Open).await? else { continue };
+            let object = decode(number, self.walk.db_uuid, bytes).await?;
+            if object.header().durable_to >= slot {
+                return Ok(Some(format!("{name} says that it was durable")));
+            }
+        }
+        Ok(None)
     }
 
     /// An object of a newer epoch was met: the manifest says whose.

@@ -13,7 +13,15 @@ use crate::{
 const UUID: u128 = 0x0123_4567_89AB_CDEF_0011_2233_4455_6677;
 
 fn header(slot: u64, first_seq: u64) -> WalHeader {
-    WalHeader { db_uuid: UUID, writer_uuid: 9, epoch: 3, slot, token: *b"sixteen bytes...", first_seq }
+    WalHeader {
+        db_uuid: UUID,
+        writer_uuid: 9,
+        epoch: 3,
+        slot,
+        token: *b"sixteen bytes...",
+        first_seq,
+        durable_to: 6,
+    }
 }
 
 fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Op<'a> {
@@ -53,25 +61,27 @@ fn resealed(object: &Bytes, change: impl FnOnce(&mut [u8])) -> Bytes {
 }
 
 #[test]
-fn objects_of_the_first_format_are_still_read_and_written() {
+fn objects_of_each_format_are_read_and_those_of_the_newest_written() {
     let (log, entries) = sample();
-    golden("wal_data_v1.bin", &stored(&encode_data(&header(7, 41), &log)));
-    let WalObject::Data { header: found, entries: read, last_seq } =
-        decode(golden_bytes("wal_data_v1.bin")).expect("sound")
-    else {
-        panic!("this is a DATA object")
-    };
-    assert_eq!((found, read, last_seq), (header(7, 41), entries, 46));
-
-    golden("wal_fence_v1.bin", &encode_fence(&header(7, 5), "host:1"));
-    let fence = WalObject::Fence { header: header(7, 0), writer_name: "host:1".into() };
-    assert_eq!(decode(golden_bytes("wal_fence_v1.bin")).expect("sound"), fence);
+    golden("wal_data_v2.bin", &stored(&encode_data(&header(7, 41), &log)));
+    golden("wal_fence_v2.bin", &encode_fence(&header(7, 5), "host:1"));
+    for (version, durable_to) in [(1, 0), (2, 6)] {
+        let data = decode(golden_bytes(&format!("wal_data_v{version}.bin"))).expect("sound");
+        let header = |first_seq, durable_to| WalHeader { durable_to, ..header(7, first_seq) };
+        let written =
+            WalObject::Data { header: header(41, durable_to), entries: entries.clone(), last_seq: 46 };
+        assert_eq!(data, written, "format {version}");
+        let fence = WalObject::Fence { header: header(0, 0), writer_name: "host:1".into() };
+        assert_eq!(decode(golden_bytes(&format!("wal_fence_v{version}.bin"))).expect("sound"), fence);
+    }
 }
 
 #[test]
 fn every_flipped_byte_and_every_truncation_is_corruption_of_the_named_slot() {
     let (log, _) = sample();
-    for object in [stored(&encode_data(&header(7, 41), &log)), encode_fence(&header(7, 0), "host:1")] {
+    let old = ["wal_data_v1.bin", "wal_fence_v1.bin"].map(golden_bytes);
+    let new = [stored(&encode_data(&header(7, 41), &log)), encode_fence(&header(7, 0), "host:1")];
+    for object in old.into_iter().chain(new) {
         for at in 0..object.len() {
             let mut flipped = object.to_vec();
             flipped[at] ^= 0x20;
@@ -111,8 +121,8 @@ fn hostile_fields_under_a_right_checksum_are_refused_before_anything_is_allocate
         ("another slot", 32, &8u64.to_le_bytes()),
         ("a last number that is not there", 48, &u64::MAX.to_le_bytes()),
         ("a first number near the end", 40, &u64::MAX.to_le_bytes()),
-        ("a batch past the body", 112, &u32::MAX.to_le_bytes()),
-        ("a batch shorter than its head", 112, &3u32.to_le_bytes()),
+        ("a batch past the body", 120, &u32::MAX.to_le_bytes()),
+        ("a batch shorter than its head", 120, &3u32.to_le_bytes()),
     ];
     for (what, at, bytes) in cases {
         let error = decode(resealed(&object, |object| object[at..at + bytes.len()].copy_from_slice(bytes)));
@@ -122,7 +132,7 @@ fn hostile_fields_under_a_right_checksum_are_refused_before_anything_is_allocate
         let error = decode(resealed(&object, |object| object[at] = newer)).expect_err("newer");
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     }
-    let error = decode(resealed(&object, |object| object[120] ^= 1)).expect_err("a batch is damaged");
+    let error = decode(resealed(&object, |object| object[128] ^= 1)).expect_err("a batch is damaged");
     assert!(error.to_string().contains("checksum of a batch"), "{error}");
 }
 
@@ -231,7 +241,7 @@ proptest! {
     ) {
         prop_assert!(decode(body.clone().into()).is_err());
         // The same as the body of an object that is sound otherwise.
-        let mut object = BytesMut::from(&stored(&encode_data(&header(7, 1), &LogBuffer::new(1).seal(1)))[..112]);
+        let mut object = BytesMut::from(&stored(&encode_data(&header(7, 1), &LogBuffer::new(1).seal(1)))[..120]);
         object[27] = codec;
         object[88..96].copy_from_slice(&counts);
         object[96..104].copy_from_slice(&(body.len() as u64).to_le_bytes());

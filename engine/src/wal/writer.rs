@@ -248,7 +248,7 @@ impl LogWriter {
                     pipe.next()
                 });
                 let Some(cut) = next else { break };
-                flying.push_back(self.upload(cut));
+                flying.push_back(self.upload(cut, pipe.durable_slot()));
             }
             tokio::select! {
                 biased;
@@ -267,7 +267,7 @@ impl LogWriter {
     }
 
     /// Puts one object into its slot, with the same bytes however often it takes.
-    async fn upload(&self, cut: Cut) -> Result<(u64, Seq)> {
+    async fn upload(&self, cut: Cut, durable_to: u64) -> Result<(u64, Seq)> {
         let Cut { slot, log } = cut;
         let last_seq = log.last_seq;
         let header = WalHeader {
@@ -277,6 +277,7 @@ impl LogWriter {
             slot,
             token: self.clock.random().to_le_bytes(),
             first_seq: log.first_seq,
+            durable_to,
         };
         let body = if log.bytes > INLINE_ENCODE_BYTES {
             clock::on_cpu(move || encode_data(&header, &log)).await?

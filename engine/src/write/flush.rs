@@ -1,14 +1,15 @@
 //! The flush task: a frozen memtable becomes one run of level-0 SSTs.
 //!
 //! ```text
-//!  frozen memtable ─► its log has landed ─► build (CPU thread) ═blocks═► upload
+//!  frozen memtable ─► its log has landed ─► build (CPU pool, turn by turn) ═blocks═► upload
 //!                                                 │ sums and counts agree
 //!                                                 ▼
 //!          memtable dropped ◄─ publish ◄─ commit Flush { SSTs, replay point, counter floor }
 //! ```
 //!
-//! Blocks travel from the CPU thread to the upload by a queue bounded in bytes, so that parts go up
-//! while later ones are built and a flush holds little more than what is on its way.
+//! Blocks travel from the CPU pool to the upload by a queue bounded in bytes, so that parts go up
+//! while later ones are built and a flush holds little more than what is on its way. A turn never waits:
+//! what it has built is handed over between turns.
 //!
 //! Always true: a memtable is flushed only when all of it is durable in the log, and oldest first; a key
 //! never spans two SSTs of the run; the sum and the count of what went up are those of the memtable, or
@@ -30,18 +31,18 @@ use crate::{
     codec::sum::Sum,
     compaction::{job::sst_options, outputs::Outputs},
     error::{Error, ErrorKind, Result},
-    key::{EntryRef, Seq},
+    key::Seq,
     manifest::{Edit, Manifest, View, edit::check_writer_epoch},
-    memtable::Memtable,
+    memtable::{MemCursor, Memtable},
     sst::{SstBuilder, SstMeta, SstOptions},
     stats::Cause,
     store::{Name, ObjectId, Role},
     write::head::{Frozen, Writer},
 };
 
-/// Built blocks are handed to the upload in pieces of about this size.
-const PIECE_BYTES: u64 = 1 << 20;
-/// Pieces between the CPU thread and the upload.
+/// Bytes of keys and values after which a turn of building ends, so that they can go up while the next one runs.
+const TURN_BYTES: usize = 1 << 20;
+/// Pieces between the building and the upload.
 const PIECES: usize = 4;
 /// The pause after a failed attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -147,20 +148,22 @@ impl Flusher {
     async fn store(&self, memtable: &Arc<Memtable>) -> Result<Vec<SstMeta>> {
         let view = self.writer.current().load().view.clone();
         let (sender, receiver) = mpsc::channel(PIECES);
-        let build = Build {
-            memtable: memtable.clone(),
+        let building = Building {
+            cursor: memtable.cursor(),
+            begun: false,
             options: sst_options(&view.root.options, 0)?,
             sst_bytes: view.root.options.sst_bytes,
             epoch: self.writer.settings().epoch,
             counter: self.counter.clone(),
             clock: self.writer.settings().clock.clone(),
-            writer: self.writer.clone(),
-            out: sender,
+            open: None,
+            last_key: Vec::new(),
+            pieces: Vec::new(),
         };
-        let (built, uploaded) = tokio::join!(clock::on_cpu(move || build.run()), self.upload(receiver));
+        let (built, uploaded) = tokio::join!(self.build(memtable, building, sender), self.upload(receiver));
         // If the upload failed, the build failed for want of a listener: the upload knows why.
         let ssts = uploaded?;
-        let expected = built??;
+        let expected = built?;
         let mut stored = Sum::default();
         for sst in &ssts {
             stored.add(&sum_of(sst)?);
@@ -180,6 +183,36 @@ impl Flusher {
             .hint("nothing was committed and the log still has every write; open the database again, and report this"));
         }
         Ok(ssts)
+    }
+
+    /// Builds turn by turn and hands over what is ready; gives the memtable's sum, taken in a pass of its own.
+    async fn build(
+        &self,
+        memtable: &Arc<Memtable>,
+        mut building: Building,
+        out: mpsc::Sender<Piece>,
+    ) -> Result<Sum> {
+        let summed = memtable.clone();
+        let sum = clock::on_cpu(move || summed.sum()).await?;
+        loop {
+            let (back, turn) = clock::on_cpu(move || {
+                let turn = building.turn();
+                (building, turn)
+            })
+            .await?;
+            building = back;
+            let more = turn?;
+            for Built { id, blocks, end } in building.pieces.drain(..) {
+                let bytes = blocks.iter().map(Bytes::len).sum();
+                self.writer.budget().force(bytes);
+                let charge = PieceCharge { writer: self.writer.clone(), bytes };
+                let piece = Piece { id, blocks, end, _charge: charge };
+                out.send(piece).await.map_err(|_| Error::closed("the upload of an SST broke off"))?;
+            }
+            if !more {
+                return Ok(sum);
+            }
+        }
     }
 
     /// Sends what is built, as it is built.
@@ -215,81 +248,85 @@ impl Drop for PieceCharge {
     }
 }
 
-/// The CPU thread's part.
-struct Build {
-    memtable: Arc<Memtable>,
+/// Bytes as they were built, not yet charged.
+struct Built {
+    id: ObjectId,
+    blocks: Vec<Bytes>,
+    end: Option<Box<SstMeta>>,
+}
+
+/// The run while it is built: the CPU pool's part.
+struct Building {
+    cursor: MemCursor,
+    begun: bool,
     options: SstOptions,
     sst_bytes: u64,
     epoch: u32,
     counter: Arc<AtomicU64>,
     clock: SharedClock,
-    writer: Arc<Writer>,
-    out: mpsc::Sender<Piece>,
+    open: Option<(ObjectId, SstBuilder)>,
+    last_key: Vec<u8>,
+    /// What is ready to go up.
+    pieces: Vec<Built>,
 }
 
-impl Build {
-    /// Sends the SSTs piece by piece; gives the memtable's sum, taken in a pass of its own.
-    fn run(self) -> Result<Sum> {
-        let sum = self.memtable.sum();
-        let mut open: Option<(ObjectId, SstBuilder, u64)> = None;
-        let mut last_key: Vec<u8> = Vec::new();
-        self.each(|entry| {
-            if let Some((id, builder, _)) = open
-                .take_if(|(_, builder, _)| builder.bytes() >= self.sst_bytes && entry.key != &last_key[..])
+impl Building {
+    /// Builds until a piece is ready; false once everything has been built.
+    fn turn(&mut self) -> Result<bool> {
+        if !self.begun {
+            self.begun = true;
+            self.cursor.first();
+        }
+        let mut raw_bytes = 0;
+        while self.cursor.is_valid() {
+            let entry = self.cursor.entry();
+            if let Some((_, builder)) = self
+                .open
+                .take_if(|(_, builder)| builder.bytes() >= self.sst_bytes && entry.key != &self.last_key[..])
             {
-                self.finish(id, builder)?;
+                finish(builder, &mut self.pieces)?;
             }
-            let (id, builder, sent) = open.get_or_insert_with(|| {
-                let id = self.next_id();
-                (id, SstBuilder::new(id, self.options), 0)
+            let (_, builder) = self.open.get_or_insert_with(|| {
+                let id = ObjectId {
+                    role: Role::Writer,
+                    epoch: self.epoch,
+                    counter: self.counter.fetch_add(1, Ordering::Relaxed),
+                    nonce: self.clock.random() as u64,
+                };
+                (id, SstBuilder::new(id, self.options))
             });
             builder.add(entry)?;
-            if builder.bytes() - *sent >= PIECE_BYTES {
-                *sent = builder.bytes();
-                self.send(*id, builder.take_ready(), None)?;
+            self.last_key.clear();
+            self.last_key.extend_from_slice(entry.key);
+            raw_bytes += entry.key.len() + entry.value.len();
+            self.cursor.next();
+            if raw_bytes >= TURN_BYTES {
+                self.hand_over();
+                return Ok(true);
             }
-            last_key.clear();
-            last_key.extend_from_slice(entry.key);
-            Ok(())
-        })?;
-        if let Some((id, builder, _)) = open {
-            self.finish(id, builder)?;
         }
-        Ok(sum)
-    }
-
-    fn each(&self, mut visit: impl FnMut(EntryRef<'_>) -> Result<()>) -> Result<()> {
-        let mut cursor = self.memtable.cursor();
-        cursor.first();
-        while cursor.is_valid() {
-            visit(cursor.entry())?;
-            cursor.next();
+        if let Some((_, builder)) = self.open.take() {
+            finish(builder, &mut self.pieces)?;
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn finish(&self, id: ObjectId, builder: SstBuilder) -> Result<()> {
-        let finished = builder.finish()?;
-        self.send(id, finished.chunks, Some(Box::new(finished.meta)))
-    }
-
-    fn send(&self, id: ObjectId, blocks: Vec<Bytes>, end: Option<Box<SstMeta>>) -> Result<()> {
-        let bytes = blocks.iter().map(Bytes::len).sum();
-        self.writer.budget().force(bytes);
-        let charge = PieceCharge { writer: self.writer.clone(), bytes };
-        self.out
-            .blocking_send(Piece { id, blocks, end, _charge: charge })
-            .map_err(|_| Error::closed("the upload of an SST broke off"))
-    }
-
-    fn next_id(&self) -> ObjectId {
-        ObjectId {
-            role: Role::Writer,
-            epoch: self.epoch,
-            counter: self.counter.fetch_add(1, Ordering::Relaxed),
-            nonce: self.clock.random() as u64,
+    /// The blocks of the open SST that are ready.
+    fn hand_over(&mut self) {
+        if let Some((id, builder)) = &mut self.open {
+            let blocks = builder.take_ready();
+            if !blocks.is_empty() {
+                self.pieces.push(Built { id: *id, blocks, end: None });
+            }
         }
     }
+}
+
+fn finish(builder: SstBuilder, pieces: &mut Vec<Built>) -> Result<()> {
+    let finished = builder.finish()?;
+    let id = finished.meta.object_id();
+    pieces.push(Built { id, blocks: finished.chunks, end: Some(Box::new(finished.meta)) });
+    Ok(())
 }
 
 /// Waits until all of `frozen` is durable, however slow the log is.

@@ -400,7 +400,7 @@ impl Writer {
 
     fn note_l0(&self, view: &View) {
         if self.settings.heed_l0 {
-            let runs = view.runs.iter().filter(|run| run.level == 0).count();
+            let runs = view.runs.iter().filter(|run| run.level == 0 && !run.is_hole()).count();
             self.budget.note_l0(runs, view.root.options.shape.l0_runs as usize);
         }
     }

@@ -88,6 +88,7 @@ impl Writer {
             }
             self.freeze_for_room();
             tokio::select! {
+                biased;
                 () = released => {}
                 () = clock.sleep(LOOK_AGAIN) => budget.sweep(),
             }

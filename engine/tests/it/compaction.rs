@@ -2,6 +2,7 @@
 
 mod collecting;
 mod fixture;
+mod holding;
 mod merging;
 mod picking;
 mod roles;

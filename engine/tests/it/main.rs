@@ -1,10 +1,15 @@
 //! The engine's tests through its public API, one binary; a module a subject.
 
+mod cancelled;
 mod compaction;
+mod crashes;
 mod formats;
 mod manifest;
 mod memory;
+mod pins;
+mod metamorphic;
 mod reading;
+mod repair;
 mod store;
 mod wal;
 mod writing;

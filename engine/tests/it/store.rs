@@ -514,7 +514,6 @@ async fn a_directory_below_a_file_is_refused_at_once() {
 
 #[cfg(feature = "s3")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stderr, reason = "says why nothing was tested")]
 async fn minio_behaves_like_memory_and_says_what_is_wrong() {
     let clock = SystemClock::shared();
     let Some(minio) = Minio::start(&clock).await.unwrap() else {

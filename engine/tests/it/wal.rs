@@ -67,7 +67,15 @@ fn data(manifest: &Manifest, epoch: u32, slot: u64, seq: Seq, value: &str) -> Ve
 
 fn header(manifest: &Manifest, epoch: u32, slot: u64, first_seq: Seq) -> WalHeader {
     let token = manifest.store().clock().random().to_le_bytes();
-    WalHeader { db_uuid: manifest.identity().db_uuid, writer_uuid: 1, epoch, slot, token, first_seq }
+    WalHeader {
+        db_uuid: manifest.identity().db_uuid,
+        writer_uuid: 1,
+        epoch,
+        slot,
+        token,
+        first_seq,
+        durable_to: 0,
+    }
 }
 
 async fn put(manifest: &Manifest, slot: u64, body: Vec<Bytes>) -> Slot {
@@ -183,6 +191,32 @@ async fn a_slot_that_must_exist_and_does_not_is_corruption_that_names_it() {
         (ErrorKind::Corruption, Some(Name::Wal(4).path().as_str())),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_lost_object_is_told_from_one_that_was_never_written_by_what_the_next_one_says() {
+    for (durable_to, is_lost) in [(3, false), (4, true)] {
+        let manifest = database(8).await;
+        let (opened, _) = take_over(&manifest, claim(&manifest, "w").await, "w").await.expect("ours");
+        let t = opened.next_slot;
+        put(&manifest, t, data(&manifest, 1, t, 1, "kept")).await;
+        // Slot t+1 is absent; the object in t+2 was sent when slots up to t, or up to t+1, were durable.
+        let mut log = LogBuffer::new(3);
+        let op = Op { kind: Kind::Put, key: b"\0\0\0\0k", expire_at_ms: 0, value: b"behind" };
+        log.append(3, [op].into_iter(), drop);
+        let header = WalHeader { durable_to: t + durable_to - 3, ..header(&manifest, 1, t + 2, 3) };
+        put(&manifest, t + 2, encode_data(&header, &log.seal(4))).await;
+        match take_over(&manifest, claim(&manifest, "next").await, "next").await {
+            Ok((opened, values)) => {
+                assert!(!is_lost, "slot {} was durable, and is gone", t + 1);
+                assert_eq!((opened.fence_slot, values), (t + 1, vec![Bytes::from_static(b"kept")]));
+            }
+            Err(error) => {
+                assert!(is_lost, "a crash is no loss: {error}");
+                assert_eq!(error.object(), Some(Name::Wal(t + 1).path().as_str()), "{error}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,8 +5,10 @@
     reason = "tests say what they ran on, and what they skipped"
 )]
 
+mod checkpoints;
 mod cli;
 mod damage;
 mod debian;
 mod kills;
+mod repair;
 mod shell;

@@ -197,6 +197,7 @@ async fn log_objects_before_the_replay_point_go_but_never_a_fence() {
         slot,
         token: [7; 16],
         first_seq: 1,
+        durable_to: 0,
     };
     let data = |slot, value: &[u8]| {
         let mut log = LogBuffer::new(1);

@@ -271,7 +271,7 @@ impl BlockSource for Loaded {
     }
 }
 
-async fn rows(store: &Store, view: &View, now_ms: u64) -> BTreeMap<Bytes, Bytes> {
+pub(super) async fn rows(store: &Store, view: &View, now_ms: u64) -> BTreeMap<Bytes, Bytes> {
     let mut loaded = HashMap::new();
     for sst in view.runs.iter().flat_map(|run| run.ssts.iter()) {
         let object =

@@ -1,0 +1,284 @@
+//! Repairing: a ladder of remedies, the gentle ones first (faults §4.5).
+//!
+//! ```text
+//! 1  read again      what only a first read saw was on the way           verify does that by itself
+//! 2  another copy    a replica of the same database has the object       nothing is lost
+//! 3  roll back       to the newest version that is whole, and what the   numbers may be lost; told which
+//!                    log still has of what came after
+//! 4  salvage         what can be read is kept, the rest becomes holes    keys are lost; reads of them say so
+//! -  cut the log     go on behind an object of the log that is lost      numbers are lost; told which
+//! ```
+//!
+//! 3, 4 and the cut are done only if asked for: they give something up. A salvage needs the compactor's role only,
+//! and goes on beside a live writer; a roll-back and a cut take both roles, under fresh epochs, so everyone
+//! who worked on the damaged state is fenced.
+//!
+//! Always true: nothing is deleted, and no object is overwritten but a damaged one with the very bytes that were
+//! written first; without [`RepairOptions::act`] nothing is written at all; every action is told, done or not.
+
+mod copy;
+mod rollback;
+mod salvage;
+mod tree;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use crate::{
+    error::Result,
+    manifest::{Edit, Manifest, View, edit},
+    stats::Cause,
+    store::{Folder, Name, ObjectId, Role, Store},
+    verify::{self, Finding, Progress, Report, Severity, Survey, VerifyOptions},
+};
+
+/// How often what the last round put back is looked at for what it laid bare.
+const ROUNDS: usize = 16;
+
+/// Which remedy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rung {
+    /// Nothing to do, or nothing that can be done.
+    Told,
+    /// From another copy.
+    Copy,
+    /// Back to an older version.
+    RollBack,
+    /// What can be read is kept.
+    Salvage,
+    /// The log goes on behind what it lost.
+    CutLog,
+}
+
+impl Rung {
+    /// As one lower-case word, for logs and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Told => "told",
+            Self::Copy => "copy",
+            Self::RollBack => "roll_back",
+            Self::Salvage => "salvage",
+            Self::CutLog => "cut_log",
+        }
+    }
+}
+
+/// What was done, or would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    /// By which remedy.
+    pub rung: Rung,
+    /// To which object, if it is one.
+    pub object: Option<Name>,
+    /// What: a sentence without a full stop.
+    pub what: String,
+    /// Whether it was done; else it would be.
+    pub done: bool,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// What may be done.
+#[derive(Debug, Clone, Default)]
+pub struct RepairOptions {
+    /// Do it. Without, everything is only told.
+    pub act: bool,
+    /// Another copy of the same database.
+    pub from: Option<Store>,
+    /// Roll back to the newest version that is whole, if the newest is not.
+    pub roll_back: bool,
+    /// Keep what can be read of damaged SSTs, and mark the rest as holes.
+    pub salvage: bool,
+    /// Go on behind what the log has lost.
+    pub cut_log: bool,
+    /// Who does it, for those it fences.
+    pub name: String,
+}
+
+/// What was found, done, and left.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was wrong before.
+    pub before: Report,
+    /// What was done, or would be, in order.
+    pub actions: Vec<Action>,
+    /// What is wrong now; `None` if nothing was done.
+    pub after: Option<Report>,
+}
+
+/// Repairs the database in `store`.
+///
+/// Fails as the store does; with `Fenced` if another process takes a role over meanwhile. What was done until then
+/// stays done, and running it again goes on from there.
+pub async fn repair(store: &Store, options: &RepairOptions, progress: Progress<'_>) -> Result<Outcome> {
+    let full = VerifyOptions::default();
+    let before = verify::verify(store, &full, progress).await?;
+    let mut work = Work { store, options, actions: Vec::new(), mended: BTreeSet::new() };
+    let mut now = None;
+    if let Some(from) = &options.from {
+        // What was put back may name more that is missing: a version its SSTs.
+        for _ in 0..ROUNDS {
+            let report = now.as_ref().unwrap_or(&before);
+            let copied = copy::round(&mut work, from, report).await?;
+            if copied == 0 || !options.act {
+                break;
+            }
+            now = Some(verify::verify(store, &full, progress).await?);
+        }
+    }
+    let report = now.as_ref().unwrap_or(&before);
+    let left: Vec<Finding> =
+        report.damage().filter(|finding| !work.mended.contains(&finding.object)).cloned().collect();
+    if !left.is_empty() {
+        work.give_up_some(&left, report).await?;
+    }
+    let acted = work.actions.iter().any(|action| action.done);
+    let actions = work.actions;
+    let after = if acted { Some(verify::verify(store, &full, progress).await?) } else { None };
+    Ok(Outcome { before, actions, after })
+}
+
+/// A repair under way.
+struct Work<'a> {
+    store: &'a Store,
+    options: &'a RepairOptions,
+    actions: Vec<Action>,
+    /// What a copy has mended, or would.
+    mended: BTreeSet<Name>,
+}
+
+impl Work<'_> {
+    fn tell(&mut self, rung: Rung, object: Option<Name>, what: impl Into<String>, done: bool) {
+        let what = what.into();
+        if done {
+            tracing::warn!(rung = rung.as_str(), %what, "repair");
+        }
+        self.actions.push(Action { rung, object, what, done });
+    }
+
+    /// The rungs that give something up, for the damage that is `left`.
+    async fn give_up_some(&mut self, left: &[Finding], report: &Report) -> Result<()> {
+        let manifest = match Manifest::open(self.store.clone()).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.tell(
+                    Rung::Told,
+                    Some(Name::Identity),
+                    format!(
+                        "without its identity nothing can be done: {error}; a copy of it is needed (--from)"
+                    ),
+                    false,
+                );
+                return Ok(());
+            }
+        };
+        let survey = Survey::take(&manifest, &mut Report::default()).await?;
+        let damaged: BTreeMap<ObjectId, Finding> = report
+            .findings
+            .iter()
+            .filter(|finding| finding.severity != Severity::Hole && !self.mended.contains(&finding.object))
+            .filter_map(|finding| match finding.object {
+                Name::Sst(id) if finding.what_is_wrong() => Some((id, finding.clone())),
+                _ => None,
+            })
+            .collect();
+        let Some(latest) = survey.latest.clone() else {
+            return rollback::over_damaged(self, &manifest, &survey, &damaged).await;
+        };
+        let log_is_cut = left.iter().any(|finding| matches!(finding.object, Name::Wal(_)));
+        let needed = || latest.root.ssts().filter(|sst| !sst.is_hole());
+        let is_damaged = needed().any(|sst| damaged.contains_key(&sst.object_id()));
+        if is_damaged && self.options.roll_back {
+            rollback::roll_back(self, &manifest, &survey, &damaged).await?;
+        } else if is_damaged && self.options.salvage {
+            salvage::salvage(self, &manifest, &latest, &damaged).await?;
+        } else if is_damaged {
+            rollback::offer(self, &manifest, &survey, &damaged).await?;
+            let what = "`esker repair --salvage` would keep what can be read of the damaged SSTs, and mark the rest as holes";
+            self.tell(Rung::Told, None, what, false);
+        }
+        if log_is_cut && !(is_damaged && self.options.roll_back) {
+            rollback::cut_log(self, &manifest, &latest).await?;
+        }
+        for finding in left {
+            let what = match finding.object {
+                Name::Manifest(id) if id < latest.id() => format!(
+                    "version {id} stays as it is, nothing needs it; the next collection that keeps only newer ones takes it"
+                ),
+                Name::Sst(id) if latest.sst(id).is_some() => continue,
+                Name::Wal(_) => continue,
+                Name::Sst(_) => {
+                    format!("{finding}: only a checkpoint needs it, and only another copy helps (--from)")
+                }
+                _ => format!("{finding}: only another copy helps (--from)"),
+            };
+            self.tell(Rung::Told, Some(finding.object.clone()), what, false);
+        }
+        Ok(())
+    }
+}
+
+impl Finding {
+    /// Whether it speaks of bytes that are not right, and not of a first read that was not.
+    fn what_is_wrong(&self) -> bool {
+        self.severity == Severity::Damage || self.what.ends_with(verify::survey::SUPERSEDED)
+    }
+}
+
+/// Takes the compactor's role, whoever has it.
+async fn claim_compactor(manifest: &Manifest, base: &Arc<View>, name: &str) -> Result<(Arc<View>, Names)> {
+    let clock = manifest.store().clock();
+    let (uuid, now_ms) = (clock.random(), clock.wall_ms());
+    let edit = Edit::ClaimCompactor { uuid, name: name.to_owned(), busy_until_ms: 0, now_ms, force: true };
+    let view = manifest.commit(base, &edit, Cause::Admin).await?;
+    let state = &view.root.compactor;
+    if state.uuid[..] != uuid.to_le_bytes() {
+        return Err(edit::fenced("compacting", &state.name, state.epoch, state.epoch.saturating_sub(1)));
+    }
+    let names = Names { epoch: state.epoch, counter: state.counter_floor };
+    Ok((view, names))
+}
+
+/// Takes the writer's role, whoever has it. The uuid is that of the new writer.
+async fn claim_writer(manifest: &Manifest, base: &Arc<View>, name: &str) -> Result<(Arc<View>, u128)> {
+    let uuid = manifest.store().clock().random();
+    let edit = Edit::ClaimWriter { uuid, name: name.to_owned() };
+    let view = manifest.commit(base, &edit, Cause::Admin).await?;
+    let state = &view.root.writer;
+    if state.uuid[..] != uuid.to_le_bytes() {
+        return Err(edit::fenced("writing to", &state.name, state.epoch, state.epoch.saturating_sub(1)));
+    }
+    Ok((view, uuid))
+}
+
+/// Gives out never-reused names in the compactor's epoch. In a dry run the epoch is 0, and nothing gets that name.
+#[derive(Debug)]
+struct Names {
+    epoch: u32,
+    counter: u64,
+}
+
+impl Names {
+    fn none() -> Self {
+        Self { epoch: 0, counter: 0 }
+    }
+
+    fn next(&mut self, store: &Store) -> ObjectId {
+        let nonce = store.clock().random() as u64;
+        self.counter += 1;
+        ObjectId { role: Role::Compactor, epoch: self.epoch, counter: self.counter - 1, nonce }
+    }
+}
+
+/// The floor: versions up to it are void.
+async fn floor(store: &Store) -> Result<u64> {
+    let marks = store.list(Folder::ManifestFloor, None, Cause::Admin).await?;
+    Ok(marks.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0))
+}

@@ -1,0 +1,359 @@
+//! Rung 3, and the cut: an older tree, with what the log still has of what came after it.
+//!
+//! ```text
+//! versions   … V   V+1  V+2 (damaged)         V+3, V+4: both roles claimed    V+5 = the runs of V
+//! log            └─ replay point of V ─────────────────┐                            + what the log gives back
+//!                [ 7  8  9  10 ]  ── replayed into level 0, fenced behind it
+//! ```
+//!
+//! Collection keeps the log from the oldest replay point of all versions, so most often a roll-back loses nothing: a
+//! merge that went wrong is undone, a flush that was lost is made again. What is lost is told by number.
+//!
+//! A cut of the log is the same with the newest version itself: everything that can be read, before and behind
+//! the hole, goes into level 0, and the replay point moves behind it.
+//!
+//! Always true: epochs, replay point and last number only go forward, so every fence holds; the old versions
+//! and everything they name stay.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    clock::on_cpu,
+    error::{Error, ErrorKind, Result},
+    key::Seq,
+    manifest::{Edit, Manifest, Run, View, codec, salvage::Restored},
+    memtable::Memtable,
+    repair::{Names, Rung, Work, claim_compactor, claim_writer, floor, tree},
+    sst::SstMeta,
+    stats::Cause,
+    store::{Folder, Name, ObjectId, Sequence, Slot, Token},
+    verify::{
+        Finding, Survey,
+        log::{Log, Walked},
+    },
+    wal::{WalHeader, WalObject, record::encode_fence},
+};
+
+/// A memtable of the replay is written when it is this large.
+const MEMTABLE_BYTES: usize = 64 << 20;
+/// How long the fence may be without an answer.
+const FENCE_TIME: Duration = Duration::from_secs(60);
+
+/// Says what a roll-back would do, if one is possible.
+pub(super) async fn offer(
+    work: &mut Work<'_>,
+    manifest: &Manifest,
+    survey: &Survey,
+    damaged: &BTreeMap<ObjectId, Finding>,
+) -> Result<()> {
+    if let Some(back) = newest_whole(manifest, survey, damaged).await? {
+        let what = format!(
+            "`esker repair --rollback` would go back to version {}, the newest that is whole, and take what the log has of what came after it",
+            back.id()
+        );
+        work.tell(Rung::Told, Some(Name::Manifest(back.id())), what, false);
+    }
+    Ok(())
+}
+
+/// Rolls back to the newest version that names nothing damaged.
+pub(super) async fn roll_back(
+    work: &mut Work<'_>,
+    manifest: &Manifest,
+    survey: &Survey,
+    damaged: &BTreeMap<ObjectId, Finding>,
+) -> Result<()> {
+    let (Some(latest), Some(back)) = (&survey.latest, newest_whole(manifest, survey, damaged).await?) else {
+        let what =
+            "no version is whole, so there is nothing to roll back to; `--salvage` keeps what can be read";
+        work.tell(Rung::Told, None, what, false);
+        return Ok(());
+    };
+    put_back(work, manifest, latest, &back, Rung::RollBack).await
+}
+
+/// Goes on behind what the log has lost.
+pub(super) async fn cut_log(work: &mut Work<'_>, manifest: &Manifest, latest: &Arc<View>) -> Result<()> {
+    let log = Log::read(work.store, manifest.identity(), &latest.root, false).await?;
+    let walk = log.walk(&latest.root);
+    if walk.holes.is_empty() {
+        return Ok(());
+    }
+    if !work.options.cut_log {
+        for hole in &walk.holes {
+            let what = format!(
+                "the log has lost {}: {}; a copy would bring it back (--from), `esker repair --cut-log` would go on without it",
+                Name::Wal(hole.slot),
+                hole.numbers()
+            );
+            work.tell(Rung::Told, Some(Name::Wal(hole.slot)), what, false);
+        }
+        return Ok(());
+    }
+    // Where the tree is damaged, too, a salvage may have come first.
+    let latest = if work.options.act { manifest.latest(Cause::Admin).await? } else { Arc::clone(latest) };
+    put_back(work, manifest, &latest, &latest.clone(), Rung::CutLog).await
+}
+
+/// The newest version itself cannot be read: the one before it that is whole is gone on from.
+pub(super) async fn over_damaged(
+    work: &mut Work<'_>,
+    manifest: &Manifest,
+    survey: &Survey,
+    damaged: &BTreeMap<ObjectId, Finding>,
+) -> Result<()> {
+    let sequence = Sequence::new(work.store.clone(), Folder::Manifest);
+    let top = sequence.latest(0, Cause::Admin).await?;
+    let (Some(top), Some(back)) = (top, newest_whole(manifest, survey, damaged).await?) else {
+        work.tell(
+            Rung::Told,
+            None,
+            "no version of the manifest can be read; only another copy helps (--from)",
+            false,
+        );
+        return Ok(());
+    };
+    let Some(body) = sequence.get(top, Cause::Admin).await? else {
+        return Err(Error::new(ErrorKind::Conflict, format!("version {top} went away meanwhile")));
+    };
+    if !work.options.roll_back {
+        let what = format!(
+            "the newest version, {top}, cannot be read; `esker repair --rollback` would go on from version {}, with what the log has of what came after it",
+            back.id()
+        );
+        work.tell(Rung::Told, Some(Name::Manifest(top)), what, false);
+        return Ok(());
+    }
+    let above = manifest.above_damaged(&back, top, codec::object_hash(&body))?;
+    put_back(work, manifest, &above, &back, Rung::RollBack).await
+}
+
+/// The newest version of which nothing is damaged.
+async fn newest_whole(
+    manifest: &Manifest,
+    survey: &Survey,
+    damaged: &BTreeMap<ObjectId, Finding>,
+) -> Result<Option<Arc<View>>> {
+    let mut near: Option<Arc<View>> = survey.latest.clone();
+    for id in survey.versions.iter().rev() {
+        let view = match manifest.stored_version(*id, near.as_deref(), Cause::Admin).await {
+            Ok(Some(view)) => view,
+            Ok(None) => continue,
+            Err(error) if error.kind() == ErrorKind::Corruption => continue,
+            Err(error) => return Err(error),
+        };
+        if !view.root.ssts().any(|sst| !sst.is_hole() && damaged.contains_key(&sst.object_id())) {
+            return Ok(Some(view));
+        }
+        near = Some(view);
+    }
+    Ok(None)
+}
+
+/// Makes the tree of `back`, and what the log has after it, the newest version, on top of `latest`.
+async fn put_back(
+    work: &mut Work<'_>,
+    manifest: &Manifest,
+    latest: &Arc<View>,
+    back: &Arc<View>,
+    rung: Rung,
+) -> Result<()> {
+    let act = work.options.act;
+    let store = work.store;
+    // Before any role changes hands: is there a way at all?
+    let log = Log::read(store, manifest.identity(), &latest.root, false).await?;
+    let walk = walk(&log, latest, back);
+    let name = format!("version {}", back.id());
+    if let Some(hole) = walk.holes.first()
+        && !work.options.cut_log
+    {
+        let what = format!(
+            "the log that follows {name} has lost {}: {}; a copy would bring it back (--from), `--cut-log` goes on without it",
+            Name::Wal(hole.slot),
+            hole.numbers()
+        );
+        work.tell(Rung::Told, Some(Name::Wal(hole.slot)), what, false);
+        return Ok(());
+    }
+    if !act {
+        told(work, rung, latest, back, &log, &walk, &name, false);
+        return Ok(());
+    }
+    let (base, uuid) = claim_writer(manifest, latest, &work.options.name).await?;
+    let (base, mut names) = claim_compactor(manifest, &base, &work.options.name).await?;
+    let (log, walk) = fence(work, manifest, &base, back, uuid).await?;
+    let mut runs = replay(work, manifest, back, &walk, &mut names).await?;
+    runs.extend(back.root.runs.iter().cloned());
+    let last_seq = base.root.writer.last_seq.max(walk.last_seq);
+    let edit = Edit::Restore(Restored {
+        writer_epoch: base.root.writer.epoch,
+        compactor_epoch: names.epoch,
+        runs,
+        replay_from: walk.tail,
+        tail_hint: walk.tail,
+        last_seq,
+        counter_floor: names.counter,
+    });
+    let view = manifest.commit(&base, &edit, Cause::Admin).await?;
+    told(work, rung, latest, back, &log, &walk, &name, true);
+    let what = format!("version {} is the newest now; whoever wrote or merged before is fenced", view.id());
+    work.tell(rung, Some(Name::Manifest(view.id())), what, true);
+    if floor(store).await? >= back.id() {
+        let what = format!(
+            "{name} was collected while it was put back: run `esker verify`, what it named may be gone"
+        );
+        work.tell(Rung::Told, Some(Name::Manifest(back.id())), what, false);
+    }
+    Ok(())
+}
+
+fn walk(log: &Log, latest: &View, back: &View) -> Walked {
+    let from = &back.root.writer;
+    log.walk_from(from.replay_from, from.last_seq, latest.root.writer.tail_hint)
+}
+
+/// Says what is put back, what the log gives, and what is lost.
+#[expect(clippy::too_many_arguments, reason = "all that is known of a roll-back goes into its sentences")]
+fn told(
+    work: &mut Work<'_>,
+    rung: Rung,
+    latest: &View,
+    back: &View,
+    log: &Log,
+    walk: &Walked,
+    name: &str,
+    done: bool,
+) {
+    let (after, last) = (back.root.writer.last_seq, latest.root.writer.last_seq.max(walk.last_seq));
+    let covered = log.numbers(&walk.data);
+    let lost = gaps(after, last, &covered);
+    let verb = match (rung, done) {
+        (Rung::CutLog, true) => {
+            "the log was cut: everything that could be read of it is in SSTs now".to_owned()
+        }
+        (Rung::CutLog, false) => {
+            "would cut the log, and put everything that can be read of it into SSTs".to_owned()
+        }
+        (_, true) => format!("went back to {name}"),
+        (_, false) => format!("would go back to {name}"),
+    };
+    let given = format!("the log gives {} of {} numbers after {after}", count(&covered, after), last - after);
+    let rest =
+        if lost.is_empty() { "nothing is lost".to_owned() } else { format!("lost: {}", ranges(&lost)) };
+    work.tell(rung, Some(Name::Manifest(back.id())), format!("{verb}; {given}; {rest}"), done);
+}
+
+/// Puts a fence of the claimed epoch at the end of the log; what lies before it is all there will be.
+async fn fence(
+    work: &Work<'_>,
+    manifest: &Manifest,
+    base: &View,
+    back: &View,
+    uuid: u128,
+) -> Result<(Log, Walked)> {
+    let clock = work.store.clock();
+    let sequence = Sequence::new(work.store.clone(), Folder::Wal);
+    let since = clock.monotonic();
+    loop {
+        let log = Log::read(work.store, manifest.identity(), &base.root, false).await?;
+        let walk = walk(&log, base, back);
+        let header = WalHeader {
+            db_uuid: manifest.identity().db_uuid,
+            writer_uuid: uuid,
+            epoch: base.root.writer.epoch,
+            slot: walk.tail,
+            token: Token::fresh(&**clock).0,
+            first_seq: 0,
+            durable_to: 0,
+        };
+        let body = encode_fence(&header, &work.options.name);
+        match sequence.create(walk.tail, vec![body], Cause::Admin, Some(FENCE_TIME)).await? {
+            Slot::Ours => return Ok((log, walk)),
+            Slot::Theirs(_) if clock.monotonic().saturating_sub(since) < FENCE_TIME => {}
+            Slot::Theirs(_) => {
+                return Err(Error::unavailable("a writer has been quicker at every slot of the log")
+                    .hint("stop the process that writes, and repair again"));
+            }
+        }
+    }
+}
+
+/// What the log has after `back`, as runs of level 0, newest first.
+async fn replay(
+    work: &Work<'_>,
+    manifest: &Manifest,
+    back: &View,
+    walk: &Walked,
+    names: &mut Names,
+) -> Result<Vec<Run>> {
+    let db_uuid = manifest.identity().db_uuid;
+    let options = &back.root.options;
+    let mut runs: Vec<Run> = Vec::new();
+    let mut memtable = Memtable::new();
+    let run = |sst: SstMeta| Run { id: 0, level: 0, ssts: vec![sst], parts: Vec::new() };
+    for slot in &walk.data {
+        let name = Name::Wal(*slot);
+        let Some(bytes) = work.store.get(&name, Cause::Admin).await? else {
+            return Err(Error::corruption(name.path(), 0, "a log object went away while it was replayed"));
+        };
+        let slot = *slot;
+        let object = on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await??;
+        if let WalObject::Data { entries, .. } = object {
+            entries
+                .into_iter()
+                .filter(|e| e.seq > back.root.writer.last_seq)
+                .for_each(|e| memtable.insert(e));
+        }
+        if memtable.bytes() >= MEMTABLE_BYTES {
+            let full = std::mem::take(&mut memtable);
+            runs.insert(0, run(tree::flush(work.store, names.next(work.store), options, full, true).await?));
+        }
+    }
+    if !memtable.is_empty() {
+        runs.insert(0, run(tree::flush(work.store, names.next(work.store), options, memtable, true).await?));
+    }
+    Ok(runs)
+}
+
+/// The stretches of `after + 1 ..= last` that no range of `covered` (ascending) holds.
+fn gaps(after: Seq, last: Seq, covered: &[(Seq, Seq)]) -> Vec<(Seq, Seq)> {
+    let mut gaps = Vec::new();
+    let mut next = after + 1;
+    for (from, to) in covered {
+        if *from > next {
+            gaps.push((next, *from - 1));
+        }
+        next = next.max(*to + 1);
+    }
+    if next <= last {
+        gaps.push((next, last));
+    }
+    gaps
+}
+
+fn count(covered: &[(Seq, Seq)], after: Seq) -> u64 {
+    covered.iter().map(|(from, to)| (to + 1).saturating_sub((*from).max(after + 1))).sum()
+}
+
+fn ranges(of: &[(Seq, Seq)]) -> String {
+    let one = |(from, to): &(Seq, Seq)| {
+        if from == to { format!("number {from}") } else { format!("numbers {from} to {to}") }
+    };
+    of.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_log_object_covers_is_lost() {
+        assert_eq!(gaps(10, 20, &[(5, 12), (15, 16)]), [(13, 14), (17, 20)]);
+        assert_eq!(gaps(10, 20, &[(11, 20)]), []);
+        assert_eq!(gaps(10, 10, &[]), []);
+        assert_eq!(
+            (count(&[(5, 12), (15, 16)], 10), ranges(&[(13, 14), (17, 17)]).as_str()),
+            (4, "numbers 13 to 14, number 17")
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! The log: every object, and the walk from the replay point, which goes on behind a hole.
+//!
+//! ```text
+//! slot   7     8     9      10    11        12
+//!        DATA  DATA  (none) DATA  (none)
+//!                    hole                   the tail: nothing says that slot 11 ever was durable
+//! ```
+//!
+//! An absent slot is the end of the log, unless something says that it was durable: the manifest's tail hint, an
+//! object K slots on, or one that was sent after it was acknowledged (`durable_to`). Then it is a hole, and the walk
+//! goes on behind it to see what is left.
+//!
+//! If what was lost is a FENCE, the slots behind it hold strays that never counted. They are told from the rest
+//! of the log by what they cannot know: no stray says that the fence's slot was durable, and the numbers it
+//! carries were given again by the epoch that came after.
+//!
+//! Always true: pure but for [`Log::read`]; no more than a few objects of the log are held at a time.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::{
+    clock::on_cpu,
+    compaction::collect::MAX_FENCE_BYTES,
+    error::Result,
+    key::Seq,
+    manifest::{Identity, Root},
+    stats::Cause,
+    store::{Folder, Listed, Name, Store},
+    verify::{Finding, Report},
+    wal::WalObject,
+};
+
+/// How many objects of the log are read at a time.
+const PARALLEL: usize = 4;
+
+/// What lies in a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Slot {
+    /// Entries.
+    Data {
+        /// The writer's epoch.
+        epoch: u32,
+        /// The first number.
+        first_seq: Seq,
+        /// The last number.
+        last_seq: Seq,
+        /// Every slot of the walk up to this one was durable when it was sent.
+        durable_to: u64,
+    },
+    /// The end of every older epoch.
+    Fence {
+        /// The writer's epoch.
+        epoch: u32,
+    },
+    /// It cannot be read.
+    Damaged(Finding),
+    /// It was not looked at; too large for a FENCE.
+    Unread,
+}
+
+/// A slot whose object was durable and is lost, and the numbers that went with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogHole {
+    /// The slot.
+    pub slot: u64,
+    /// The first number that may have been in it.
+    pub from_seq: Seq,
+    /// The last number that may have been in it; `None` if nothing behind it says.
+    pub to_seq: Option<Seq>,
+    /// What was found.
+    pub finding: Finding,
+}
+
+/// The log, as far as it could be read.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// What lies in each slot that is taken.
+    pub slots: BTreeMap<u64, Slot>,
+    wal_window: u64,
+}
+
+/// A walk over a log with holes.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Walked {
+    /// The DATA objects that count, in order.
+    pub data: Vec<u64>,
+    /// What is lost between them.
+    pub holes: Vec<LogHole>,
+    /// Slots whose object never counted.
+    pub void: Vec<u64>,
+    /// The first slot that is free for certain.
+    pub tail: u64,
+    /// The last number there is.
+    pub last_seq: Seq,
+    /// What is wrong with the order of what counts.
+    pub wrong: Vec<Finding>,
+}
+
+impl Log {
+    /// Reads the log; `quick`: only what may be a FENCE.
+    pub async fn read(store: &Store, identity: &Identity, root: &Root, quick: bool) -> Result<Self> {
+        let listed = store.list(Folder::Wal, None, Cause::Admin).await?;
+        let reads =
+            listed.into_iter().map(|object| read(store, identity, object, root.writer.replay_from, quick));
+        let slots = stream::iter(reads).buffered(PARALLEL).try_collect::<Vec<_>>().await?;
+        Ok(Self { slots: slots.into_iter().flatten().collect(), wal_window: u64::from(identity.wal_window) })
+    }
+
+    /// A log of these slots.
+    pub fn of(slots: impl IntoIterator<Item = (u64, Slot)>, wal_window: u32) -> Self {
+        Self { slots: slots.into_iter().collect(), wal_window: u64::from(wal_window) }
+    }
+
+    /// Walks the log from the replay point of `root`.
+    pub fn walk(&self, root: &Root) -> Walked {
+        self.walk_from(root.writer.replay_from, root.writer.last_seq, root.writer.tail_hint)
+    }
+
+    /// Walks the log from `slot`. Numbers up to `after_seq` are in SSTs; slots up to `tail_hint` were durable.
+    pub fn walk_from(&self, slot: u64, after_seq: Seq, tail_hint: u64) -> Walked {
+        let mut walk = Walked { tail: slot, last_seq: after_seq, ..Walked::default() };
+        let mut max_epoch = 0;
+        // The slots behind a lost object that strays may lie in, if it was a FENCE.
+        let mut doubtful = 0..0;
+        while let Some(next) = self.next(&walk, doubtful.end, max_epoch, tail_hint) {
+            let at = walk.tail;
+            walk.tail += 1;
+            match next {
+                Next::Data { epoch, first_seq, last_seq } => {
+                    let is_stray =
+                        doubtful.contains(&at) && !self.counts(at, doubtful.start, epoch, last_seq);
+                    if epoch < max_epoch || is_stray {
+                        walk.void.push(at);
+                        continue;
+                    }
+                    max_epoch = epoch;
+                    if first_seq <= walk.last_seq && last_seq > after_seq && !walk.data.is_empty() {
+                        let what = format!("number {first_seq} follows number {}", walk.last_seq);
+                        walk.wrong.push(Finding::damage(Name::Wal(at), what));
+                    }
+                    walk.end_holes(first_seq.saturating_sub(1));
+                    walk.last_seq = walk.last_seq.max(last_seq);
+                    walk.data.push(at);
+                }
+                Next::Fence { epoch } if epoch < max_epoch => walk.void.push(at),
+                Next::Fence { epoch } => {
+                    max_epoch = epoch;
+                    walk.tail = at + self.wal_window;
+                }
+                Next::Lost(finding) => {
+                    let from_seq = walk.last_seq + 1;
+                    walk.holes.push(LogHole { slot: at, from_seq, to_seq: None, finding });
+                    if !doubtful.contains(&at) {
+                        doubtful = at..at + self.wal_window;
+                    }
+                }
+                Next::Skip => {}
+                Next::Unread => walk.data.push(at),
+            }
+        }
+        walk
+    }
+
+    /// The first and last numbers of these DATA objects.
+    pub fn numbers(&self, slots: &[u64]) -> Vec<(Seq, Seq)> {
+        let of = |slot: &u64| match self.slots.get(slot) {
+            Some(Slot::Data { first_seq, last_seq, .. }) => Some((*first_seq, *last_seq)),
+            _ => None,
+        };
+        slots.iter().filter_map(of).collect()
+    }
+
+    /// Files what is wrong with the log of the newest version.
+    pub(super) fn report(&self, root: &Root, report: &mut Report) {
+        report.wal_objects = self.slots.len() as u64;
+        let walk = self.walk(root);
+        let holes: Vec<u64> = walk.holes.iter().map(|hole| hole.slot).collect();
+        for (slot, of) in &self.slots {
+            if let Slot::Damaged(finding) = of
+                && !holes.contains(slot)
+            {
+                let what = format!("{} (nothing replays it any more)", finding.what);
+                report.add(Finding::notice(finding.object.clone(), what));
+            }
+            let epoch = match of {
+                Slot::Data { epoch, .. } | Slot::Fence { epoch } => *epoch,
+                Slot::Damaged(_) | Slot::Unread => 0,
+            };
+            if epoch > root.writer.epoch {
+                let what = format!("epoch {epoch} was never given out");
+                report.add(Finding::damage(Name::Wal(*slot), what));
+            }
+        }
+        for hole in walk.holes {
+            let what = format!("{}; {}", hole.finding.what, hole.numbers());
+            report.add(Finding { what, ..hole.finding });
+        }
+        walk.wrong.into_iter().for_each(|finding| report.add(finding));
+    }
+
+    /// What the walk meets next; `None` at its end.
+    fn next(&self, walk: &Walked, doubtful_end: u64, max_epoch: u32, tail_hint: u64) -> Option<Next> {
+        let slot = walk.tail;
+        Some(match self.slots.get(&slot) {
+            Some(Slot::Data { epoch, first_seq, last_seq, .. }) => {
+                Next::Data { epoch: *epoch, first_seq: *first_seq, last_seq: *last_seq }
+            }
+            Some(Slot::Fence { epoch }) => Next::Fence { epoch: *epoch },
+            Some(Slot::Unread) => Next::Unread,
+            Some(Slot::Damaged(finding)) => Next::Lost(finding.clone()),
+            None => {
+                let is_behind_hole = slot < doubtful_end;
+                // Behind a lost object, which may have been a FENCE, only its own epoch can say.
+                let said = |of: &Slot| {
+                    matches!(of, Slot::Data { durable_to, epoch, .. }
+                        if *durable_to >= slot && (!is_behind_hole || *epoch == max_epoch))
+                };
+                let behind = self.slots.range(slot + 1..);
+                let proved = if is_behind_hole {
+                    behind.clone().any(|(_, of)| said(of))
+                } else {
+                    slot <= tail_hint
+                        || behind.clone().any(|(at, of)| *at >= slot + self.wal_window || said(of))
+                };
+                if proved {
+                    let what = "a log object is missing: it was durable, what was written after it says so";
+                    Next::Lost(Finding::damage(Name::Wal(slot), what))
+                } else if is_behind_hole && behind.clone().next().is_some() {
+                    Next::Skip
+                } else {
+                    return None;
+                }
+            }
+        })
+    }
+
+    /// Whether DATA in `slot`, behind a lost object in `lost`, was part of the log and is no stray.
+    fn counts(&self, slot: u64, lost: u64, epoch: u32, last_seq: Seq) -> bool {
+        let knows = |of: &Slot| match of {
+            Slot::Data { epoch: of_epoch, durable_to, .. } => *of_epoch == epoch && *durable_to >= lost,
+            Slot::Fence { .. } | Slot::Damaged(_) | Slot::Unread => false,
+        };
+        let given_again = |of: &Slot| match of {
+            Slot::Data { epoch: of_epoch, first_seq, .. } => *of_epoch > epoch && *first_seq <= last_seq,
+            Slot::Fence { .. } | Slot::Damaged(_) | Slot::Unread => false,
+        };
+        let newer = |of: &Slot| match of {
+            Slot::Data { epoch: of_epoch, .. } | Slot::Fence { epoch: of_epoch } => *of_epoch > epoch,
+            Slot::Damaged(_) | Slot::Unread => false,
+        };
+        if self.slots.get(&slot).is_some_and(knows) {
+            return true;
+        }
+        let mut behind = self.slots.range(slot + 1..).map(|(_, of)| of);
+        if behind.clone().any(given_again) {
+            return false;
+        }
+        behind.clone().any(knows) || !behind.any(newer)
+    }
+}
+
+enum Next {
+    Data {
+        epoch: u32,
+        first_seq: Seq,
+        last_seq: Seq,
+    },
+    Fence {
+        epoch: u32,
+    },
+    Lost(Finding),
+    /// Nothing is there, and nothing says that anything was.
+    Skip,
+    Unread,
+}
+
+impl Walked {
+    fn end_holes(&mut self, to_seq: Seq) {
+        for hole in self.holes.iter_mut().filter(|hole| hole.to_seq.is_none()) {
+            hole.to_seq = Some(to_seq);
+        }
+    }
+}
+
+impl LogHole {
+    /// Which numbers were lost, as a sentence.
+    pub fn numbers(&self) -> String {
+        match self.to_seq {
+            Some(to) if to < self.from_seq => "no number is missing, it may have been a fence".to_owned(),
+            Some(to) if to == self.from_seq => format!("number {to} is lost"),
+            Some(to) => format!("numbers {} to {to} are lost", self.from_seq),
+            None => format!("numbers from {} on are lost", self.from_seq),
+        }
+    }
+}
+
+async fn read(
+    store: &Store,
+    identity: &Identity,
+    object: Listed,
+    replay_from: u64,
+    quick: bool,
+) -> Result<Option<(u64, Slot)>> {
+    let Some(slot) = object.name.number() else { return Ok(None) };
+    if quick && (object.bytes > MAX_FENCE_BYTES || slot < replay_from) {
+        return Ok(Some((slot, Slot::Unread)));
+    }
+    let mut damage = None;
+    // Once more if it is damaged: what was wrong on the way is right now.
+    for _ in 0..2 {
+        // Collected since it was listed.
+        let Some(bytes) = store.get(&object.name, Cause::Admin).await? else { return Ok(None) };
+        let db_uuid = identity.db_uuid;
+        match on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await? {
+            Ok(WalObject::Fence { header, .. }) => {
+                return Ok(Some((slot, Slot::Fence { epoch: header.epoch })));
+            }
+            Ok(WalObject::Data { header, last_seq, .. }) => {
+                let (epoch, first_seq, durable_to) = (header.epoch, header.first_seq, header.durable_to);
+                return Ok(Some((slot, Slot::Data { epoch, first_seq, last_seq, durable_to })));
+            }
+            Err(error) => damage = Some(Finding::of(&object.name, error)?),
+        }
+    }
+    Ok(damage.map(|finding| (slot, Slot::Damaged(finding))))
+}

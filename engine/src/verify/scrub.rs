@@ -1,0 +1,120 @@
+//! Scrubbing: verifying all the time, slowly, an SST after the other, from where it stopped.
+//!
+//! ```text
+//! round   survey ─▶ log ─▶ SST, SST, SST, … in the order of their ids ─▶ next round
+//!                            └─ the place: this one is done
+//! ```
+//!
+//! Always true: nothing is written to the database; a scrub that is stopped goes on behind the last SST that it
+//! finished; SSTs that come and go while a round lasts are checked in it or in the next.
+
+use crate::{
+    error::Result,
+    manifest::Manifest,
+    store::{ObjectId, Store},
+    verify::{Finding, Pace, Report, Survey, log, sst, survey},
+};
+
+/// How far a scrub has come: what to keep between two runs of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Rounds that were finished.
+    pub rounds: u64,
+    /// The last SST of this round that was checked.
+    pub after: Option<ObjectId>,
+}
+
+/// A scrub of one database.
+#[derive(Debug)]
+pub struct Scrub {
+    store: Store,
+    pace: Pace,
+    place: Place,
+    /// SSTs checked and bytes read since this was made.
+    done: (u64, u64),
+    /// What is left of this round.
+    left: Option<std::vec::IntoIter<survey::Named>>,
+}
+
+/// What a step of a scrub did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stepped {
+    /// A round began: every version and the log were looked at.
+    Surveyed(Vec<Finding>),
+    /// An SST was read.
+    Read(ObjectId, Vec<Finding>),
+    /// The round is finished.
+    Finished,
+}
+
+impl Scrub {
+    /// A scrub that goes on from `place`, at most at `bytes_per_second`.
+    pub fn new(store: Store, place: Place, bytes_per_second: Option<u64>) -> Self {
+        let pace = Pace::new(store.clock().clone(), bytes_per_second);
+        Self { store, pace, place, done: (0, 0), left: None }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// SSTs checked and bytes read since it was made.
+    pub fn done(&self) -> (u64, u64) {
+        self.done
+    }
+
+    /// One step. Fails as the store does; the next call tries the same again.
+    pub async fn step(&mut self) -> Result<Stepped> {
+        let Some(left) = &mut self.left else { return self.survey().await };
+        let Some(named) = left.next() else {
+            self.left = None;
+            self.place = Place { rounds: self.place.rounds + 1, after: None };
+            return Ok(Stepped::Finished);
+        };
+        let id = named.meta.object_id();
+        let mut findings = match sst::check(&self.store, &named.meta, &self.pace).await {
+            Ok(findings) => findings,
+            Err(error) => {
+                let rest = std::iter::once(named).chain(std::mem::take(left)).collect::<Vec<_>>();
+                self.left = Some(rest.into_iter());
+                return Err(error);
+            }
+        };
+        if !findings.is_empty() {
+            findings = self.still_named(&named, findings).await?;
+        }
+        self.done = (self.done.0 + 1, self.done.1 + named.meta.bytes);
+        self.place.after = Some(id);
+        Ok(Stepped::Read(id, findings))
+    }
+
+    async fn survey(&mut self) -> Result<Stepped> {
+        let mut report = Report::default();
+        let mut ssts = Vec::new();
+        if let Some(identity) = survey::identity(&self.store, &mut report).await? {
+            let manifest = Manifest::open(self.store.clone()).await?;
+            let survey = Survey::take(&manifest, &mut report).await?;
+            if let Some(latest) = &survey.latest {
+                log::Log::read(&self.store, &identity, &latest.root, false)
+                    .await?
+                    .report(&latest.root, &mut report);
+            }
+            let after = self.place.after;
+            let todo =
+                survey.whole().filter(|named| after.is_none_or(|after| named.meta.object_id() > after));
+            ssts = todo.cloned().collect();
+        }
+        self.left = Some(ssts.into_iter());
+        Ok(Stepped::Surveyed(report.findings))
+    }
+
+    /// What was found, unless the SST has been collected since the round began.
+    async fn still_named(&self, named: &survey::Named, findings: Vec<Finding>) -> Result<Vec<Finding>> {
+        let mut report = Report::default();
+        let manifest = Manifest::open(self.store.clone()).await?;
+        let survey = Survey::take(&manifest, &mut report).await?;
+        let now = survey.ssts.get(&named.meta.object_id());
+        Ok(now.map_or_else(Vec::new, |now| findings.into_iter().map(|finding| now.judge(finding)).collect()))
+    }
+}

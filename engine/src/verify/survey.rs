@@ -1,0 +1,314 @@
+//! References and sizes: what every version names, and whether it is there.
+//!
+//! ```text
+//! DB                          decodes
+//! every version > floor       is there, decodes, names the hash of the one before (I3); epochs, replay point and
+//!                             numbers do not go back (I10); runs ascend and do not overlap, sums add up
+//! every pin and checkpoint    decodes; a checkpoint counts as a version that is needed
+//! every SST and part          is there with its size (I8), and is described alike by all of them
+//! ```
+//!
+//! Always true: one version is held at a time, beside the list of all SSTs; what only superseded versions need is a
+//! notice, for the next collection takes it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    error::Result,
+    manifest::{Identity, Manifest, View, copy},
+    sst::SstMeta,
+    stats::Cause,
+    store::{Folder, Name, ObjectId, Store},
+    verify::{Finding, Report, Severity, log::Log},
+};
+
+/// The end of a sentence about damage that the newest version is not touched by.
+pub(crate) const SUPERSEDED: &str = "(only superseded versions name it)";
+
+/// How many missing versions in a row are told one by one.
+const MISSING_ONE_BY_ONE: u64 = 64;
+
+/// An SST that something names.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// What is said of it.
+    pub meta: SstMeta,
+    /// Whether the newest version or a checkpoint names it.
+    pub is_needed: bool,
+    /// Whether it is there, with its size.
+    pub is_there: bool,
+}
+
+/// What all versions name.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The newest version, if it can be read.
+    pub latest: Option<Arc<View>>,
+    /// Versions that are there and can be read, ascending.
+    pub versions: Vec<u64>,
+    /// Every SST.
+    pub ssts: BTreeMap<ObjectId, Named>,
+    /// Every part, and every object whose loss a hole marks: not to be taken for orphans.
+    kept: BTreeSet<ObjectId>,
+    /// Every SST, part and blob that is there.
+    there: BTreeMap<Name, u64>,
+}
+
+impl Named {
+    /// A finding about this SST, weighed by who needs it.
+    pub fn judge(&self, finding: Finding) -> Finding {
+        if self.is_needed || finding.severity != Severity::Damage {
+            return finding;
+        }
+        let what = format!("{} {SUPERSEDED}", finding.what);
+        Finding { severity: Severity::Notice, what, ..finding }
+    }
+}
+
+/// The identity of the database in `store`; `None`, with the finding, if it cannot be read.
+///
+/// Fails with `Invalid` if there is none and nothing else either.
+pub async fn identity(store: &Store, report: &mut Report) -> Result<Option<Identity>> {
+    match Identity::load(store).await {
+        Ok(Some(identity)) => Ok(Some(identity)),
+        // Says which: no database at all, or one whose identity is missing.
+        Ok(None) => match Manifest::open(store.clone()).await {
+            Ok(_) => Ok(Identity::load(store).await?),
+            Err(error) => {
+                report.add(Finding::of(&Name::Identity, error)?);
+                Ok(None)
+            }
+        },
+        Err(error) => {
+            report.add(Finding::of(&Name::Identity, error)?);
+            Ok(None)
+        }
+    }
+}
+
+impl Survey {
+    /// Looks at every version, and at what is there.
+    pub async fn take(manifest: &Manifest, report: &mut Report) -> Result<Self> {
+        let mut survey = Self::default();
+        survey.versions(manifest, report).await?;
+        survey.copies(manifest, report).await?;
+        survey.references(manifest.store(), report).await?;
+        report.ssts = survey.ssts.len() as u64;
+        report.entries = survey.ssts.values().map(|named| named.meta.entries).sum();
+        Ok(survey)
+    }
+
+    /// The SSTs that are there with their size, and can be read.
+    pub fn whole(&self) -> impl Iterator<Item = &Named> {
+        self.ssts.values().filter(|named| named.is_there)
+    }
+
+    /// Notes what is there and nothing names. `log` says which of its objects nobody needs.
+    pub(super) fn orphans(&self, _log: &Log, _latest: &View, report: &mut Report) {
+        let named = |id: &ObjectId| self.ssts.contains_key(id) || self.kept.contains(id);
+        let orphan = |name: &Name| name.object_id().is_some_and(|id| !named(&id));
+        report.orphans.extend(
+            self.there.iter().filter(|(name, _)| orphan(name)).map(|(name, bytes)| (name.clone(), *bytes)),
+        );
+    }
+
+    async fn versions(&mut self, manifest: &Manifest, report: &mut Report) -> Result<()> {
+        let store = manifest.store();
+        let listed = store.list(Folder::Manifest, None, Cause::Admin).await?;
+        // After the versions: the floor is raised before any of them is deleted.
+        let floor = store.list(Folder::ManifestFloor, None, Cause::Admin).await?;
+        let floor = floor.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0);
+        let mut next = floor + 1;
+        let mut before: Option<Arc<View>> = None;
+        let last = listed.last().and_then(|object| object.name.number());
+        for object in listed {
+            let Some(id) = object.name.number().filter(|id| *id >= next) else { continue };
+            if next < id {
+                if id - next <= MISSING_ONE_BY_ONE {
+                    let gone =
+                        (next..id).map(|gone| Finding::damage(Name::Manifest(gone), missing(gone, gone)));
+                    gone.for_each(|finding| report.add(finding));
+                } else {
+                    report.add(Finding::damage(Name::Manifest(next), missing(next, id - 1)));
+                }
+                before = None;
+            }
+            next = id + 1;
+            match read_version(manifest, id, before.as_deref(), report).await? {
+                Some(view) => {
+                    report.versions += 1;
+                    self.versions.push(id);
+                    self.note(&object.name, &view, Some(id) == last, report);
+                    if let Some(before) = &before {
+                        follows(before, &view, report);
+                    }
+                    if Some(id) == last {
+                        self.latest = Some(Arc::clone(&view));
+                    }
+                    before = Some(view);
+                }
+                None => before = None,
+            }
+        }
+        if self.versions.is_empty() && report.is_whole() {
+            report.add(Finding::damage(Name::Identity, "there is a database, and no version of it"));
+        }
+        Ok(())
+    }
+
+    /// Pins and checkpoints. What a checkpoint names must be there. A pin is decoded and no more: one that was
+    /// written too late may name what has gone, which its reader knows.
+    async fn copies(&mut self, manifest: &Manifest, report: &mut Report) -> Result<()> {
+        let store = manifest.store();
+        for folder in [Folder::Checkpoint, Folder::Pin] {
+            for listed in store.list(folder, None, Cause::Admin).await? {
+                // Deleted since it was listed.
+                let Some(bytes) = store.get(&listed.name, Cause::Admin).await? else { continue };
+                report.copies += 1;
+                let view = match copy::decode(&listed.name, manifest.identity().db_uuid, &bytes) {
+                    Ok(Some(copy)) => copy.view(manifest, self.latest.as_deref(), Cause::Admin).await,
+                    Ok(None) => continue,
+                    Err(error) => Err(error),
+                };
+                match view {
+                    Ok(view) if folder == Folder::Checkpoint => self.note(&listed.name, &view, true, report),
+                    Ok(view) => {
+                        self.kept.extend(view.root.ssts().map(SstMeta::lost_id));
+                        let parts = view.root.runs.iter().flat_map(|run| &run.parts);
+                        self.kept.extend(parts.filter_map(|part| part.object_id()));
+                    }
+                    // A pin whose reader has gone may have lost its parts to a collection.
+                    Err(error) => {
+                        let finding = Finding::of(&listed.name, error)?;
+                        let of_pin = folder == Folder::Pin && finding.object != listed.name;
+                        let severity = if of_pin { Severity::Notice } else { finding.severity };
+                        report.add(Finding { severity, ..finding });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes what a version names.
+    fn note(&mut self, name: &Name, view: &View, is_needed: bool, report: &mut Report) {
+        for meta in view.root.ssts() {
+            if let Some(hole) = &meta.hole {
+                self.kept.insert(meta.lost_id());
+                if is_needed && matches!(name, Name::Manifest(_)) {
+                    let error = meta.lost();
+                    let what = error.to_string();
+                    let what = what.split(" (in ").next().unwrap_or_default().to_owned();
+                    let what = format!("{what}: {}", hole.why);
+                    let object = Name::Sst(meta.lost_id());
+                    report.add(Finding { severity: Severity::Hole, object, offset: None, what });
+                }
+                continue;
+            }
+            let fresh = || Named { meta: meta.clone(), is_needed, is_there: false };
+            let named = self.ssts.entry(meta.object_id()).or_insert_with(fresh);
+            named.is_needed |= is_needed;
+            if named.meta != *meta {
+                let what = format!("it describes SST {} otherwise than another version", meta.object_id());
+                report.add(Finding::damage(name.clone(), what));
+            }
+        }
+        let parts = view.root.runs.iter().flat_map(|run| &run.parts);
+        self.kept.extend(parts.filter_map(|part| part.object_id()));
+    }
+
+    /// Compares what is named with what is there.
+    async fn references(&mut self, store: &Store, report: &mut Report) -> Result<()> {
+        for folder in [Folder::Sst, Folder::Part, Folder::Blob] {
+            let listed = store.list(folder, None, Cause::Admin).await?;
+            self.there.extend(listed.into_iter().map(|object| (object.name, object.bytes)));
+        }
+        for (id, named) in &mut self.ssts {
+            let name = Name::Sst(*id);
+            let what = match self.there.get(&name) {
+                None => "a version names this SST, and it is not there".to_owned(),
+                Some(bytes) if *bytes != named.meta.bytes => {
+                    format!("it has {bytes} bytes, and {} were written", named.meta.bytes)
+                }
+                Some(_) => {
+                    named.is_there = true;
+                    continue;
+                }
+            };
+            report.add(named.judge(Finding::damage(name, what)));
+        }
+        Ok(())
+    }
+}
+
+/// A version, read twice if the first time was no good; `None` if it is damaged, which is in the report then, or has
+/// been collected since it was listed.
+async fn read_version(
+    manifest: &Manifest,
+    id: u64,
+    near: Option<&View>,
+    report: &mut Report,
+) -> Result<Option<Arc<View>>> {
+    let name = Name::Manifest(id);
+    match manifest.stored_version(id, near, Cause::Admin).await {
+        Ok(view) => return Ok(view),
+        Err(error) => drop(Finding::of(&name, error)?),
+    }
+    match manifest.stored_version(id, None, Cause::Admin).await {
+        Ok(view) => Ok(view),
+        Err(error) => {
+            report.add(Finding::of(&name, error)?);
+            Ok(None)
+        }
+    }
+}
+
+/// I3 and I10: `view` was made from `before`, and nothing that only grows went back.
+fn follows(before: &View, view: &View, report: &mut Report) {
+    let name = Name::Manifest(view.id());
+    if view.root.prev_hash[..] != before.stored_hash().to_le_bytes() {
+        let what = format!("it does not follow version {} that is stored: its chain is broken", before.id());
+        report.add(Finding::damage(name.clone(), what));
+    }
+    let (a, b) = (&before.root, &view.root);
+    let counters =
+        |epoch: (u32, u32), floor: (u64, u64)| epoch.0 < epoch.1 || epoch.0 == epoch.1 && floor.0 <= floor.1;
+    for (what, holds) in [
+        ("replay point", a.writer.replay_from <= b.writer.replay_from),
+        ("last sequence number", a.writer.last_seq <= b.writer.last_seq),
+        ("tail hint", a.writer.tail_hint <= b.writer.tail_hint),
+        ("next run", a.next_run <= b.next_run),
+        ("next keyspace", a.next_keyspace <= b.next_keyspace),
+        (
+            "writer's epoch or counter",
+            counters((a.writer.epoch, b.writer.epoch), (a.writer.counter_floor, b.writer.counter_floor)),
+        ),
+        (
+            "compactor's epoch or counter",
+            counters(
+                (a.compactor.epoch, b.compactor.epoch),
+                (a.compactor.counter_floor, b.compactor.counter_floor),
+            ),
+        ),
+    ] {
+        if !holds {
+            report.add(Finding::damage(
+                name.clone(),
+                format!("its {what} went back from version {}", before.id()),
+            ));
+        }
+    }
+}
+
+/// What is wrong with versions `first` to `last`, which nothing says were collected.
+fn missing(first: u64, last: u64) -> String {
+    let which = if first == last {
+        "this version is missing".to_owned()
+    } else {
+        format!("the versions from this one to {last} are missing")
+    };
+    format!("{which}: a later one is there, and no mark in the floor folder says that it was collected")
+}

@@ -1,0 +1,168 @@
+//! `esker repair` and `esker scrub` from the outside: damage done by hand, and mended by the words of the page.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::shell::{Shell, files};
+
+/// A database with SSTs and a log, and its folder.
+fn database(shell: &Shell) -> (String, PathBuf) {
+    let url = shell.url("db");
+    let rows: String = (0..4000)
+        .map(|n| format!("{{\"key\":\"k{n:05}\",\"value\":\"value {n} {}\"}}\n", n * 7919 % 10007))
+        .collect();
+    let rows = shell.file("rows.jsonl", rows);
+    shell.ok(&["load", &url, &rows, "--compaction", "off"]);
+    shell.ok(&["put", &url, "late", "only in the log"]);
+    shell.ok(&["verify", &url]);
+    (url, shell.path("db"))
+}
+
+fn newest(folder: &Path, part: &str) -> PathBuf {
+    files(folder)
+        .into_iter()
+        .rfind(|path| path.to_str().is_some_and(|p| p.contains(part)))
+        .expect("such an object")
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).expect("the object");
+    bytes[at] ^= 0x40;
+    fs::write(path, bytes).expect("the damaged object");
+}
+
+/// All objects and their bytes.
+fn everything(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    files(folder).into_iter().map(|path| (path.clone(), fs::read(path).expect("the object"))).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    for path in files(from) {
+        let target = to.join(path.strip_prefix(from).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(path, target).unwrap();
+    }
+}
+
+#[test]
+fn a_salvage_is_told_first_then_done_and_its_hole_reads_as_corruption() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    let sst = files(&folder)
+        .into_iter()
+        .filter(|p| p.to_str().unwrap().contains("/sst/"))
+        .max_by_key(|p| fs::metadata(p).unwrap().len())
+        .unwrap();
+    // In the first block, so that the first keys go.
+    flip(&sst, 100);
+    let before = everything(&folder);
+    let told = shell.run(&["repair", &url, "--salvage"]);
+    assert_eq!(told.code, 4, "{}", told.err);
+    let said = String::from_utf8_lossy(&told.out).into_owned();
+    assert!(said.contains("would keep") && said.contains("\"k00000\""), "{said}");
+    assert!(told.err.contains("--yes"), "{}", told.err);
+    assert_eq!(everything(&folder), before, "a dry run changed something");
+
+    let record = shell.path("record.jsonl");
+    let done = shell.ok(&["repair", &url, "--salvage", "--yes", "--record", record.to_str().unwrap()]);
+    assert!(done.contains("whole but for 1 hole"), "{done}");
+    assert!(fs::read_to_string(&record).unwrap().contains("\"rung\":\"salvage\""));
+    for (path, bytes) in &before {
+        assert_eq!(&fs::read(path).unwrap(), bytes, "{} was changed", path.display());
+    }
+    let verified = shell.ok(&["verify", &url, "--json"]);
+    let verified: serde_json::Value = serde_json::from_str(&verified).unwrap();
+    assert_eq!((verified["ok"].as_bool(), verified["holes"].as_array().unwrap().len()), (Some(true), 1));
+
+    shell.fails(&["get", &url, "k00000"], 4, "have been lost");
+    assert_eq!(shell.ok(&["get", &url, "k03999"]).trim_end(), format!("value 3999 {}", 3999 * 7919 % 10007));
+    assert_eq!(shell.ok(&["get", &url, "late"]).trim_end(), "only in the log");
+    shell.fails(&["scan", &url], 4, "have been lost");
+    assert_eq!(shell.ok(&["count", &url, "--from", "k02000", "--to", "l"]).trim(), "2000");
+    // What is written anew is read; a merge carries the hole on.
+    shell.ok(&["put", &url, "k00000", "anew"]);
+    shell.ok(&["compact", &url]);
+    assert_eq!(shell.ok(&["get", &url, "k00000"]).trim_end(), "anew");
+    shell.fails(&["get", &url, "k00001"], 4, "have been lost");
+    assert!(shell.ok(&["verify", &url]).contains("whole but for 1 hole"));
+}
+
+#[test]
+fn a_copy_mends_whatever_is_damaged() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    let replica = shell.path("replica");
+    copy(&folder, &replica);
+    for part in ["/DB", "/manifest/", "/sst/", "/wal/"] {
+        let target = newest(&folder, part);
+        let whole = fs::read(&target).unwrap();
+        flip(&target, whole.len() / 2);
+        let told = shell.run(&["repair", &url, "--from", replica.to_str().unwrap()]);
+        assert_eq!(told.code, 4, "{part}: {}", told.err);
+        shell.ok(&["repair", &url, "--from", replica.to_str().unwrap(), "--yes"]);
+        assert_eq!(fs::read(&target).unwrap(), whole, "{part}");
+        shell.ok(&["verify", &url]);
+    }
+}
+
+#[test]
+fn going_back_says_what_it_costs() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    fs::remove_file(newest(&folder, "/sst/")).unwrap();
+    let offered = shell.run(&["repair", &url]);
+    assert_eq!(offered.code, 4);
+    let said = String::from_utf8_lossy(&offered.out).into_owned();
+    assert!(said.contains("--rollback") && said.contains("--salvage"), "{said}");
+    let done = shell.ok(&["repair", &url, "--rollback", "--yes"]);
+    assert!(done.contains("nothing is lost"), "{done}");
+    assert_eq!(shell.ok(&["count", &url]).trim(), "4001");
+    shell.ok(&["verify", &url]);
+}
+
+#[test]
+fn a_cut_log_says_which_numbers_are_lost() {
+    let shell = Shell::new();
+    let url = shell.url("db");
+    let large = "x".repeat(3000);
+    shell.ok(&["put", &url, "k0", "v"]);
+    shell.ok(&["put", &url, "k1", &large]);
+    shell.ok(&["put", &url, "k2", "v"]);
+    let folder = shell.path("db");
+    let before = everything(&folder);
+    let log = |path: &&(PathBuf, Vec<u8>)| path.0.to_str().unwrap().contains("/wal/");
+    let by_size = before.iter().filter(log).max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    fs::remove_file(&by_size.0).unwrap();
+    let said = shell.run(&["repair", &url]);
+    assert_eq!(said.code, 4, "{}", said.err);
+    let text = String::from_utf8_lossy(&said.out).into_owned();
+    assert!(text.contains("number 2 is lost") && text.contains("--cut-log"), "{text}");
+    let done = shell.ok(&["repair", &url, "--cut-log", "--yes"]);
+    assert!(done.contains("lost: number 2"), "{done}");
+    assert_eq!(shell.ok(&["get", &url, "k0"]).trim_end(), "v");
+    shell.fails(&["get", &url, "k1"], 3, "");
+    assert_eq!(shell.ok(&["get", &url, "k2"]).trim_end(), "v");
+    shell.ok(&["put", &url, "k1", "again"]);
+    shell.ok(&["verify", &url]);
+}
+
+#[test]
+fn a_scrub_finds_what_rots_and_keeps_its_place() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    let cursor = shell.path("cursor.json");
+    let words = ["scrub", &url, "--once", "--rate", "1GiB/s", "--cursor", cursor.to_str().unwrap()];
+    assert!(shell.ok(&words).contains("round 1:"));
+    let before = everything(&folder);
+    assert_eq!(fs::read_to_string(&cursor).unwrap(), "{\"rounds\":1,\"after\":null}");
+    flip(&newest(&folder, "/sst/"), 200);
+    let said = shell.run(&words);
+    assert_eq!(said.code, 4, "{}", said.err);
+    let text = String::from_utf8_lossy(&said.out).into_owned();
+    assert!(text.contains("round 2:") && text.contains("sst/"), "{text}");
+    assert_eq!(everything(&folder).len(), before.len());
+    fs::write(&cursor, "no cursor").unwrap();
+    shell.fails(&words, 2, "not the cursor of a scrub");
+}

@@ -784,7 +784,7 @@ fn compactors_take_over_and_nothing_named_is_collected() {
     };
     let states: usize = bounds
         .into_iter()
-        .map(|bounds| explore::holds("takeover", Takeover { bounds, mutation: None }))
+        .map(|bounds| explore::holds("takeover", &Takeover { bounds, mutation: None }))
         .sum();
     assert!(states > 1_000_000, "only {states} states");
 }

@@ -30,6 +30,7 @@ mod repair;
 mod scan;
 mod scrub;
 mod show;
+mod soak;
 mod sst;
 mod target;
 mod verify;
@@ -106,14 +107,19 @@ enum Verb {
     Checkpoint(checkpoint::Args),
     /// Merge until nothing is due (takes the compactor role)
     Compact(compact::Args),
+    /// Kill real processes at random on a store that misbehaves, and check that nothing is lost
+    Soak(soak::Args),
+    /// A process of a soak
+    #[command(hide = true)]
+    SoakChild(soak::child::Args),
     /// Measure: load, hand over to a compactor, YCSB A to F, a table
     Bench(esker_bench::Args),
     /// Run the compactor service (the same as `esker-compactor`)
     Compactor(esker_compactor::Args),
 }
 
-/// The verbs that take a database as their first word; the two doors have flags of their own.
-const DOORS: [&str; 3] = ["bench", "compactor", "help"];
+/// The verbs that do not take a database as their first word; they have flags of their own.
+const DOORS: [&str; 5] = ["bench", "compactor", "help", "soak", "soak-child"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -155,6 +161,8 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Gc(args) => gc::run(args).await,
         Verb::Checkpoint(args) => checkpoint::run(args).await,
         Verb::Compact(args) => compact::run(args).await,
+        Verb::Soak(args) => soak::run(args).await,
+        Verb::SoakChild(args) => soak::child::run(args).await,
         Verb::Bench(args) => esker_bench::run(args).await,
         Verb::Compactor(args) => {
             esker_compactor::log_to_stderr();

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     block::Block,
+    chaos,
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, View},
@@ -271,6 +272,9 @@ impl Fetcher {
 impl BlockSource for Fetcher {
     /// From the memory tier alone.
     fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block> {
+        if chaos::rare("a cached block is missed") {
+            return None;
+        }
         let tail = sst.tail.load();
         let place = tail.as_ref()?.block(index);
         let bytes = self.0.cache.get(&self.block_id(sst.id, place.offset), Class::Data)?;

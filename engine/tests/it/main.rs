@@ -3,6 +3,7 @@
 mod cancelled;
 mod compaction;
 mod crashes;
+mod faults;
 mod formats;
 mod manifest;
 mod memory;

@@ -5,6 +5,7 @@ mod compaction;
 mod crashes;
 mod faults;
 mod formats;
+mod hostile;
 mod manifest;
 mod memory;
 mod metamorphic;

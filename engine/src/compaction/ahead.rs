@@ -138,7 +138,8 @@ impl Ahead {
         let (first, chunk_bytes) = (self.block, self.chunk_bytes);
         let task = Task::spawn(async move {
             // Nobody waits any more if the receiver is gone.
-            let _ = send.send(fetch(&store, &sst, tail, first, chunk_bytes).await);
+            let read = || fetch(&store, &sst, tail.clone(), first, chunk_bytes);
+            let _ = send.send(store.reread(&Name::Sst(sst.id), read).await);
         });
         self.under_way = Some(UnderWay { answer, _task: task });
     }

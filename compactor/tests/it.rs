@@ -94,7 +94,7 @@ fn each_way_to_fail_has_its_exit_code() {
     assert_eq!(none, Some(3), "{said}");
     assert!(said.contains("no database"), "{said}");
     let unfinished = tempfile::tempdir().expect("a folder");
-    let url = database(unfinished.path());
+    let url = with_work(unfinished.path());
     for entry in std::fs::read_dir(unfinished.path()).expect("a listing") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {

@@ -40,7 +40,8 @@ struct World {
 impl World {
     async fn new() -> Self {
         let world = Self { clock: SimClock::shared(3), objects: Arc::new(InMemory::new()) };
-        let db = world.open(&world.faulty()).await.expect("a database");
+        let direct = FaultyStore::new(world.objects.clone(), world.clock.clone(), 1);
+        let db = world.open(&direct).await.expect("a database");
         for round in 0..3 {
             for n in 0..ROWS {
                 let put = db.put(key(n), format!("{round} {}", "v".repeat(50))).accepted();

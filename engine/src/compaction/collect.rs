@@ -289,10 +289,10 @@ impl Pass<'_> {
             let error = Error::corruption(listed.name.path(), 0, "it is larger than any version can be");
             return unreadable(error);
         }
-        let Some(bytes) = self.store.get(&listed.name, Cause::Gc).await? else { return Ok(Held::Absent) };
-        let copy = match copy::decode(&listed.name, self.manifest.identity().db_uuid, &bytes) {
-            Ok(Some(copy)) => copy,
-            Ok(None) => return Ok(Held::Nothing),
+        let copy = match copy::load(self.manifest, &listed.name, Cause::Gc).await {
+            Ok(Some(Some(copy))) => copy,
+            Ok(Some(None)) => return Ok(Held::Nothing),
+            Ok(None) => return Ok(Held::Absent),
             Err(error) => return unreadable(error),
         };
         match copy.view(self.manifest, Some(near), Cause::Gc).await {
@@ -349,9 +349,16 @@ impl Pass<'_> {
             return Ok(true);
         }
         let Some(slot) = listed.name.number() else { return Ok(false) };
-        let Some(body) = self.store.get(&listed.name, Cause::Gc).await? else { return Ok(false) };
-        let object = WalObject::decode(slot, self.manifest.identity().db_uuid, body);
-        Ok(matches!(object, Ok(WalObject::Data { .. })))
+        let db_uuid = self.manifest.identity().db_uuid;
+        let read = || async {
+            let body = self.store.get(&listed.name, Cause::Gc).await?;
+            body.map(|body| WalObject::decode(slot, db_uuid, body)).transpose()
+        };
+        match self.store.reread(&listed.name, read).await {
+            Ok(object) => Ok(matches!(object, Some(WalObject::Data { .. }))),
+            Err(error) if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn list(&self, folder: Folder) -> Result<Vec<Listed>> {

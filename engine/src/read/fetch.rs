@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     block::Block,
-    chaos,
+    chaos::{self, Bug, bug},
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, View},
@@ -387,6 +387,10 @@ fn cache_object(db_uuid: u128, id: ObjectId) -> u128 {
         Role::Compactor => b'c',
     };
     name[17..21].copy_from_slice(&id.epoch.to_le_bytes());
+    // foyer #1004, #743: another object's block under the same key.
+    if bug(Bug::StaleCacheKey) {
+        return twox_hash::XxHash3_128::oneshot(&name);
+    }
     name[21..29].copy_from_slice(&id.counter.to_le_bytes());
     name[29..].copy_from_slice(&id.nonce.to_le_bytes());
     twox_hash::XxHash3_128::oneshot(&name)

@@ -25,11 +25,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::FuturesOrdered};
+use futures::{StreamExt, TryFutureExt as _, stream::FuturesOrdered};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    chaos::{Bug, bug},
     clock::{self, SharedClock},
     error::{Error, ErrorKind, Result},
     key::Seq,
@@ -92,6 +93,8 @@ impl Landing {
         tokio::select! {
             biased;
             done = landed => done,
+            // In doubt, done.
+            () = self.clock.sleep(self.deadline), if bug(Bug::AcknowledgedOnTimeout) => Ok(()),
             () = self.clock.sleep(self.deadline) => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
                 format!("the write is accepted, but was not confirmed as durable within {:?}", self.deadline),
@@ -248,11 +251,18 @@ impl LogWriter {
                     pipe.next()
                 });
                 let Some(cut) = next else { break };
-                flying.push_back(self.upload(cut, pipe.durable_slot()));
+                let upload = self.upload(cut, pipe.durable_slot()).inspect_ok(|(slot, last_seq)| {
+                    // The rule at the head, broken.
+                    if bug(Bug::AcknowledgedOutOfOrder) {
+                        pipe.landed(*slot, *last_seq);
+                    }
+                });
+                flying.push_back(upload);
             }
             tokio::select! {
                 biased;
                 Some(landed) = flying.next() => match landed {
+                    Ok(_) if bug(Bug::AcknowledgedOutOfOrder) => {}
                     Ok((slot, last_seq)) => pipe.landed(slot, last_seq),
                     Err(error) => {
                         // What is still in flight can only land in slots that nobody will read (design §4.3).

@@ -364,8 +364,13 @@ pub(super) async fn verify(store: &Store, outputs: &[SstMeta]) -> Result<()> {
 async fn read_back(store: &Store, meta: &SstMeta, whole: bool) -> Result<()> {
     let name = Name::Sst(meta.object_id());
     let from = if whole { 0 } else { meta.tail_offset };
-    let bytes = store.get_range(&name, from..meta.bytes, Cause::Compact).await?;
-    let meta = meta.clone();
-    on_cpu(move || if whole { verify_object(&meta, &bytes) } else { Tail::decode(&meta, bytes).map(drop) })
+    let read = || async {
+        let bytes = store.get_range(&name, from..meta.bytes, Cause::Compact).await?;
+        let meta = meta.clone();
+        on_cpu(
+            move || if whole { verify_object(&meta, &bytes) } else { Tail::decode(&meta, bytes).map(drop) },
+        )
         .await?
+    };
+    store.reread(&name, read).await
 }

@@ -108,6 +108,16 @@ pub fn encode(name: &Name, token: Token, copy: Option<&VersionCopy>) -> Bytes {
     out.freeze()
 }
 
+/// The pin or checkpoint `name`: `None` if it is not there, `Some(None)` if it is a pin that was released.
+pub async fn load(manifest: &Manifest, name: &Name, cause: Cause) -> Result<Option<Option<VersionCopy>>> {
+    let (store, db_uuid) = (manifest.store(), manifest.identity().db_uuid);
+    let read = || async {
+        let found = store.get(name, cause).await?;
+        found.map(|bytes| decode(name, db_uuid, &bytes)).transpose()
+    };
+    store.reread(name, read).await
+}
+
 /// Checks and decodes the object `name` of the database `db_uuid`; `None` is a pin that was released.
 ///
 /// Fails with `Corruption` naming object and offset, or with `Unsupported` naming the version or the

@@ -27,7 +27,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-pub use commit::Manifest;
+pub use commit::{Manifest, is_unfinished};
 pub use copy::VersionCopy;
 pub use edit::Edit;
 pub use identity::Identity;

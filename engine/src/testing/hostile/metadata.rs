@@ -218,6 +218,11 @@ fn use_version(view: &View) {
         };
         next.id = SLOT + 1;
         let packed = part::pack(root, &mut next, || ID);
+        if let Err(error) = codec::check_stored(&packed.root, DB_UUID, "a version", 0) {
+            // A counter has come to its end: such a version is not committed.
+            assert_refused(&error, Some("a version"));
+            continue;
+        }
         let bytes = codec::encode(&packed.root);
         let read = codec::decode(SLOT + 1, DB_UUID, &bytes).expect("what an edit makes can be read");
         assert_eq!(read, packed.root);

@@ -82,6 +82,7 @@ fn any_program_of_operations_agrees_with_a_sorted_map() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long to look is measured by the machine's clock")]
+#[expect(clippy::print_stdout, reason = "how much was looked at is for whoever runs it")]
 fn run(name: &str) {
     let target = target(name).expect("it is in TARGETS");
     let seconds = number("ESKER_FUZZ_SECONDS");

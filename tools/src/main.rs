@@ -19,6 +19,7 @@ mod export;
 mod gc;
 mod get;
 mod info;
+mod job;
 mod load;
 mod lsm;
 mod manifest;
@@ -93,6 +94,8 @@ enum Verb {
     Sst(sst::Args),
     /// List, show or dump objects of the write-ahead log
     Wal(wal::Args),
+    /// List or show records of the compaction job log
+    Job(job::Args),
     /// Check every checksum, order and reference
     Verify(verify::Args),
     /// Verify all the time, slowly, from where it stopped
@@ -154,6 +157,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Manifest(args) => manifest::run(args).await,
         Verb::Sst(args) => sst::run(args).await,
         Verb::Wal(args) => wal::run(args).await,
+        Verb::Job(args) => job::run(args).await,
         Verb::Verify(args) => verify::run(args).await,
         Verb::Scrub(args) => scrub::run(args).await,
         Verb::Repair(args) => repair::run(args).await,

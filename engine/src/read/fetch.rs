@@ -212,12 +212,25 @@ impl Fetcher {
         let range = sst.meta.tail_offset..sst.meta.bytes;
         let id = self.block_id(sst.id, range.start);
         let store = self.0.store.clone();
-        let bytes = self
-            .0
-            .cache
-            .get_or_fetch(id, Class::Meta, || async move { store.get_range(&name, range, cause).await })
-            .await?;
-        let tail = Arc::new(Tail::decode(&sst.meta, bytes)?);
+        let fresh = Arc::new(OnceLock::new());
+        let (decoded, owner) = (Arc::clone(&fresh), Arc::clone(sst));
+        // Decoded before the cache keeps it, so that nothing that does not check is ever in there.
+        let fetch = || async move {
+            let read = || async {
+                let bytes = store.get_range(&name, range.clone(), cause).await?;
+                let tail = Arc::new(Tail::decode(&owner.meta, bytes.clone())?);
+                Ok((bytes, tail))
+            };
+            let (bytes, tail) = store.reread(&name, read).await?;
+            // Set once: a flight is flown once.
+            let _ = decoded.set(tail);
+            Ok::<_, Error>(bytes)
+        };
+        let bytes = self.0.cache.get_or_fetch(id, Class::Meta, fetch).await?;
+        let tail = match fresh.get() {
+            Some(tail) => Arc::clone(tail),
+            None => Arc::new(Tail::decode(&sst.meta, bytes)?),
+        };
         self.0.tails.pin(sst, &tail, self.0.tail_limit.load(Relaxed));
         Ok(tail)
     }
@@ -234,12 +247,15 @@ impl Fetcher {
             let (id, place, name) = (sst.id, tail.block(index), Name::Sst(sst.id));
             let store = self.0.store.clone();
             let fetch = || async move {
-                let stored = store.get_range(&name, place_range(place), cause).await?;
-                Ok::<_, Error>(decode_block(id, place, stored)?.bytes().clone())
+                let read = || async {
+                    let stored = store.get_range(&name, place_range(place), cause).await?;
+                    Ok::<_, Error>(decode_block(id, place, stored)?.bytes().clone())
+                };
+                store.reread(&name, read).await
             };
             let bytes =
                 self.0.cache.get_or_fetch(self.block_id(id, place.offset), Class::Data, fetch).await?;
-            return Ok(vec![(at, Fetched::Block(Block::parse(bytes)?))]);
+            return Ok(vec![(at, Fetched::Block(parse(sst, place, bytes)?))]);
         }
 
         wanted.sort_unstable();
@@ -251,7 +267,9 @@ impl Fetcher {
         let mut absent = Vec::new();
         for ((index, at), bytes) in wanted.into_iter().zip(cached) {
             match bytes {
-                Some(bytes) => found.push((at, Fetched::Block(Block::parse(bytes)?))),
+                Some(bytes) => {
+                    found.push((at, Fetched::Block(parse(sst, tail.block(index), bytes)?)));
+                }
                 None => absent.push((tail.block(index), at)),
             }
         }
@@ -260,8 +278,12 @@ impl Fetcher {
         }
         let places: Vec<_> = absent.iter().map(|(place, _)| *place).collect();
         let ranges: Vec<_> = places.iter().map(|place| place_range(*place)).collect();
-        let stored = self.0.store.get_ranges(&Name::Sst(sst.id), &ranges, cause).await?;
-        for ((place, at), block) in absent.into_iter().zip(decode_all(sst.id, places, stored).await?) {
+        let (name, store) = (Name::Sst(sst.id), &self.0.store);
+        let read = || async {
+            let stored = store.get_ranges(&name, &ranges, cause).await?;
+            decode_all(sst.id, places.clone(), stored).await
+        };
+        for ((place, at), block) in absent.into_iter().zip(store.reread(&name, read).await?) {
             self.warm(sst.id, place, &block);
             found.push((at, Fetched::Block(block)));
         }
@@ -336,6 +358,11 @@ pub(super) fn touch(sst: &OpenSst) {
     if !sst.touched.load(Relaxed) {
         sst.touched.store(true, Relaxed);
     }
+}
+
+/// A block as the cache holds it.
+fn parse(sst: &OpenSst, place: BlockRef, bytes: Bytes) -> Result<Block> {
+    Block::parse(bytes).map_err(|error| error.at(Name::Sst(sst.id).path(), place.offset))
 }
 
 fn place_range(place: BlockRef) -> std::ops::Range<u64> {

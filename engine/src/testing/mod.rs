@@ -1,4 +1,4 @@
-//! For tests, ours and yours: stores that fail on purpose, and a real server to fail against.
+//! For tests, ours and yours: stores that fail on purpose, hostile bytes, and a real server to fail against.
 //!
 //! | to attack | use |
 //! |---|---|
@@ -40,6 +40,7 @@
 #[cfg(feature = "testing-proxy")]
 pub mod fault_proxy;
 pub mod faulty_store;
+pub mod hostile;
 #[cfg(feature = "testing-proxy")]
 mod http;
 pub mod minio;

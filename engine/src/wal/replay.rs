@@ -85,7 +85,7 @@ pub struct Walk {
     wal_window: u32,
     cause: Cause,
     cursor: Cursor,
-    ahead: FuturesOrdered<BoxFuture<'static, Result<Option<Bytes>>>>,
+    ahead: FuturesOrdered<BoxFuture<'static, Result<Option<WalObject>>>>,
     /// The slot that the first GET in `ahead` is for, if there is one.
     ahead_from: u64,
     width: usize,
@@ -114,8 +114,7 @@ impl Walk {
     pub async fn next(&mut self) -> Result<Option<WalObject>> {
         loop {
             let slot = self.cursor.slot;
-            let Some(bytes) = self.fetch(slot).await? else { return Ok(None) };
-            let object = decode(slot, self.db_uuid, bytes).await?;
+            let Some(object) = self.fetch(slot).await? else { return Ok(None) };
             if !self.cursor.pass(&object, self.wal_window) {
                 continue;
             }
@@ -135,22 +134,22 @@ impl Walk {
 
     /// The object in `slot`, with GETs of the slots behind it under way: one more after each success,
     /// none after an absence, so that an idle tail costs one request.
-    async fn fetch(&mut self, slot: u64) -> Result<Option<Bytes>> {
+    async fn fetch(&mut self, slot: u64) -> Result<Option<WalObject>> {
         if self.ahead_from != slot {
             // A jump: what was asked for lies between a fence and its epoch, and is nobody's.
             self.ahead = FuturesOrdered::new();
             self.ahead_from = slot;
         }
         while self.ahead.len() < self.width {
-            let (sequence, cause) = (self.sequence.clone(), self.cause);
+            let (sequence, db_uuid, cause) = (self.sequence.clone(), self.db_uuid, self.cause);
             let next = slot + self.ahead.len() as u64;
-            self.ahead.push_back(async move { sequence.get(next, cause).await }.boxed());
+            self.ahead.push_back(async move { read(&sequence, db_uuid, next, cause).await }.boxed());
         }
         match self.ahead.next().await {
-            Some(Ok(Some(bytes))) => {
+            Some(Ok(Some(object))) => {
                 self.ahead_from += 1;
                 self.width = (self.width * 2).min(MAX_AHEAD);
-                Ok(Some(bytes))
+                Ok(Some(object))
             }
             absent_or_failed => {
                 self.ahead = FuturesOrdered::new();
@@ -339,8 +338,8 @@ impl Opening {
             if number >= slot + self.walk.wal_window as u64 {
                 return Ok(Some(format!("{name} is there")));
             }
-            let Some(bytes) = self.walk.sequence.get(number, Cause::Open).await? else { continue };
-            let object = decode(number, self.walk.db_uuid, bytes).await?;
+            let found = read(&self.walk.sequence, self.walk.db_uuid, number, Cause::Open).await?;
+            let Some(object) = found else { continue };
             if object.header().durable_to >= slot {
                 return Ok(Some(format!("{name} says that it was durable")));
             }
@@ -378,6 +377,15 @@ impl Opening {
             },
         }
     }
+}
+
+/// What lies in `slot`, checked; `None` if nothing does.
+async fn read(sequence: &Sequence, db_uuid: u128, slot: u64, cause: Cause) -> Result<Option<WalObject>> {
+    let once = || async {
+        let Some(bytes) = sequence.get(slot, cause).await? else { return Ok(None) };
+        decode(slot, db_uuid, bytes).await.map(Some)
+    };
+    sequence.store().reread(&Name::Wal(slot), once).await
 }
 
 async fn decode(slot: u64, db_uuid: u128, bytes: Bytes) -> Result<WalObject> {

@@ -36,7 +36,7 @@ use crate::{
     key::Seq,
     manifest::edit,
     stats::Cause,
-    store::{self, Name, Sequence},
+    store::{self, Name, Sequence, reread::READS},
     wal::record::{SealedLog, WalHeader, WalObject, encode_data},
 };
 
@@ -295,11 +295,19 @@ impl LogWriter {
             encode_data(&header, &log)
         };
         let _charge = Charge::new(&self.charged, body.iter().map(Bytes::len).sum());
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut reads) = (FIRST_PAUSE, 0);
         loop {
             match self.sequence.create(slot, body.clone(), Cause::Wal, None).await {
                 Ok(store::Slot::Ours) => return Ok((slot, last_seq)),
-                Ok(store::Slot::Theirs(bytes)) => return Err(self.taken(slot, bytes)),
+                Ok(store::Slot::Theirs(bytes)) => {
+                    let error = self.taken(slot, bytes);
+                    reads += 1;
+                    if error.kind() != ErrorKind::Corruption || reads >= READS {
+                        return Err(error);
+                    }
+                    // What was read may be wrong, and not what is there, which may be ours.
+                    self.clock.sleep(FIRST_PAUSE).await;
+                }
                 Err(error) if error.kind() == ErrorKind::Corruption => return Err(error),
                 Err(error) => {
                     tracing::warn!(slot, %error, "a log object could not be sent; trying again");

@@ -290,7 +290,13 @@ impl Opening {
         if slot <= self.claimed.root.writer.tail_hint && !blind {
             return Err(self.missing(slot, "it was durable before the manifest was last written").await);
         }
-        if !blind && let Some(why) = self.goes_on_behind(slot).await? {
+        // While an older writer fills the slots there is no hole before them, and a look would only let it get
+        // further ahead: then the look comes after the fence.
+        let is_contended = self.contended_since.is_some();
+        if !blind
+            && !is_contended
+            && let Some(why) = self.goes_on_behind(slot).await?
+        {
             return match self.walk.sequence.get(slot, Cause::Open).await? {
                 // It has landed meanwhile: walk over it.
                 Some(_) => Ok(()),
@@ -311,7 +317,13 @@ impl Opening {
         match self.walk.sequence.create(slot, vec![body], Cause::Open, Some(FENCE_TIME)).await? {
             Slot::Ours => {
                 self.fence_slot = Some(slot);
-                Ok(())
+                match is_contended {
+                    true => match self.goes_on_behind(slot).await? {
+                        Some(why) => Err(self.missing(slot, &why).await),
+                        None => Ok(()),
+                    },
+                    false => Ok(()),
+                }
             }
             Slot::Theirs(_) => {
                 let since = *self.contended_since.get_or_insert(clock.monotonic());

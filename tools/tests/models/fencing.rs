@@ -43,7 +43,7 @@ const SLOTS: usize = 18;
 const PUTS: u8 = 3;
 
 /// How far the model goes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Bounds {
     /// How many writers there are, one an epoch.
     epochs: u8,
@@ -153,7 +153,7 @@ impl Object {
         if self.is_fence() { self.0 } else { (self.0 - 8) / PUTS + 1 }
     }
 
-    /// Its write as a bit; none of a FENCE.
+    /// Its write as a bit; none if it is a FENCE or absent.
     fn bit(self) -> u16 {
         if self.is_fence() { 0 } else { 1 << (self.0 - 8) }
     }
@@ -397,13 +397,17 @@ impl Fencing {
         let sent = |e: u8| (0..s.writer(e).sent).map(move |n| (e, n));
         (1..=EPOCHS as u8)
             .flat_map(sent)
-            .filter(|(e, n)| s.ran().any(|newer| newer > *e && s.writer(newer).walk.slot <= self.slot_of(s, *e, *n)))
+            .filter(|(e, n)| {
+                s.ran().any(|newer| newer > *e && s.writer(newer).walk.slot <= self.slot_of(s, *e, *n))
+            })
             .fold(0, |mask, (e, n)| mask | Object::data(e, n).bit())
     }
 
     fn open(&self, next: &mut State, step: Step) -> Option<()> {
         let s = next.clone();
-        let (Step::Claim(e) | Step::Walk(e) | Step::SeeFence(e) | Step::Validate(e)) = step else { return None };
+        let (Step::Claim(e) | Step::Walk(e) | Step::SeeFence(e) | Step::Validate(e)) = step else {
+            return None;
+        };
         let w = &mut next.writers[usize::from(e - 1)];
         let is_superseded = s.root.epoch > e;
         match (step, w.at) {
@@ -475,7 +479,8 @@ impl Fencing {
                 if w.sent >= self.bounds.puts[usize::from(e - 1)] || w.sent - acked >= room {
                     return None;
                 }
-                w.durable[usize::from(w.sent)] = if self.has(Mutation::DurableWhenSent) { w.sent } else { acked };
+                w.durable[usize::from(w.sent)] =
+                    if self.has(Mutation::DurableWhenSent) { w.sent } else { acked };
                 w.sent += 1;
             }
             Step::Acknowledge(_, n) => {
@@ -603,7 +608,8 @@ impl Model for Fencing {
 
     fn init_states(&self) -> Vec<State> {
         let mut writers = [Writer::default(); EPOCHS];
-        writers[0] = Writer { at: At::Run, walk: Walk { slot: 1, ..Walk::default() }, fences: 2, ..Writer::default() };
+        writers[0] =
+            Writer { at: At::Run, walk: Walk { slot: 1, ..Walk::default() }, fences: 2, ..Writer::default() };
         let mut log = [ABSENT; SLOTS];
         log[0] = Object::fence(1);
         vec![State {
@@ -671,7 +677,9 @@ impl Model for Fencing {
                 next.log[usize::from(slot - 1)] = ABSENT;
                 next.deletes |= 1 << slot;
             }
-            Step::Claim(_) | Step::Walk(_) | Step::SeeFence(_) | Step::Validate(_) => self.open(&mut next, step)?,
+            Step::Claim(_) | Step::Walk(_) | Step::SeeFence(_) | Step::Validate(_) => {
+                self.open(&mut next, step)?
+            }
             Step::Send(_) | Step::Acknowledge(..) | Step::Flush(..) => {
                 if let Step::Flush(e, to) = step
                     && (s.writer(e).at != At::Run || self.replay_points(s, e) & 1 << to == 0)
@@ -686,13 +694,14 @@ impl Model for Fencing {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::always("what was acknowledged is in SSTs or replayed", |model: &Self, s: &State| {
                 s.acknowledged & !model.known(s) == 0
             }),
-            Property::always("once an opener runs, older epochs acknowledge only what it replayed", |_, s: &State| {
-                s.ran().all(|e| s.acknowledged & older(e) & !s.writer(e).walk.found == 0)
-            }),
+            Property::always(
+                "once an opener runs, older epochs acknowledge only what it replayed",
+                |_, s: &State| s.ran().all(|e| s.acknowledged & older(e) & !s.writer(e).walk.found == 0),
+            ),
             Property::always("what an opener did not see never comes back", |model: &Self, s: &State| {
                 let known = model.known(s);
                 s.ran().all(|e| known & older(e) & !s.writer(e).walk.found == 0)
@@ -708,49 +717,124 @@ impl Model for Fencing {
                 s.fault != Fault::StaleRead
             }),
             Property::always("only a newer epoch fences", |_, s: &State| s.fault != Fault::FencedByNone),
-            Property::always("what a crash leaves is no hole", |_, s: &State| s.fault != Fault::Hole),
-            Property::sometimes("a stray lands behind a fence", |model: &Self, s: &State| {
-                let void = model.void(s);
-                void != 0 && s.log.iter().any(|object| *object != ABSENT && object.bit() & void != 0)
-            }),
-            Property::sometimes("an older writer is quicker than a fence", |_, s: &State| {
-                s.writers.iter().any(|w| w.at == At::Walk && w.fences & 1 << w.walk.slot != 0)
-            }),
-            Property::sometimes("an older writer acknowledges after a newer one has its epoch", |_, s: &State| {
-                s.root.epoch > 1 && s.acked(1) > 1 && s.writer(2).at == At::Walk
-            }),
-            Property::sometimes("an opener finds itself superseded with its fence in place", |_, s: &State| {
-                s.writers.iter().zip(1..).any(|(w, e)| w.at == At::Validate && e < s.root.epoch)
-            }),
-            Property::sometimes("a fence lands where a write was collected", |_, s: &State| {
-                let at = |slot: u8| s.object(slot) != ABSENT && s.object(slot).is_fence();
-                bits(s.deletes).any(|slot| slot < s.root.replay_from && at(slot))
-            }),
-            Property::sometimes("an opener replays two epochs", |_, s: &State| {
-                s.ran().any(|e| e == 3 && s.writer(e).walk.found & older(2) != 0 && s.writer(e).walk.found & !older(2) != 0)
-            }),
-            Property::sometimes("a flush goes past what was replayed", |_, s: &State| {
-                s.ran().any(|e| e > 1 && s.root.replay_from > s.writer(e).walk.slot && s.root.flushed & older(e) != 0)
-            }),
-        ]
+            Property::always("nothing is taken for lost", |_, s: &State| s.fault != Fault::Hole),
+        ];
+        properties.extend(self.marks());
+        properties
     }
 }
 
-fn narrow() -> Bounds {
-    Bounds { epochs: v("XE",3), puts: [v("XA",2), v("XB",1), v("XC",1)], window: v("XK",2), reads: v("XR",0) }
+impl Fencing {
+    /// What these bounds must reach.
+    fn marks(&self) -> Vec<Property<Self>> {
+        let mut marks = vec![Property::sometimes("a flush goes past what was replayed", |_, s: &State| {
+            s.ran().any(|e| {
+                e > 1 && s.root.replay_from > s.writer(e).walk.slot && s.root.flushed & older(e) != 0
+            })
+        })];
+        if self.bounds.puts[0] > 1 {
+            marks.extend([
+                Property::sometimes("a stray lands behind a fence", |model: &Self, s: &State| {
+                    let void = model.void(s);
+                    s.log.iter().any(|object| object.bit() & void != 0)
+                }),
+                Property::sometimes(
+                    "an older writer acknowledges after a newer one has its epoch",
+                    |_, s: &State| {
+                        let late = |w: &Writer| w.at == At::Walk && w.fences & 1 << w.walk.slot != 0;
+                        late(s.writer(2)) && s.acknowledged & s.object(s.writer(2).walk.slot).bit() != 0
+                    },
+                ),
+            ]);
+        }
+        if self.bounds.epochs > 2 {
+            marks.extend([
+                Property::sometimes("an older writer is quicker than a fence", |_, s: &State| {
+                    s.writers.iter().any(|w| w.at == At::Walk && w.fences & 1 << w.walk.slot != 0)
+                }),
+                Property::sometimes(
+                    "an opener finds itself superseded with its fence in place",
+                    |_, s: &State| {
+                        s.writers.iter().zip(1..).any(|(w, e)| w.at == At::Validate && e < s.root.epoch)
+                    },
+                ),
+                Property::sometimes("a fence lands where a write was collected", |_, s: &State| {
+                    let at = |slot: u8| s.object(slot) != ABSENT && s.object(slot).is_fence();
+                    bits(s.deletes).any(|slot| slot < s.root.replay_from && at(slot))
+                }),
+                Property::sometimes("an opener replays two epochs", |_, s: &State| {
+                    let replayed = s.writer(3).walk.found;
+                    s.writer(3).at == At::Run && replayed & older(2) != 0 && replayed & !older(2) != 0
+                }),
+            ]);
+        }
+        if self.bounds.reads > 0 {
+            marks.push(Property::sometimes("a walk is discarded", |_, s: &State| {
+                s.reader.at == Reading::Check && s.root.replay_from > s.reader.place.slot
+            }));
+        }
+        if self.bounds.reads > 0 && self.bounds.epochs > 2 {
+            marks.push(Property::sometimes(
+                "a fence where a write was leads a walk past the log",
+                |_, s: &State| {
+                    let r = &s.reader;
+                    let is_inside = s.root.replay_from > r.place.slot && s.root.replay_from <= r.walk.slot;
+                    r.at == Reading::Check && is_inside && r.must & !(r.walk.found | s.root.flushed) != 0
+                },
+            ));
+        }
+        if self.bounds.reads > 1 {
+            marks.push(Property::sometimes(
+                "a read goes on where the one before has ended",
+                |_, s: &State| {
+                    let r = &s.reader;
+                    r.reads > 0
+                        && r.at == Reading::Check
+                        && r.place.slot > r.version.replay_from
+                        && r.walk.slot > r.place.slot
+                },
+            ));
+        }
+        marks
+    }
 }
-fn v(n: &str, d: u8) -> u8 { std::env::var(n).ok().map_or(d, |x| x.parse().unwrap()) }
+
+/// The worlds of one run, and of the long one. What the marks of a world are is in [`Fencing::marks`].
+fn worlds() -> Vec<Bounds> {
+    let writers = Bounds { epochs: 3, puts: [2, 1, 1], window: 2, reads: 0 };
+    let reader = Bounds { puts: [1, 1, 1], reads: 1, ..writers };
+    let again = Bounds { epochs: 2, puts: [1, 1, 0], reads: 2, ..writers };
+    match explore::wide() {
+        Some(_) => vec![
+            Bounds { puts: [2, 2, 1], ..writers },
+            Bounds { puts: [3, 2, 1], window: 3, ..writers },
+            Bounds { window: 1, ..reader },
+            Bounds { puts: [2, 1, 1], ..reader },
+            Bounds { puts: [2, 2, 0], ..again },
+        ],
+        None => vec![writers, reader, again],
+    }
+}
 
 #[test]
 fn writers_fence_one_another_and_nothing_acknowledged_is_lost() {
-    explore::holds("fencing", Fencing { bounds: narrow(), mutation: None });
+    for bounds in worlds() {
+        let what = format!("fencing, {bounds:?}");
+        explore::holds(&what, Fencing { bounds, mutation: None });
+    }
 }
 
 #[test]
 fn every_mistake_of_fencing_is_caught() {
     explore::all_caught("fencing", &MUTATIONS, |mutation| {
-        let bounds = Bounds { epochs: 3, puts: [2, 2, 1], window: 2, reads: 1 };
-        let bounds = if mutation == Mutation::ShortJump { Bounds { puts: [3, 1, 1], window: 3, ..bounds } } else { bounds };
+        let usual = Bounds { epochs: 3, puts: [2, 2, 1], window: 2, reads: 1 };
+        let bounds = match mutation {
+            Mutation::ShortJump => Bounds { puts: [3, 1, 1], window: 3, ..usual },
+            Mutation::WindowOverrun => Bounds { puts: [3, 1, 1], ..usual },
+            // Lies deep: the fewer other things can happen, the sooner it does.
+            Mutation::BoundaryAtTheTail => Bounds { puts: [1, 0, 1], ..usual },
+            _ => usual,
+        };
         Fencing { bounds, mutation: Some(mutation) }
     });
 }

@@ -162,6 +162,6 @@ impl Drop for Ticket {
     }
 }
 
-fn checksum(id: &BlockId, bytes: &[u8]) -> u64 {
+pub(crate) fn checksum(id: &BlockId, bytes: &[u8]) -> u64 {
     XxHash3_64::oneshot_with_seed(id.hash64(), bytes)
 }

@@ -48,6 +48,7 @@ mod memory;
 mod options;
 mod ssd;
 mod stats;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -21,6 +21,9 @@ pub const DEFAULT_KEYSPACE: KeyspaceId = KeyspaceId(0);
 /// The position of an entry in the database's one order of writes; the first is 1.
 pub type Seq = u64;
 
+/// The largest sequence number that stored bytes may carry: at a thousand million writes a second it is
+/// reached after a century, and adding to it cannot overflow.
+pub const MAX_SEQ: Seq = 1 << 62;
 /// The longest user key, in bytes.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 /// The longest value, in bytes.

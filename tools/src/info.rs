@@ -4,6 +4,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Result;
 use esker::{
+    compaction::log,
     manifest::View,
     stats::{Cause, RequestKind},
     store::{Folder, Store},
@@ -13,6 +14,7 @@ use serde_json::json;
 use crate::{
     copies::{self, Seen},
     describe::{self, Totals},
+    job,
     output::Voice,
     show,
     target::Target,
@@ -58,6 +60,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         (copies::all(&manifest, Folder::Pin).await?, copies::all(&manifest, Folder::Checkpoint).await?);
     let totals = Totals::of(&view, None);
     let root = &view.root;
+    let log = log::read(store, manifest.identity().db_uuid, Cause::Admin).await?;
+    let unfinished = job::unfinished(&log.history());
     if args.voice.json {
         let objects: serde_json::Map<_, _> = lying
             .iter()
@@ -75,6 +79,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             "keyspaces": describe::keyspaces(root),
             "options": describe::options(&root.options),
             "tree": totals.json(),
+            "unfinished_job": unfinished,
             "objects": objects,
             "pins": pins.iter().map(Seen::json).collect::<Vec<_>>(),
             "checkpoints": checkpoints.iter().map(Seen::json).collect::<Vec<_>>(),
@@ -82,6 +87,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         }))?;
     } else {
         let mut fields = fields(store, &view, totals, &lying);
+        if let Some(unfinished) = unfinished {
+            // Beside what the tree is now: what it is about to become.
+            let at = fields.iter().position(|(name, _)| *name == "log").unwrap_or(fields.len());
+            fields.insert(at, ("merge", unfinished));
+        }
         fields.insert(fields.len() - 1, ("pins", held(&pins)));
         fields.insert(fields.len() - 1, ("checkpoints", held(&checkpoints)));
         out.fields(&fields)?;

@@ -19,6 +19,7 @@ mod export;
 mod gc;
 mod get;
 mod info;
+mod job;
 mod load;
 mod lsm;
 mod manifest;
@@ -30,6 +31,7 @@ mod repair;
 mod scan;
 mod scrub;
 mod show;
+mod soak;
 mod sst;
 mod target;
 mod verify;
@@ -92,6 +94,8 @@ enum Verb {
     Sst(sst::Args),
     /// List, show or dump objects of the write-ahead log
     Wal(wal::Args),
+    /// List or show records of the compaction job log
+    Job(job::Args),
     /// Check every checksum, order and reference
     Verify(verify::Args),
     /// Verify all the time, slowly, from where it stopped
@@ -106,14 +110,19 @@ enum Verb {
     Checkpoint(checkpoint::Args),
     /// Merge until nothing is due (takes the compactor role)
     Compact(compact::Args),
+    /// Kill real processes at random on a store that misbehaves, and check that nothing is lost
+    Soak(soak::Args),
+    /// A process of a soak
+    #[command(hide = true)]
+    SoakChild(soak::child::Args),
     /// Measure: load, hand over to a compactor, YCSB A to F, a table
     Bench(esker_bench::Args),
     /// Run the compactor service (the same as `esker-compactor`)
     Compactor(esker_compactor::Args),
 }
 
-/// The verbs that take a database as their first word; the two doors have flags of their own.
-const DOORS: [&str; 3] = ["bench", "compactor", "help"];
+/// The verbs that do not take a database as their first word; they have flags of their own.
+const DOORS: [&str; 5] = ["bench", "compactor", "help", "soak", "soak-child"];
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -148,6 +157,7 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Manifest(args) => manifest::run(args).await,
         Verb::Sst(args) => sst::run(args).await,
         Verb::Wal(args) => wal::run(args).await,
+        Verb::Job(args) => job::run(args).await,
         Verb::Verify(args) => verify::run(args).await,
         Verb::Scrub(args) => scrub::run(args).await,
         Verb::Repair(args) => repair::run(args).await,
@@ -155,6 +165,8 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Gc(args) => gc::run(args).await,
         Verb::Checkpoint(args) => checkpoint::run(args).await,
         Verb::Compact(args) => compact::run(args).await,
+        Verb::Soak(args) => soak::run(args).await,
+        Verb::SoakChild(args) => soak::child::run(args).await,
         Verb::Bench(args) => esker_bench::run(args).await,
         Verb::Compactor(args) => {
             esker_compactor::log_to_stderr();

@@ -107,6 +107,7 @@ fn print(args: &Args, out: &mut Out, report: &Report) -> Result<()> {
             "notices": list(Severity::Notice), "not_kept": report.more,
             "versions": report.versions, "ssts": report.ssts, "sst_bytes_read": report.sst_bytes,
             "entries": report.entries, "wal_objects": report.wal_objects,
+            "job_records": report.job_records,
             "pins_and_checkpoints": report.copies,
             "orphans": if args.orphans { orphans.collect::<Vec<_>>().into() } else { Value::from(report.orphans.len()) },
             "orphan_bytes": orphan_bytes,

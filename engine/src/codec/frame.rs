@@ -5,7 +5,7 @@
 //!
 //! Always true: what is stored is never larger than seven eighths of the raw bytes, or it *is* the
 //! raw bytes; decompressing allocates exactly the declared length, after it was held against a
-//! limit, and anything that does not fill it to the byte is refused.
+//! limit and against what so many bytes can give at all, and anything that does not fill it to the byte is refused.
 
 use std::{cell::RefCell, fmt};
 
@@ -65,6 +65,10 @@ const ZSTD_LEVEL: i32 = 1;
 /// Log2 of the widest Zstandard window accepted (128 MiB). Decoding in one shot keeps no window of
 /// its own, so this only refuses frames that nothing of ours has written.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// The most raw bytes that one byte of LZ4 can stand for: a length goes on by 255 a byte.
+const LZ4_RATIO: usize = 255;
+/// The same of Zstandard: 128 KiB of one byte repeated take four.
+const ZSTD_RATIO: usize = 32 << 10;
 /// Below this many bytes nothing gains.
 const MIN_COMPRESSED_BYTES: usize = 64;
 /// Scratch kept by a thread between calls; what a rare huge value needed is given back.
@@ -103,6 +107,17 @@ pub fn compress(codec: Codec, raw: &[u8], out: &mut Vec<u8>) -> Codec {
 pub fn decompress(codec: Codec, stored: &[u8], raw_len: usize, limit: usize) -> Result<Vec<u8>> {
     if raw_len > limit {
         return Err(corrupt(format!("a declared length of {raw_len} bytes is over the limit of {limit}")));
+    }
+    let most = stored.len().saturating_mul(match codec {
+        Codec::None => 1,
+        Codec::Lz4 => LZ4_RATIO,
+        Codec::Zstd => ZSTD_RATIO,
+    });
+    if codec != Codec::None && raw_len > most {
+        return Err(corrupt(format!(
+            "a declared length of {raw_len} bytes is more than {} bytes of {codec} can give",
+            stored.len()
+        )));
     }
     let raw = match codec {
         Codec::None if stored.len() == raw_len => return Ok(stored.to_vec()),

@@ -84,6 +84,8 @@ pub(crate) struct Ahead {
     sst: usize,
     block: usize,
     tail: Option<Arc<Tail>>,
+    /// Where the merge begins, until its block in the first SST is known.
+    from: Bytes,
     under_way: Option<UnderWay>,
 }
 
@@ -95,15 +97,18 @@ struct UnderWay {
 }
 
 impl Ahead {
-    /// Starts with the first chunk of the run at once. `raw_bytes` is what a decompressed chunk may hold.
-    pub(crate) fn start(store: Store, ssts: Arc<[Arc<OpenSst>]>, raw_bytes: u64) -> Self {
+    /// Starts with the first chunk of the run at once, the one that holds the full key `from` or what comes
+    /// after it. `raw_bytes` is what a decompressed chunk may hold.
+    pub(crate) fn start(store: Store, ssts: Arc<[Arc<OpenSst>]>, raw_bytes: u64, from: &Bytes) -> Self {
         let (stored, raw) = ssts
             .iter()
             .fold((1, 1), |(stored, raw), sst| (stored + sst.meta.bytes, raw + sst.meta.raw_bytes));
         // What compresses well fills more memory than it takes to fetch.
         let chunk_bytes = u128::from(raw_bytes) * u128::from(stored) / u128::from(raw.max(stored));
         let chunk_bytes = u64::try_from(chunk_bytes).unwrap_or(raw_bytes).max(MIN_CHUNK_BYTES);
-        let mut ahead = Self { store, ssts, chunk_bytes, sst: 0, block: 0, tail: None, under_way: None };
+        let sst = ssts.partition_point(|sst| sst.meta.last_key < *from);
+        let from = from.clone();
+        let mut ahead = Self { store, ssts, chunk_bytes, sst, block: 0, tail: None, from, under_way: None };
         ahead.fetch();
         ahead
     }
@@ -121,7 +126,8 @@ impl Ahead {
             .await
             .map_err(|e| Error::closed("a read stopped, the runtime is shutting down").because(e))??;
         self.under_way = None;
-        self.block += chunk.blocks.len();
+        self.from = Bytes::new();
+        self.block = chunk.first + chunk.blocks.len();
         if self.block >= chunk.tail.blocks() {
             (self.sst, self.block, self.tail) = (self.sst + 1, 0, None);
         } else {
@@ -136,9 +142,10 @@ impl Ahead {
         let (send, answer) = oneshot::channel();
         let (store, sst, tail) = (self.store.clone(), Arc::clone(sst), self.tail.clone());
         let (first, chunk_bytes) = (self.block, self.chunk_bytes);
+        let from = Some(self.from.clone()).filter(|from| sst.meta.first_key < *from);
         let task = Task::spawn(async move {
             // Nobody waits any more if the receiver is gone.
-            let _ = send.send(fetch(&store, &sst, tail, first, chunk_bytes).await);
+            let _ = send.send(fetch(&store, &sst, tail, first, from, chunk_bytes).await);
         });
         self.under_way = Some(UnderWay { answer, _task: task });
     }
@@ -155,6 +162,7 @@ async fn fetch(
     sst: &Arc<OpenSst>,
     tail: Option<Arc<Tail>>,
     first: usize,
+    from: Option<Bytes>,
     chunk_bytes: u64,
 ) -> Result<Chunk> {
     let name = Name::Sst(sst.id);
@@ -166,6 +174,10 @@ async fn fetch(
             let tail = Tail::decode(meta, slice(&name, &whole, 0, meta.tail_offset..meta.bytes)?)?;
             (Arc::new(tail), whole)
         }
+        None if from.is_some() => {
+            let tail = store.get_range(&name, meta.tail_offset..meta.bytes, Cause::Compact).await?;
+            (Arc::new(Tail::decode(meta, tail)?), Bytes::new())
+        }
         None => {
             let (tail, head) = futures::try_join!(
                 store.get_range(&name, meta.tail_offset..meta.bytes, Cause::Compact),
@@ -174,6 +186,7 @@ async fn fetch(
             (Arc::new(Tail::decode(meta, tail)?), head)
         }
     };
+    let first = from.and_then(|from| tail.find(&from)).unwrap_or(first);
     let wanted = stretch(&tail, first, chunk_bytes);
     let here = wanted.clone().take_while(|at| end(&tail, *at) <= head.len() as u64).count();
     let (blocks, start, stored) = if here > 0 {

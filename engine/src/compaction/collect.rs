@@ -5,8 +5,9 @@
 //! 2 create floor/manifest/F; only then delete versions <= F, then lower floor marks
 //! 3 list and read pins, then checkpoints, then the job log
 //! 4 read what remains of the manifest: (F, latest]
-//! 5 list SSTs and parts; delete those that nothing names and whose producer cannot publish them any more:
-//!   its epoch is superseded, or the counter lies under the floor that it committed itself
+//! 5 list SSTs and parts; delete those that nothing names and that nobody can publish any more:
+//!   the producer's epoch is superseded, or the counter lies under the floor that it committed itself; the epoch of an
+//!   SST of the compactor is superseded only by a takeover in the job log as read in step 3
 //! 6 delete log objects before every remaining replay point, but never a FENCE
 //! ```
 //!
@@ -20,13 +21,32 @@
 //! log in memory, and who makes a checkpoint flushes first. A pin counts until the store's own clock says that
 //! its last heartbeat is older than the life that it gives itself; one that was released counts no more at all.
 //!
+//! **SSTs of the compactor.** A later holder may adopt what a job of an earlier epoch made, if valid records name it
+//! ([`super::log`]). Let an SST of epoch e be unnamed when the log is read, and in the versions read after it.
+//!
+//! - *A takeover of an epoch above e was in the log.* Records of epoch e that land later are void. What was valid was
+//!   read: either its job had ended, or the SST is named. Whoever carries a job on records the outputs under its own
+//!   epoch before the older records end or go under the floor, so between its first record and its end an output
+//!   is named at every moment. The producer itself was fenced before the takeover, and what it published before is
+//!   in the versions. So nobody can publish the SST any more. The root's epoch would not do: between claim and takeover the
+//!   fenced one may still record, and be adopted.
+//! - *The root is at epoch e, and the counter under its floor.* Then the holder had published the SST, or given it up:
+//!   it leaves the floor under every number of a job that it or a successor may resume. A record that lands after the
+//!   log was read cannot name it.
+//! - *There is no takeover in the log* (it was lost, or no holder has written one): the second case alone.
+//!
+//! A job of several epochs: the floor of the log lies before the newest takeover, its holder has decided about
+//! everything under it, and raises it only then. A record under the floor, put there again by a late PUT, is void.
+//! A record that cannot be read could name anything: it holds every SST, until a holder has raised the floor over it.
+//! Parts are never adopted: for them the root's epoch counts.
+//!
 //! A FENCE is told from DATA by reading it: only objects up to [`MAX_FENCE_BYTES`] can be one, so that costs a
 //! GET for each small object and none for the rest. One that cannot be decoded is kept.
 //!
 //! A pass holds the names that the versions need, and no more than a few versions at a time.
 //!
 //! Always true: a crash between any two requests leaves a state that the next pass continues from; nothing
-//! is deleted that this version does not understand: while there is a job record, or a pin or checkpoint that is
+//! is deleted that this version does not understand: while there is a job record, pin or checkpoint that is
 //! damaged or of a newer version, SSTs, parts and log are left alone.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -35,6 +55,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 
 use crate::{
+    compaction::log,
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, Root, VersionCopy, View, checkpoint, copy, pin::PIN_LIFE_MS},
     stats::Cause,
@@ -49,6 +70,12 @@ const FRAME_BYTES: u64 = 64;
 const FLOOR_MAGIC: &[u8; 8] = b"eskerFLR";
 const FLOOR_DEADLINE: Duration = Duration::from_secs(30);
 const PARALLEL: usize = 16;
+
+/// The body of a mark: a magic and a token.
+pub(super) fn floor_mark(store: &Store) -> Vec<Bytes> {
+    let Token(token) = Token::fresh(&**store.clock());
+    vec![Bytes::from_static(FLOOR_MAGIC), Bytes::copy_from_slice(&token)]
+}
 
 /// What a pass deleted (or would have), and what it kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,7 +125,7 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
 
     pass.pins(&latest, store_now_ms, &mut named, &mut collected).await?;
     pass.checkpoints(&latest, &mut named, &mut collected).await?;
-    pass.jobs(&mut collected).await?;
+    let log_epoch = pass.read_job_log(&mut named, &mut collected).await?;
     if !collected.held_by.is_empty() {
         return Ok(collected);
     }
@@ -108,7 +135,17 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
         let mut garbage = pass.list(folder).await?;
         garbage.retain(|listed| listed.name.object_id().is_some_and(|id| !named.objects.contains(&id)));
         let unreferenced = garbage.len();
-        garbage.retain(|listed| listed.name.object_id().is_some_and(|id| is_settled(id, &latest.root)));
+        garbage.retain(|listed| {
+            let adoptable = folder == Folder::Sst;
+            let is_settled = |id| {
+                if adoptable {
+                    is_sst_settled(id, &latest.root, log_epoch)
+                } else {
+                    is_settled(id, &latest.root)
+                }
+            };
+            listed.name.object_id().is_some_and(is_settled)
+        });
         collected.waiting += unreferenced - garbage.len();
         pass.delete(garbage, &mut collected).await?;
     }
@@ -171,10 +208,8 @@ impl Pass<'_> {
         if self.dry_run || floor <= old_floor {
             return Ok(());
         }
-        let Token(token) = Token::fresh(&**self.store.clock());
-        let body = vec![Bytes::from_static(FLOOR_MAGIC), Bytes::copy_from_slice(&token)];
         let marks = Sequence::new(self.store.clone(), Folder::ManifestFloor);
-        marks.create(floor, body, Cause::Gc, Some(FLOOR_DEADLINE)).await.map(drop)
+        marks.create(floor, floor_mark(self.store), Cause::Gc, Some(FLOOR_DEADLINE)).await.map(drop)
     }
 
     /// Notes in `named` what pins keep; removes those that were released, or left behind.
@@ -266,10 +301,19 @@ impl Pass<'_> {
         }
     }
 
-    /// Job records keep everything.
-    async fn jobs(&self, collected: &mut Collected) -> Result<()> {
-        collected.held_by.extend(self.list(Folder::Job).await?.into_iter().map(|listed| listed.name));
-        Ok(())
+    /// Notes in `named` what jobs that have not ended name; deletes what is void. The epoch of the newest takeover,
+    /// 0 if there is none.
+    async fn read_job_log(&self, named: &mut Named, collected: &mut Collected) -> Result<u32> {
+        let log = log::read(self.store, self.manifest.identity().db_uuid, Cause::Gc).await?;
+        let history = log.history();
+        collected.held_by.extend(history.unreadable.iter().map(|(slot, _)| Name::Job(*slot)));
+        named.objects.extend(history.named());
+        let Some(holder) = history.holder else { return Ok(0) };
+        // The newest takeover lies above the floor, whose mark is its holder's.
+        let under = |limit: u64| move |listed: &Listed| listed.name.number().is_some_and(|id| id < limit);
+        self.delete(log.listed.into_iter().filter(under(log.floor + 1)).collect(), collected).await?;
+        self.delete(log.marks.into_iter().filter(under(log.floor)).collect(), collected).await?;
+        Ok(holder.epoch)
     }
 
     /// Notes in `named` what the versions after `known` need, every one of them; the latest of all.
@@ -365,6 +409,18 @@ impl Named {
         self.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.meta.lost_id()));
         let parts = view.root.runs.iter().flat_map(|run| &run.parts);
         self.objects.extend(parts.filter_map(|part| ObjectId::from_bytes(&part.id)));
+    }
+}
+
+/// Whether nobody can publish an SST any more that neither versions nor unfinished jobs name (see the head).
+/// `log_epoch` is that of the newest takeover in the job log.
+fn is_sst_settled(id: ObjectId, latest: &Root, log_epoch: u32) -> bool {
+    let compactor = &latest.compactor;
+    match id.role {
+        Role::Writer => is_settled(id, latest),
+        Role::Compactor => {
+            id.epoch < log_epoch || (id.epoch == compactor.epoch && id.counter < compactor.counter_floor)
+        }
     }
 }
 

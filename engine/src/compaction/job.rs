@@ -6,29 +6,37 @@
 //!  run n ─▶ Ahead ─┘         bounded queue: parts go up while later parts are built
 //! ```
 //!
+//! When a good deal of output is complete, the job log is told how far the job has come ([`JobLog`]); a job that
+//! crashed is resumed from there, by its own compactor or by the next one, with the outputs that were complete.
+//!
 //! Always true: the entries written plus the entries dropped are the entries of the inputs, by count and by
-//! conservation sum, or the job fails with `Corruption`; memory is bounded by [`JobOptions::memory_bytes`] and
-//! the upload window; a job that fails or is dropped leaves garbage and nothing else.
+//! conservation sum, over all runs of the job, or it fails with `Corruption`; memory is bounded by
+//! [`JobOptions::memory_bytes`] and the upload window; a job that fails or is dropped leaves garbage, at most
+//! what its successor adopts, and nothing else.
 
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::AtomicU64},
 };
 
+use bytes::Bytes;
 use futures::future::try_join_all;
 use tokio::sync::mpsc;
 
 use crate::{
+    chaos,
     clock::on_cpu,
     codec::{frame::Codec, sum::Sum},
     compaction::{
         ahead::Ahead,
         levels::Hull,
-        merging::{Cuts, Merging, Namer, Pause, Piece},
+        log::JobLog,
+        merging::{Consumed, Cuts, Merging, Namer, Pause, Piece},
         outputs::Outputs,
         plan::{EXPIRY_MARGIN_MS, Plan},
+        record::SoFar,
     },
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     manifest::{StoredOptions, View},
     merge::{Direction, Retain, Source, Tree},
     range::FullRange,
@@ -49,11 +57,15 @@ pub struct JobOptions {
     /// Whether to read every output back whole and check everything in it, and not just its tail. Off by
     /// default: it doubles the bytes read, and stores check what they receive.
     pub read_back: bool,
+    /// Bytes of output after which the job log is told how far the job has come: what a crash costs at most, against
+    /// a small request each time. 256 MiB by default, so that a small job writes no record. A long job tells it
+    /// each time a sixteenth more is complete, because a record names everything that is.
+    pub record_bytes: u64,
 }
 
 impl Default for JobOptions {
     fn default() -> Self {
-        Self { memory_bytes: 128 << 20, read_back: false }
+        Self { memory_bytes: 128 << 20, read_back: false, record_bytes: 256 << 20 }
     }
 }
 
@@ -72,6 +84,8 @@ pub struct JobStats {
     pub written_entries: u64,
     /// Entries that nobody can see any more.
     pub dropped_entries: u64,
+    /// How many of the entries read had been read by an earlier run of the job, and were not read again.
+    pub adopted_entries: u64,
     /// From picking to published, in milliseconds.
     pub elapsed_ms: u64,
 }
@@ -97,26 +111,37 @@ pub(super) struct Job {
     pub(super) now_ms: u64,
     pub(super) options: JobOptions,
     pub(super) progress: Option<Arc<Progress>>,
+    /// How far an earlier run of it came.
+    pub(super) so_far: Option<SoFar>,
 }
 
 impl Job {
-    /// Reads, merges, uploads, verifies. Fails with `Corruption` if the sums do not balance or an input is not
-    /// what the manifest says it is.
-    pub(super) async fn run(self) -> Result<Output> {
+    /// Reads, merges, uploads, verifies, and tells `log` how far it has come. Fails with `Corruption` if the sums
+    /// do not balance or an input is not what the manifest says it is.
+    pub(super) async fn run(self, log: &mut JobLog) -> Result<Output> {
         let runs = self.inputs()?;
         let inputs: Vec<&SstMeta> = runs.iter().flat_map(|run| run.iter()).map(|sst| &sst.meta).collect();
+        let adopted = self.so_far.as_ref().map_or(&[][..], |so_far| &so_far.outputs);
         let (send, receive) = mpsc::channel(2);
-        let (merged, ssts) = futures::try_join!(self.merge(&runs, send), upload(&self.store, receive))?;
+        let record_bytes =
+            if chaos::rare("a job is recorded at every output") { 1 } else { self.options.record_bytes };
+        let (merged, made) = futures::try_join!(
+            self.merge(&runs, send),
+            upload(&self.store, receive, adopted, Recorder { log, record_bytes, recorded: 0, complete: 0 })
+        )?;
+        let ssts = [adopted, &made].concat();
+        let consumed = merged.consumed();
         let stats = JobStats {
             read_bytes: inputs.iter().map(|meta| meta.bytes).sum(),
             written_bytes: ssts.iter().map(|meta| meta.bytes).sum(),
             raw_bytes: inputs.iter().map(|meta| meta.raw_bytes).sum(),
-            read_entries: merged.read_entries(),
+            read_entries: consumed.read_entries,
             written_entries: ssts.iter().map(|meta| meta.entries).sum(),
-            dropped_entries: merged.retain().dropped_entries(),
+            dropped_entries: consumed.dropped_entries,
+            adopted_entries: self.so_far.as_ref().map_or(0, |so_far| so_far.read_entries),
             elapsed_ms: 0,
         };
-        let output = Output { ssts, dropped: *merged.retain().dropped(), stats };
+        let output = Output { ssts, dropped: consumed.dropped, stats };
         self.check(&runs, &output)?;
         for ssts in output.ssts.chunks(PARALLEL_READ_BACKS) {
             try_join_all(ssts.iter().map(|meta| read_back(&self.store, meta, self.options.read_back)))
@@ -128,8 +153,11 @@ impl Job {
     async fn merge(&self, runs: &[Arc<[Arc<OpenSst>]>], send: mpsc::Sender<Vec<Piece>>) -> Result<Merging> {
         // Two chunks a run: the one in use, and the one under way.
         let chunk_bytes = (self.options.memory_bytes / (2 * runs.len().max(1) as u64)).min(MAX_CHUNK_BYTES);
-        let mut reading: Vec<Ahead> =
-            runs.iter().map(|run| Ahead::start(self.store.clone(), Arc::clone(run), chunk_bytes)).collect();
+        let from = self.before().boundary;
+        let mut reading: Vec<Ahead> = runs
+            .iter()
+            .map(|run| Ahead::start(self.store.clone(), Arc::clone(run), chunk_bytes, &from))
+            .collect();
         let place: HashMap<ObjectId, usize> =
             runs.iter().enumerate().flat_map(|(at, run)| run.iter().map(move |sst| (sst.id, at))).collect();
         let total: u64 = runs.iter().flat_map(|run| run.iter()).map(|sst| sst.meta.bytes).sum();
@@ -168,7 +196,9 @@ impl Job {
 
     fn merging(&self, runs: &[Arc<[Arc<OpenSst>]>]) -> Result<Merging> {
         let sources = runs.iter().map(|run| Source::Run(Arc::clone(run)));
-        let tree = Tree::new(sources, &FullRange::all(), Direction::Forward);
+        let before = self.before();
+        let range = FullRange { start: before.boundary.clone(), end: None };
+        let tree = Tree::new(sources, &range, Direction::Forward);
         let retain = Retain::new(self.plan.bottom, self.now_ms, EXPIRY_MARGIN_MS);
         let namer = Namer {
             epoch: self.epoch,
@@ -176,7 +206,18 @@ impl Job {
             clock: Arc::clone(self.store.clock()),
         };
         let options = sst_options(&self.view.root.options, self.plan.level)?;
-        Ok(Merging::new(tree, runs.len(), retain, Cuts::of(&self.view, &self.plan), namer, options))
+        let cuts = Cuts::of(&self.view, &self.plan);
+        Ok(Merging::new(tree, runs.len(), retain, before, cuts, namer, options))
+    }
+
+    /// What earlier runs of the job have consumed.
+    fn before(&self) -> Consumed {
+        self.so_far.as_ref().map_or_else(Consumed::default, |so_far| Consumed {
+            boundary: so_far.boundary.clone(),
+            read_entries: so_far.read_entries,
+            dropped: so_far.dropped(),
+            dropped_entries: so_far.dropped_entries,
+        })
     }
 
     /// The SSTs of each input run, newest run first.
@@ -247,19 +288,76 @@ pub fn sst_options(options: &StoredOptions, level: u32) -> Result<SstOptions> {
     })
 }
 
-/// Sends pieces up as they come; the SSTs, complete in the store, in key order.
-async fn upload(store: &Store, mut pieces: mpsc::Receiver<Vec<Piece>>) -> Result<Vec<SstMeta>> {
+/// Sends pieces up as they come; the SSTs, complete in the store, in key order, without those `adopted`.
+async fn upload(
+    store: &Store,
+    mut pieces: mpsc::Receiver<Vec<Piece>>,
+    adopted: &[SstMeta],
+    mut recorder: Recorder<'_>,
+) -> Result<Vec<SstMeta>> {
     let mut outputs = Outputs::new(store, Cause::Compact);
+    recorder.recorded = adopted.iter().map(|meta| meta.bytes).sum();
     while let Some(pieces) = pieces.recv().await {
         for piece in pieces {
             match piece {
                 Piece::More(id, chunks) => outputs.push(id, chunks, None).await?,
-                Piece::End(meta, chunks) => outputs.push(meta.object_id(), chunks, Some(*meta)).await?,
+                Piece::End(meta, chunks, consumed) => {
+                    recorder.complete += meta.bytes;
+                    outputs.push(meta.object_id(), chunks, Some(*meta)).await?;
+                    if let Some(consumed) = consumed {
+                        recorder.came_to(*consumed, adopted, outputs.complete()).await?;
+                    }
+                }
             }
         }
     }
     // If one broke off, the merge has failed in the middle of it and says why itself.
     Ok(outputs.finish().await.0)
+}
+
+/// Tells the job log now and then how far the job has come.
+struct Recorder<'a> {
+    log: &'a mut JobLog,
+    record_bytes: u64,
+    /// Bytes of output that the log knows of.
+    recorded: u64,
+    /// Bytes of output that are complete and that it does not know of.
+    complete: u64,
+}
+
+impl Recorder<'_> {
+    /// Fails only if another compactor has the role: a record that cannot be written saves work later, and a job
+    /// that stops for it costs work now.
+    async fn came_to(&mut self, consumed: Consumed, adopted: &[SstMeta], made: &[SstMeta]) -> Result<()> {
+        if self.complete < self.record_bytes.max(self.recorded / 16) {
+            return Ok(());
+        }
+        let so_far = SoFar {
+            outputs: [adopted, made].concat(),
+            boundary: consumed.boundary,
+            dropped: Bytes::copy_from_slice(&consumed.dropped.to_bytes()),
+            dropped_entries: consumed.dropped_entries,
+            read_entries: consumed.read_entries,
+        };
+        self.recorded += std::mem::take(&mut self.complete);
+        match self.log.record(so_far).await {
+            Err(error) if error.kind() == ErrorKind::Fenced => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "how far a merge has come could not be recorded, it goes on");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// Reads `outputs` back whole and checks everything in them. Fails as the store does, or with `Corruption` if one
+/// is missing or not what its entry says.
+pub(super) async fn verify(store: &Store, outputs: &[SstMeta]) -> Result<()> {
+    for some in outputs.chunks(PARALLEL_READ_BACKS) {
+        try_join_all(some.iter().map(|meta| read_back(store, meta, true))).await?;
+    }
+    Ok(())
 }
 
 /// Reads an output back from the store: its tail, or all of it.

@@ -9,6 +9,9 @@
 //! it overlaps ten SSTs' worth of the level below             merging it down later stays affordable
 //! ```
 //!
+//! When an output ends before another, the merge says what it has consumed up to there ([`Consumed`]): a job that
+//! crashes later is resumed from such a place, and never inside a key (slatedb#1769: merge operands were lost).
+//!
 //! Always true: between two turns nothing is lost; what was read is what was written plus what was dropped.
 
 use std::sync::{
@@ -20,6 +23,7 @@ use bytes::Bytes;
 
 use crate::{
     clock::SharedClock,
+    codec::sum::Sum,
     compaction::{ahead::Windows, levels::overlapping, plan::Plan},
     error::{Error, Result},
     key::KEYSPACE_BYTES,
@@ -41,6 +45,8 @@ pub(super) struct Merging {
     pub(super) windows: Windows,
     tree: Tree,
     retain: Retain,
+    /// What was consumed before this merge began.
+    before: Consumed,
     cuts: Cuts,
     namer: Namer,
     sst_options: SstOptions,
@@ -56,8 +62,18 @@ pub(super) struct Merging {
 pub(super) enum Piece {
     /// More of the output with this id.
     More(ObjectId, Vec<Bytes>),
-    /// The end of it.
-    End(Box<SstMeta>, Vec<Bytes>),
+    /// The end of it, and what the merge had consumed when it went on to the next; `None` at the very end.
+    End(Box<SstMeta>, Vec<Bytes>, Option<Box<Consumed>>),
+}
+
+/// How much of the inputs is consumed: all versions of all keys before the boundary, and nothing from it on.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Consumed {
+    /// The first full key that is not consumed; empty if nothing is.
+    pub(super) boundary: Bytes,
+    pub(super) read_entries: u64,
+    pub(super) dropped: Sum,
+    pub(super) dropped_entries: u64,
 }
 
 /// Why a turn ended.
@@ -98,6 +114,7 @@ impl Merging {
         tree: Tree,
         runs: usize,
         retain: Retain,
+        before: Consumed,
         cuts: Cuts,
         namer: Namer,
         sst_options: SstOptions,
@@ -106,6 +123,7 @@ impl Merging {
             windows: Windows::new(runs),
             tree,
             retain,
+            before,
             cuts,
             namer,
             sst_options,
@@ -124,22 +142,26 @@ impl Merging {
                 Step::Ready => {}
                 Step::Missing(_) => return Ok(Pause::Missing(self.tree.missing().to_vec())),
                 Step::End => {
-                    self.end_output()?;
+                    end_output(&mut self.output, &mut self.pieces, None)?;
                     return Ok(Pause::Done);
                 }
             }
             let Some(entry) = self.tree.peek() else {
                 return Err(Error::closed("a merge that was ready has no entry"));
             };
-            self.read_entries += 1;
-            if !self.retain.keep(entry)? {
-                continue;
-            }
+            // Before anything is made of the entry: it is the first of its key here (an output that is due is due
+            // at the first version it meets), so that what is consumed is whole keys.
             if let Some((_, output)) = &self.output
                 && self.cuts.is_due(output, &self.last_key, entry.key)
                 && entry.key != &self.last_key[..]
             {
-                end_output(&mut self.output, &mut self.pieces)?;
+                let boundary = Bytes::copy_from_slice(entry.key);
+                let consumed = consumed(&self.before, &self.retain, self.read_entries, boundary);
+                end_output(&mut self.output, &mut self.pieces, Some(Box::new(consumed)))?;
+            }
+            self.read_entries += 1;
+            if !self.retain.keep(entry)? {
+                continue;
             }
             self.cuts.pass(entry.key);
             let (_, output) = self.output.get_or_insert_with(|| {
@@ -171,16 +193,9 @@ impl Merging {
         pieces
     }
 
-    pub(super) fn read_entries(&self) -> u64 {
-        self.read_entries
-    }
-
-    pub(super) fn retain(&self) -> &Retain {
-        &self.retain
-    }
-
-    fn end_output(&mut self) -> Result<()> {
-        end_output(&mut self.output, &mut self.pieces)
+    /// What has been consumed, with what was before this merge began.
+    pub(super) fn consumed(&self) -> Consumed {
+        consumed(&self.before, &self.retain, self.read_entries, Bytes::new())
     }
 }
 
@@ -249,10 +264,25 @@ impl Cuts {
     }
 }
 
-fn end_output(output: &mut Option<(ObjectId, SstBuilder)>, pieces: &mut Vec<Piece>) -> Result<()> {
+fn end_output(
+    output: &mut Option<(ObjectId, SstBuilder)>,
+    pieces: &mut Vec<Piece>,
+    consumed: Option<Box<Consumed>>,
+) -> Result<()> {
     if let Some((_, output)) = output.take() {
         let finished = output.finish()?;
-        pieces.push(Piece::End(Box::new(finished.meta), finished.chunks));
+        pieces.push(Piece::End(Box::new(finished.meta), finished.chunks, consumed));
     }
     Ok(())
+}
+
+fn consumed(before: &Consumed, retain: &Retain, read_entries: u64, boundary: Bytes) -> Consumed {
+    let mut dropped = before.dropped;
+    dropped.add(retain.dropped());
+    Consumed {
+        boundary,
+        read_entries: before.read_entries + read_entries,
+        dropped,
+        dropped_entries: before.dropped_entries + retain.dropped_entries(),
+    }
 }

@@ -5,23 +5,30 @@
 //! plan      version -> what to merge next                      pure
 //! spare     a plan less what would pass a hole                 pure
 //! job       plan -> SSTs in the store                          reads, merges, uploads; commits nothing
+//! record    a record of the job log                            bytes
+//! history   what the records say together                      pure
+//! log       the job log: read, append, take over
 //! publish   the compactor role: claim, run jobs, commit edits
 //! collect   what no version names is deleted                   the only file that deletes
 //! ```
 //!
 //! A `Db` runs this in its own process by default, and `esker-compactor` runs the same code in another.
 //!
-//! Always true: a job that is dropped or fails leaves garbage and nothing else; a merge is published only if
+//! Always true: a job that is dropped or fails leaves garbage and nothing else, and what of it was recorded is
+//! adopted by whoever comes next, checked byte by byte, or becomes garbage as well; a merge is published only if
 //! the entries written and the entries dropped add up to the entries read.
 
 pub(crate) mod ahead;
 pub mod collect;
+pub mod history;
 pub mod job;
 mod levels;
+pub mod log;
 mod merging;
 pub mod outputs;
 pub mod plan;
 pub mod publish;
+pub mod record;
 pub mod shape;
 mod spare;
 

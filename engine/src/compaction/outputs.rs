@@ -53,6 +53,11 @@ impl Outputs {
         Ok(())
     }
 
+    /// The SSTs that are complete so far, in the order they were sent.
+    pub fn complete(&self) -> &[SstMeta] {
+        &self.complete
+    }
+
     /// The SSTs that are complete, in the order they were sent, and whether one more broke off.
     pub async fn finish(self) -> (Vec<SstMeta>, bool) {
         let broke_off = self.open.is_some();

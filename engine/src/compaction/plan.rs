@@ -103,6 +103,13 @@ impl Plan {
         self.inputs.iter().flat_map(|(_, ssts)| ssts).copied()
     }
 
+    /// Whether no SST of `view` outside the plan, in a run older than the newest that takes part, overlaps one inside.
+    pub fn is_bottom(&self, view: &View) -> bool {
+        let ssts = |ids: &[ObjectId]| ids.iter().filter_map(|id| view.sst(*id)).cloned().collect();
+        let taken: Taken = self.inputs.iter().map(|(run, ids)| (*run, ssts(ids))).collect();
+        Levels::of(view).is_bottom(&taken)
+    }
+
     /// Whether, once applied to `view`, newer data still lies above older data for every key: of two
     /// overlapping SSTs of which one takes part, the other lies above the target level exactly if it is newer.
     pub fn keeps_order(&self, view: &View) -> bool {

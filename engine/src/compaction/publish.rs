@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! claim    commit ClaimCompactor: epoch + 1               fences the commits of whoever held the role
-//! step     follow the manifest, pick, run the job, commit Compact
+//!          then a Takeover in the job log                 voids what the fenced one records from now on
+//! step     follow the manifest; resume what broke off, or pick; run the job, commit Compact
 //! release  commit CompactorState with busy_until = 0      the next claims at once
 //! ```
 //!
@@ -12,10 +13,18 @@
 //! one waits for at most that long. Clocks that disagree cost waiting or a repeated merge, nothing more:
 //! **safety is the epoch**, and a compactor that has lost it fails with `Fenced` at its next commit.
 //!
+//! **A job that broke off** and was recorded ([`super::log`]) comes before everything else: one of our own as it is, one
+//! of an earlier epoch only after every output that its records name was read back whole and is what they say.
+//! It must still make sense on the newest version: its inputs are there, in the same order, and the merge would
+//! keep the order of data. If anything about it is doubtful it is given up and merged from the beginning; that costs
+//! work and never fails the compactor. Its outputs keep their names, and with them their old epoch.
+//!
 //! Always true: one [`Compactor`] runs one job at a time; every call may be dropped at any await, which leaves
-//! the role usable and at most garbage in the store; object counters never repeat within an epoch.
+//! the role usable and at most garbage in the store; object counters never repeat within an epoch; no counter is
+//! declared settled while a job that may have used it can still be resumed.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{
         Arc,
@@ -28,14 +37,16 @@ use crate::{
     codec::sum::Sum,
     compaction::{
         collect::{self, Collected},
-        job::{Job, JobOptions, JobStats, Progress},
-        plan::{self, Plan},
+        job::{self, Job, JobOptions, JobStats, Progress},
+        log::{JobLog, Unfinished},
+        plan::{self, Plan, Reason},
+        record::SoFar,
     },
     error::{Error, ErrorKind, Result},
-    manifest::{Edit, Manifest, View, edit},
+    manifest::{Edit, Manifest, RunView, View, edit},
     sst::SstMeta,
     stats::Cause,
-    store::{Name, is_missing},
+    store::{Name, ObjectId, is_missing},
 };
 
 /// How long a compactor at work asks others to stay away before it says so again, in milliseconds.
@@ -50,6 +61,7 @@ pub struct Compactor {
     is_fresh: bool,
     /// The counter of the next object made in this epoch. Shared with the job, which takes numbers from it.
     counter: Arc<AtomicU64>,
+    log: JobLog,
     options: JobOptions,
     progress: Option<Arc<Progress>>,
 }
@@ -93,9 +105,18 @@ impl Compactor {
         if state.uuid[..] != uuid.to_le_bytes() {
             return Err(edit::fenced("compacting", &state.name, state.epoch, state.epoch.saturating_sub(1)));
         }
+        let mut log = JobLog::new(&manifest, uuid, name, state.epoch);
+        match log.take_over().await {
+            Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "the takeover is not in the job log yet; the next step tries again")
+            }
+            Ok(()) => {}
+        }
         Ok(Compactor {
             epoch: state.epoch,
             counter: Arc::new(AtomicU64::new(state.counter_floor)),
+            log,
             manifest,
             view,
             is_fresh: true,
@@ -139,10 +160,13 @@ impl Compactor {
         self.still_ours()
     }
 
-    /// Picks and does one thing. Fails with `Fenced` if another compactor has taken the role over, which
-    /// ends this one; after any other error the next step starts from fresh.
+    /// Picks and does one thing, or carries on with a job that broke off. Fails with `Fenced` if another compactor has
+    /// taken the role over, which ends this one; after any other error the next step starts from fresh.
     pub async fn step(&mut self) -> Result<Did> {
         self.refresh().await?;
+        if let Some(did) = self.resume(|_| true).await? {
+            return Ok(did);
+        }
         let now_ms = self.manifest.store().clock().wall_ms();
         match plan::pick(&self.view, now_ms) {
             Some(plan) => self.run(plan).await,
@@ -150,9 +174,12 @@ impl Compactor {
         }
     }
 
-    /// Everything into one run at the bottom.
+    /// Everything into one run at the bottom. Of jobs that broke off only one of this kind is carried on.
     pub async fn step_all(&mut self) -> Result<Did> {
         self.refresh().await?;
+        if let Some(did) = self.resume(|plan| plan.reason == Reason::Manual).await? {
+            return Ok(did);
+        }
         match plan::pick_all(&self.view) {
             Some(plan) => self.run(plan).await,
             None => Ok(Did::Nothing),
@@ -166,12 +193,17 @@ impl Compactor {
 
     /// One pass of garbage collection with another retention than the stored one.
     pub async fn collect_with(&mut self, retention: Option<Duration>, dry_run: bool) -> Result<Collected> {
+        self.log.take_over().await?;
         self.refresh().await?;
-        // No job runs now, so every number given out is committed or abandoned. Saying so makes what
-        // failed jobs left behind collectable; there is nothing to say if every job succeeded.
-        if !dry_run && self.counter.load(Ordering::Relaxed) > self.view.root.compactor.counter_floor {
+        // No job runs now, so every number given out is committed or abandoned, but for those of a job that may
+        // be resumed. Saying so makes what failed jobs left behind collectable; there is nothing to say if
+        // every job succeeded.
+        if !dry_run && self.counter_floor() > self.view.root.compactor.counter_floor {
             let busy_until_ms = self.view.root.compactor.busy_until_ms;
             self.commit(&self.state(busy_until_ms)).await?;
+        }
+        if !dry_run {
+            self.log.raise_floor().await?;
         }
         collect::collect(&self.manifest, retention, dry_run).await
     }
@@ -182,6 +214,50 @@ impl Compactor {
             Err(e) if e.kind() == ErrorKind::Fenced => Ok(()),
             other => other,
         }
+    }
+
+    /// Carries on with the job that broke off, if there is one, it still makes sense and `is_wanted`.
+    async fn resume(&mut self, is_wanted: impl Fn(&Plan) -> bool) -> Result<Option<Did>> {
+        loop {
+            let view = &self.view;
+            let is_sensible = |plan: &Plan| match resumable(plan, view) {
+                Ok(plan) if is_wanted(&plan) => Ok(plan),
+                Ok(_) => Err("everything is to be merged into one run".to_owned()),
+                Err(why) => Err(why),
+            };
+            let Some(unfinished) = self.log.unfinished(is_sensible).await? else { return Ok(None) };
+            self.is_fresh = false;
+            let did = match self.adopt(&unfinished).await {
+                Ok(()) => self.run_job(unfinished.plan, Some(unfinished.so_far)).await,
+                Err(error) if is_doubt(&error) => {
+                    self.log.give_up(unfinished.at, &error.to_string()).await?;
+                    Err(error)
+                }
+                Err(error) => return Err(error),
+            };
+            match did {
+                Ok(did) => {
+                    self.is_fresh = true;
+                    return Ok(Some(did));
+                }
+                // It has been given up; from the beginning it may go well, or fail with a better reason.
+                Err(error) if is_doubt(&error) => {
+                    tracing::warn!(%error, "a merge that was carried on failed, it begins again");
+                    self.refresh().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes `unfinished` our job; what another compactor made of it is believed only when it was read back whole.
+    async fn adopt(&mut self, unfinished: &Unfinished) -> Result<()> {
+        if !unfinished.is_ours {
+            let outputs = &unfinished.so_far.outputs;
+            let verified = job::verify(self.manifest.store(), outputs);
+            while_renewing(&self.manifest, &self.view, self.epoch, verified).await?;
+        }
+        self.log.adopt(unfinished, self.counter.load(Ordering::Relaxed)).await
     }
 
     async fn run(&mut self, plan: Plan) -> Result<Did> {
@@ -203,6 +279,27 @@ impl Compactor {
         if plan.moved {
             return self.publish_move(plan).await;
         }
+        self.log.begin(&plan, self.counter.load(Ordering::Relaxed));
+        self.run_job(plan, None).await
+    }
+
+    /// Runs the open job of the log to its end, and publishes it. One that fails for a reason that will not go away is
+    /// given up; any other stays open, and the next step carries on with what of it was recorded.
+    async fn run_job(&mut self, plan: Plan, so_far: Option<SoFar>) -> Result<Did> {
+        let done = self.run_open(plan, so_far).await;
+        let ended = match &done {
+            Ok(_) => self.log.end(true, "").await,
+            Err(error) if is_doubt(error) => self.log.end(false, &error.to_string()).await,
+            Err(_) => Ok(()),
+        };
+        if let Err(error) = ended {
+            // What became of the job is in the manifest; the next step tells the log before it does anything else.
+            tracing::warn!(%error, "the end of a merge could not be recorded yet");
+        }
+        done
+    }
+
+    async fn run_open(&mut self, plan: Plan, so_far: Option<SoFar>) -> Result<Did> {
         let clock = Arc::clone(self.manifest.store().clock());
         // A job may be long: others should see that someone is at work before it starts.
         if self.view.root.compactor.busy_until_ms < clock.wall_ms().saturating_add(LEASE_MS / 2) {
@@ -218,15 +315,13 @@ impl Compactor {
             now_ms: clock.wall_ms(),
             options: self.options,
             progress: self.progress.clone(),
+            so_far,
         };
-        let output = tokio::select! {
-            biased;
-            output = job.run() => match output {
-                Ok(output) => output,
-                Err(error) if is_missing(&error) => return Err(self.missing(&plan, error).await),
-                Err(error) => return Err(error),
-            },
-            error = self.keep_renewing() => return Err(error),
+        let run = job.run(&mut self.log);
+        let output = match while_renewing(&self.manifest, &self.view, self.epoch, run).await {
+            Ok(output) => output,
+            Err(error) if is_missing(&error) => return Err(self.missing(&plan, error).await),
+            Err(error) => return Err(error),
         };
         self.view = newest(&self.manifest, &self.view).await?;
         self.still_ours()?;
@@ -272,36 +367,9 @@ impl Compactor {
             outputs,
             level: plan.level,
             dropped,
+            // Those of this very job are published by this, or will never be.
             counter_floor: self.counter.load(Ordering::Relaxed),
             busy_until_ms: self.busy_until_ms(),
-        }
-    }
-
-    /// Says for as long as it is polled that someone is at work; ends only when another has the role. A lease
-    /// that could not be renewed costs a repeated merge at most, and a job thrown away costs one for certain.
-    async fn keep_renewing(&self) -> Error {
-        let clock = self.manifest.store().clock();
-        // The counters of the job that runs at this moment are neither committed nor abandoned.
-        let counter_floor = self.view.root.compactor.counter_floor;
-        let mut base = Arc::clone(&self.view);
-        loop {
-            clock.sleep(Duration::from_millis(LEASE_MS / 2)).await;
-            let edit = Edit::CompactorState {
-                epoch: self.epoch,
-                counter_floor,
-                busy_until_ms: self.busy_until_ms(),
-            };
-            match self.manifest.commit(&base, &edit, Cause::Compact).await {
-                Ok(view) => base = view,
-                Err(e) if e.kind() == ErrorKind::Fenced => return e,
-                Err(e) => {
-                    tracing::warn!(error = %e, "could not renew the compactor's lease, the job goes on");
-                    // Whatever became of the attempt, the newest version knows; without it the old base does.
-                    if let Ok(latest) = self.manifest.latest(Cause::Compact).await {
-                        base = latest;
-                    }
-                }
-            }
         }
     }
 
@@ -315,17 +383,18 @@ impl Compactor {
         Ok(())
     }
 
-    /// To be used only while no job runs: it declares every counter given out so far as settled.
+    /// To be used only while no job runs: it declares every counter given out so far as settled, but for those
+    /// of a job that is open.
     fn state(&self, busy_until_ms: u64) -> Edit {
-        Edit::CompactorState {
-            epoch: self.epoch,
-            counter_floor: self.counter.load(Ordering::Relaxed),
-            busy_until_ms,
-        }
+        Edit::CompactorState { epoch: self.epoch, counter_floor: self.counter_floor(), busy_until_ms }
+    }
+
+    fn counter_floor(&self) -> u64 {
+        self.log.counter_floor(self.counter.load(Ordering::Relaxed))
     }
 
     fn busy_until_ms(&self) -> u64 {
-        self.manifest.store().clock().wall_ms().saturating_add(LEASE_MS)
+        busy_until_ms(&self.manifest)
     }
 
     fn still_ours(&self) -> Result<()> {
@@ -340,6 +409,83 @@ impl fmt::Debug for Compactor {
             .field("version", &self.view.id())
             .finish_non_exhaustive()
     }
+}
+
+/// The plan as it stands on `view`, or why it makes no sense any more.
+fn resumable(plan: &Plan, view: &View) -> Result<Plan, String> {
+    if view.runs.iter().any(RunView::is_hole) {
+        return Err(
+            "a repair has marked a hole, and nothing that was begun without it goes past it".to_owned()
+        );
+    }
+    let ids: HashSet<ObjectId> = plan.ids().collect();
+    let inputs: Vec<(u64, Vec<ObjectId>)> = view
+        .runs
+        .iter()
+        .map(|run| (run.id, run.ssts.iter().map(|sst| sst.id).filter(|id| ids.contains(id)).collect()))
+        .filter(|(_, ssts): &(u64, Vec<ObjectId>)| !ssts.is_empty())
+        .collect();
+    let same = |a: &[(u64, Vec<ObjectId>)], b: &[(u64, Vec<ObjectId>)]| {
+        a.len() == b.len() && a.iter().zip(b).all(|((_, a), (_, b))| a == b)
+    };
+    if !same(&inputs, &plan.inputs) {
+        return Err("its inputs are not in the newest version as they were".to_owned());
+    }
+    let plan = Plan { inputs, ..plan.clone() };
+    if !plan.keeps_order(view) {
+        return Err("it would put older data above newer data".to_owned());
+    }
+    if plan.bottom && !plan.is_bottom(view) {
+        return Err("older data lies below what it dropped tombstones of".to_owned());
+    }
+    Ok(plan)
+}
+
+/// Whether the same job would fail in the same way again.
+fn is_doubt(error: &Error) -> bool {
+    use ErrorKind::{Conflict, Corruption, Invalid, Unsupported};
+    matches!(error.kind(), Conflict | Corruption | Invalid | Unsupported)
+}
+
+/// Runs `work`, and says for as long as it lasts that someone is at work. It ends early only when another has the role.
+async fn while_renewing<T>(
+    manifest: &Manifest,
+    view: &Arc<View>,
+    epoch: u32,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        error = keep_renewing(manifest, view, epoch) => Err(error),
+    }
+}
+
+/// A lease that could not be renewed costs a repeated merge at most, and a job thrown away costs one for certain.
+async fn keep_renewing(manifest: &Manifest, view: &Arc<View>, epoch: u32) -> Error {
+    let clock = manifest.store().clock();
+    // The counters of the job that runs at this moment are neither committed nor abandoned.
+    let counter_floor = view.root.compactor.counter_floor;
+    let mut base = Arc::clone(view);
+    loop {
+        clock.sleep(Duration::from_millis(LEASE_MS / 2)).await;
+        let edit = Edit::CompactorState { epoch, counter_floor, busy_until_ms: busy_until_ms(manifest) };
+        match manifest.commit(&base, &edit, Cause::Compact).await {
+            Ok(view) => base = view,
+            Err(e) if e.kind() == ErrorKind::Fenced => return e,
+            Err(e) => {
+                tracing::warn!(error = %e, "could not renew the compactor's lease, the job goes on");
+                // Whatever became of the attempt, the newest version knows; without it the old base does.
+                if let Ok(latest) = manifest.latest(Cause::Compact).await {
+                    base = latest;
+                }
+            }
+        }
+    }
+}
+
+fn busy_until_ms(manifest: &Manifest) -> u64 {
+    manifest.store().clock().wall_ms().saturating_add(LEASE_MS)
 }
 
 /// The newest version from `view` on, one GET at a time.

@@ -33,8 +33,7 @@ use crate::{
     manifest::StoredShape,
 };
 
-/// The deepest level there can be. With the smallest base and ratio it holds more than any store does.
-pub const MAX_LEVEL: u32 = 15;
+pub use crate::manifest::MAX_LEVEL;
 
 const LEVELED: StoredShape =
     StoredShape { l0_runs: 4, middle_runs: 1, last_runs: 1, ratio: 10, base_bytes: 256 << 20 };

@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    chaos,
     clock::{self, Task},
     compaction::{
         job::JobOptions,
@@ -195,7 +196,7 @@ impl CompactionTask {
                     }
                     None => return,
                 },
-                _ = progress.changed(), if !pausing => true,
+                () = progress.changed(), if !pausing => true,
                 () = clock.sleep(work_at.saturating_sub(now)), if self.automatic => true,
                 () = clock.sleep(poll_at.saturating_sub(now)) => {
                     self.follow().await;
@@ -203,9 +204,9 @@ impl CompactionTask {
                     false
                 }
             };
-            if let Some(error) = &progress.borrow_and_update().stopped {
+            if let Some(error) = progress.look().stopped {
                 // A writer that is finished leaves merging to its successor.
-                break error.clone();
+                break error;
             }
             if has_work && self.automatic {
                 pausing = self.work().await.is_err();
@@ -260,10 +261,11 @@ impl CompactionTask {
             self.merge().await?;
         }
         let now = self.core.clock().monotonic();
-        if self.collections.first().is_some_and(|due| *due <= now)
-            && let Some(role) = &mut self.role
-        {
-            role.collect(false).await?;
+        if self.collections.first().is_some_and(|due| *due <= now) {
+            // Without the role it is for whoever took it; and what stays due here would be looked at without pause.
+            if let Some(role) = &mut self.role {
+                role.collect(false).await?;
+            }
             self.collections.retain(|due| *due > now);
         }
         Ok(())
@@ -312,7 +314,9 @@ impl CompactionTask {
         if merged {
             let now = self.core.clock().monotonic();
             let retention = Duration::from_millis(role.view().root.options.retention_ms);
-            self.collections = vec![now + COLLECT_AFTER, now.saturating_add(retention) + COLLECT_AFTER];
+            let soon =
+                if chaos::rare("garbage is collected at once") { Duration::ZERO } else { COLLECT_AFTER };
+            self.collections = vec![now + soon, now.saturating_add(retention) + COLLECT_AFTER];
         }
         if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
             self.role = None;

@@ -1,7 +1,7 @@
 //! What the calls of a [`Db`](crate::Db) and its background tasks share.
 //!
-//! A read whose SSTs are gone, because another process merged and collected them, is repeated once on the
-//! newest version: that is how a database learns of an external compactor without asking the store for news.
+//! A read whose SSTs are gone, because another process merged and collected them, is repeated on the newest
+//! version, as often as that is a newer one than before: that is how a database learns of an external compactor without asking the store for news.
 
 use std::{
     sync::{
@@ -24,6 +24,10 @@ use crate::{
     store::{self, Name},
     write::Writer,
 };
+
+/// How often a read is repeated because what it was reading has been collected: each time there is a newer
+/// version, so more than once or twice means merges and collections without pause.
+const MOST_READS: usize = 16;
 
 /// The name of the keyspace that the database itself is.
 pub(super) const DEFAULT_NAME: &str = "default";
@@ -85,14 +89,14 @@ impl Core {
         {
             return answer;
         }
-        let (sv, seq) = self.writer.pin();
-        match get::get(&self.fetcher, &sv, &full, seq, now_ms).await {
-            Err(error) if self.has_moved_on(&sv, &error).await? => {
-                let (sv, seq) = self.writer.pin();
-                get::get(&self.fetcher, &sv, &full, seq, now_ms).await
+        for _ in 0..MOST_READS {
+            let (sv, seq) = self.writer.pin();
+            match get::get(&self.fetcher, &sv, &full, seq, now_ms).await {
+                Err(error) if self.has_moved_on(&sv, &error).await? => {}
+                answer => return answer,
             }
-            answer => answer,
         }
+        Err(overtaken())
     }
 
     /// The point read, if it can be answered without waiting.
@@ -115,15 +119,15 @@ impl Core {
     }
 
     pub(super) async fn multi_get(&self, full_keys: Vec<Bytes>) -> Result<Vec<Option<Bytes>>> {
-        let (sv, seq) = self.writer.pin();
         let now_ms = self.clock.wall_ms();
-        match multi_get::multi_get(&self.fetcher, &sv, &full_keys, seq, now_ms).await {
-            Err(error) if self.has_moved_on(&sv, &error).await? => {
-                let (sv, seq) = self.writer.pin();
-                multi_get::multi_get(&self.fetcher, &sv, &full_keys, seq, now_ms).await
+        for _ in 0..MOST_READS {
+            let (sv, seq) = self.writer.pin();
+            match multi_get::multi_get(&self.fetcher, &sv, &full_keys, seq, now_ms).await {
+                Err(error) if self.has_moved_on(&sv, &error).await? => {}
+                answer => return answer,
             }
-            answer => answer,
         }
+        Err(overtaken())
     }
 
     pub(super) fn scan(&self, keyspace: KeyspaceId, range: Result<KeyRange>) -> Scan {
@@ -174,10 +178,9 @@ impl Core {
         let target = self.writer.freeze()?;
         let mut progress = self.writer.progress();
         clock::deadline(&*self.clock, self.deadline(), "the flush", async {
-            let reached = progress.wait_for(|now| now.flushed_seq >= target || now.stopped.is_some()).await;
-            let now = reached.map_err(|_| Error::closed("the database was dropped"))?;
-            match &now.stopped {
-                Some(error) if now.flushed_seq < target => Err(error.clone()),
+            let now = progress.wait_for(|now| now.flushed_seq >= target || now.stopped.is_some()).await;
+            match now.stopped {
+                Some(error) if now.flushed_seq < target => Err(error),
                 _ => Ok(()),
             }
         })
@@ -201,6 +204,13 @@ impl Core {
         self.writer.publish(&newest);
         Ok(newest.id() > sv.view.id())
     }
+}
+
+fn overtaken() -> Error {
+    Error::unavailable(format!(
+        "what a read needed was merged and collected {MOST_READS} times while it read"
+    ))
+    .hint("a longer retention, or collecting less often, leaves readers time")
 }
 
 /// Before its first row, a scan of a version that another process has collected may as well begin at the newest.

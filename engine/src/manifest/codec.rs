@@ -30,7 +30,7 @@ use crate::{
         varint::{BadInput, Input},
     },
     error::{Error, Result},
-    manifest::{RING_SLOTS, Root, Run},
+    manifest::{MAX_LEVEL, MAX_NUMBER, RING_SLOTS, Root, Run, part, wire},
     sst::SstMeta,
     store::{Name, ObjectId},
 };
@@ -98,6 +98,7 @@ pub fn decode(slot: u64, db_uuid: u128, bytes: &Bytes) -> Result<Root> {
     if version != FORMAT_VERSION {
         return Err(newer(&name, VERSION_AT, &format!("format {version}, and {FORMAT_VERSION} is known")));
     }
+    wire::check_root(&sealed[HEADER_BYTES..]).map_err(|bad| bad.of(name.as_str(), HEADER_BYTES as u64))?;
     let root = Root::decode(bytes.slice(HEADER_BYTES..sealed.len()))
         .map_err(|e| corrupt(HEADER_BYTES as u64, "the body cannot be decoded").because(e))?;
     check_readable(&root, &name, HEADER_BYTES as u64)?;
@@ -185,16 +186,41 @@ pub(crate) fn sst_name(sst: &SstMeta) -> String {
 /// What can be told from the stored form alone; overlap is checked once the parts are loaded.
 fn check_root(root: &Root) -> Result<(), String> {
     let say = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_owned()) };
+    let (writer, compactor) = (&root.writer, &root.compactor);
+    let numbers = [
+        root.id,
+        root.next_run,
+        writer.counter_floor,
+        writer.replay_from,
+        writer.tail_hint,
+        writer.last_seq,
+        compactor.counter_floor,
+    ];
+    say(numbers.iter().all(|number| *number <= MAX_NUMBER), "a number is past its limit")?;
     say(root.prev_hash.len() == 16, "the previous version's hash is malformed")?;
     say(Sum::from_bytes(&root.sum).is_some(), "the conservation sum is malformed")?;
     let ring_fits = root.ring.len() <= RING_SLOTS
         && root.ring.iter().all(|slot| slot.id <= root.id && slot.token.len() == TOKEN_BYTES);
     say(ring_fits, "the ring of commits is malformed")?;
     let mut names = HashSet::new();
-    let keyspaces_fit =
-        root.keyspaces.iter().all(|k| k.id < root.next_keyspace && names.insert(k.name.as_str()));
+    let keyspaces_fit = root
+        .keyspaces
+        .iter()
+        .all(|k| k.id < root.next_keyspace && !k.name.is_empty() && names.insert(k.name.as_str()));
     say(keyspaces_fit, "the keyspaces are malformed")?;
     say(root.runs.is_sorted_by_key(|run| run.level), "the runs are not in the order of their levels")?;
+    let holds = |run: &Run| !run.ssts.is_empty() || !run.parts.is_empty();
+    say(root.runs.iter().all(holds), "a run holds nothing")?;
+    say(root.runs.iter().all(|run| run.level <= MAX_LEVEL), "a level is past the deepest")?;
+    let mut parts = HashSet::new();
+    // A part named often would be fetched, and held, as often.
+    let parts_fit = root.runs.iter().flat_map(|run| &run.parts).all(|part| {
+        part.object_id().is_some()
+            && part.hash.len() == 16
+            && part.bytes <= part::MAX_OBJECT_BYTES
+            && parts.insert(&part.id[..])
+    });
+    say(parts_fit, "the parts are malformed, or one is named twice")?;
     let mut ids = HashSet::new();
     say(
         root.runs.iter().all(|run| run.id < root.next_run && ids.insert(run.id)),
@@ -216,6 +242,7 @@ fn newer(name: &str, offset: u64, what: &str) -> Error {
         .hint("open this database with a newer esker")
 }
 
-fn seed(slot: u64) -> u64 {
+/// The seed of the checksum of the object in `slot`.
+pub(crate) fn seed(slot: u64) -> u64 {
     place_seed(SEED, slot)
 }

@@ -268,6 +268,10 @@ impl Manifest {
             self.shared.store.put_new(&Name::Part(id), vec![body], cause).await?;
         }
         let body = codec::encode(&packed.root);
+        if body.len() as u64 > codec::MAX_BODY_BYTES {
+            let what = format!("the next version of the manifest would have {} bytes", body.len());
+            return Err(Error::invalid(what).hint("drop keyspaces that are not needed"));
+        }
         let hash = codec::object_hash(&body);
         // The view is made before the slot is, so that a version that cannot be read is never created.
         let view = Arc::new(View::stored(next, hash, Some(base))?);

@@ -29,7 +29,7 @@ use crate::{
         varint::{BadInput, Input},
     },
     error::{Error, Result},
-    manifest::{Manifest, Root, View, codec, part},
+    manifest::{Manifest, Root, View, codec, part, wire},
     stats::Cause,
     store::{Name, Token},
 };
@@ -139,6 +139,7 @@ pub fn decode(name: &Name, db_uuid: u128, bytes: &Bytes) -> Result<Option<Versio
         return Err(Error::unsupported(what).at(path, VERSION_AT).hint("use a newer esker"));
     }
     let at = HEADER_BYTES as u64;
+    wire::check_copy(&sealed[HEADER_BYTES..]).map_err(|bad| bad.of(path.as_str(), at))?;
     let body = Body::decode(bytes.slice(HEADER_BYTES..sealed.len()))
         .map_err(|e| corrupt(at, "the body cannot be decoded").because(e))?;
     let Some(root) = body.root else {
@@ -162,6 +163,7 @@ fn magic(name: &Name) -> &'static [u8; 8] {
     if matches!(name, Name::Pin(_)) { PIN_MAGIC } else { CHECKPOINT_MAGIC }
 }
 
-fn seed(name: &Name) -> u64 {
+/// The seed of the checksum of the object `name`.
+pub(crate) fn seed(name: &Name) -> u64 {
     XxHash3_64::oneshot(name.path().as_bytes())
 }

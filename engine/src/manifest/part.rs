@@ -30,7 +30,7 @@ use crate::{
         varint::{BadInput, Input},
     },
     error::{Error, ErrorKind, Result},
-    manifest::{Root, Run, codec},
+    manifest::{Root, Run, codec, wire},
     sst::SstMeta,
     stats::Cause,
     store::{Name, ObjectId, Store},
@@ -42,6 +42,8 @@ pub const INLINE_BYTES: usize = 32 << 10;
 pub const PART_BYTES: usize = 128 << 10;
 /// The most bytes of a part's body.
 pub const MAX_BODY_BYTES: u64 = 64 << 20;
+/// The most bytes of a part.
+pub const MAX_OBJECT_BYTES: u64 = MAX_BODY_BYTES + (HEADER_BYTES + CHECKSUM_BYTES) as u64;
 
 const MAGIC: &[u8; 8] = b"eskerPRT";
 const FORMAT_VERSION: u32 = 1;
@@ -244,6 +246,7 @@ pub fn decode(id: ObjectId, bytes: &Bytes) -> Result<Vec<SstMeta>> {
         );
         return Err(Error::unsupported(what).at(name, 8).hint("open this database with a newer esker"));
     }
+    wire::check_part(&sealed[HEADER_BYTES..]).map_err(|bad| bad.of(name.as_str(), HEADER_BYTES as u64))?;
     let body = PartBody::decode(bytes.slice(HEADER_BYTES..sealed.len()))
         .map_err(|e| corrupt(HEADER_BYTES as u64, "the body cannot be decoded").because(e))?;
     if body.ssts.len() != ssts as usize {

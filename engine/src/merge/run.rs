@@ -204,7 +204,10 @@ impl RunCursor {
     #[cold]
     fn named(&self, error: Error) -> Error {
         match self.sst {
-            Some(at) => error.on(Name::Sst(self.ssts[at].id).path()),
+            Some(at) => {
+                let offset = self.tail.as_ref().map_or(0, |tail| tail.block(self.block).offset);
+                error.at(Name::Sst(self.ssts[at].id).path(), offset)
+            }
             None => error,
         }
     }

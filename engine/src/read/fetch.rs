@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     block::Block,
+    chaos,
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, View},
@@ -238,7 +239,7 @@ impl Fetcher {
             };
             let bytes =
                 self.0.cache.get_or_fetch(self.block_id(id, place.offset), Class::Data, fetch).await?;
-            return Ok(vec![(at, Fetched::Block(Block::parse(bytes)?))]);
+            return Ok(vec![(at, Fetched::Block(parse(sst, place, bytes)?))]);
         }
 
         wanted.sort_unstable();
@@ -250,7 +251,9 @@ impl Fetcher {
         let mut absent = Vec::new();
         for ((index, at), bytes) in wanted.into_iter().zip(cached) {
             match bytes {
-                Some(bytes) => found.push((at, Fetched::Block(Block::parse(bytes)?))),
+                Some(bytes) => {
+                    found.push((at, Fetched::Block(parse(sst, tail.block(index), bytes)?)));
+                }
                 None => absent.push((tail.block(index), at)),
             }
         }
@@ -271,6 +274,9 @@ impl Fetcher {
 impl BlockSource for Fetcher {
     /// From the memory tier alone.
     fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block> {
+        if chaos::rare("a cached block is missed") {
+            return None;
+        }
         let tail = sst.tail.load();
         let place = tail.as_ref()?.block(index);
         let bytes = self.0.cache.get(&self.block_id(sst.id, place.offset), Class::Data)?;
@@ -332,6 +338,11 @@ pub(super) fn touch(sst: &OpenSst) {
     if !sst.touched.load(Relaxed) {
         sst.touched.store(true, Relaxed);
     }
+}
+
+/// A block as the cache holds it.
+fn parse(sst: &OpenSst, place: BlockRef, bytes: Bytes) -> Result<Block> {
+    Block::parse(bytes).map_err(|error| error.at(Name::Sst(sst.id).path(), place.offset))
 }
 
 fn place_range(place: BlockRef) -> std::ops::Range<u64> {

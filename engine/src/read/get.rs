@@ -167,7 +167,7 @@ fn search(
             Ok(Some(found)) => return Ok(InSst::Found(found)),
             Ok(None) if tail.goes_on(index, full_key) => index += 1,
             Ok(None) => return Ok(InSst::Absent),
-            Err(error) => return Err(error.on(Name::Sst(sst.id).path())),
+            Err(error) => return Err(error.at(Name::Sst(sst.id).path(), tail.block(index).offset)),
         }
     }
 }

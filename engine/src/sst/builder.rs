@@ -8,7 +8,7 @@ use prost::Message;
 use twox_hash::XxHash3_128;
 
 use crate::{
-    block::{BlockBuilder, MAX_FULL_KEY_BYTES},
+    block::{BlockBuilder, MAX_BLOCK_RAW, MAX_FULL_KEY_BYTES},
     codec::frame::{Codec, checksum, compress, place_seed},
     error::{Error, ErrorKind, Result},
     key::{EntryRef, KEYSPACE_BYTES, Kind, MAX_VALUE_BYTES, Seq},
@@ -84,6 +84,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 impl SstBuilder {
     /// An SST that will be the object `id`: the id goes into every checksum.
     pub fn new(id: ObjectId, options: SstOptions) -> Self {
+        // Whatever a version asks for, a block that is written can be read.
+        let options = SstOptions { block_bytes: options.block_bytes.min(MAX_BLOCK_RAW), ..options };
         Self {
             id,
             options,

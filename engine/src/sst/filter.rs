@@ -16,6 +16,8 @@ use bytes::Bytes;
 
 /// The bytes of a filter block: half a cache line.
 pub const FILTER_BLOCK_BYTES: usize = 32;
+/// The most bits for a key that are of any use, and that a stored option can ask for.
+const MAX_BITS_PER_KEY: u32 = 64;
 /// The largest filter; more keys than fit share it and find more false maybes.
 pub const MAX_FILTER_BYTES: usize = 256 << 20;
 
@@ -56,7 +58,8 @@ impl Filter {
 /// The bytes of a filter over these hashes at `bits_per_key` (0: no filter, no bytes).
 /// Ten bits a key find about 1 % false maybes.
 pub fn build(hashes: &[u64], bits_per_key: u32) -> Vec<u8> {
-    let wanted = (hashes.len() as u64 * bits_per_key as u64).div_ceil(FILTER_BLOCK_BYTES as u64 * 8);
+    let wanted = (hashes.len() as u64 * bits_per_key.min(MAX_BITS_PER_KEY) as u64)
+        .div_ceil(FILTER_BLOCK_BYTES as u64 * 8);
     let blocks = wanted.min((MAX_FILTER_BYTES / FILTER_BLOCK_BYTES) as u64) as usize;
     let mut words = vec![[0u32; 8]; blocks];
     for &hash in hashes {

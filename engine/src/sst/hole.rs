@@ -19,6 +19,7 @@
 use bytes::Bytes;
 
 use crate::{
+    block::MAX_FULL_KEY_BYTES,
     codec::sum::Sum,
     error::{Error, ErrorKind, Result},
     key::KEYSPACE_BYTES,
@@ -93,6 +94,7 @@ impl SstMeta {
         say(ObjectId::from_bytes(&hole.lost).is_some(), "a hole names no object that was lost")?;
         say(Sum::from_bytes(&self.sum).is_some(), "its sum has the wrong shape")?;
         say(self.bytes == 0 && self.tail_offset == 0 && self.blocks == 0, "a hole has no bytes")?;
+        say(self.first_key.len().max(self.last_key.len()) <= MAX_FULL_KEY_BYTES, "a key is over the limit")?;
         say(self.first_key <= self.last_key && self.min_seq <= self.max_seq, "its bounds are inverted")
     }
 }

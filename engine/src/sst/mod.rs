@@ -38,10 +38,17 @@ pub use verify::{Check, object_hash, verify_object};
 use bytes::Bytes;
 
 use crate::{
+    block::MAX_FULL_KEY_BYTES,
     codec::sum::Sum,
     error::{Error, ErrorKind, Result},
     store::{Name, ObjectId, Role},
 };
+
+/// The largest SST that an entry may speak of: far more than any has, and little enough that the sizes of
+/// all SSTs of a database can be added up.
+pub const MAX_SST_BYTES: u64 = 1 << 40;
+/// The most bytes of keys and values that an entry may speak of.
+const MAX_RAW_BYTES: u64 = 1 << 50;
 
 /// What the manifest records of an SST: all one needs to open it with one ranged GET and to check it.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -134,18 +141,25 @@ impl SstMeta {
         if let Some(hole) = &self.hole {
             return self.check_hole(hole).map_err(|wrong| senseless(id, wrong));
         }
-        let wrong = if self.tail_bytes() < footer::FOOTER_BYTES as u64 {
+        let wrong = if self.bytes > MAX_SST_BYTES || self.raw_bytes > MAX_RAW_BYTES {
+            "its sizes are over the limit"
+        } else if self.tail_bytes() < footer::FOOTER_BYTES as u64 {
             "its tail has no room for a footer"
         } else if self.tail_bytes() > footer::MAX_TAIL_BYTES {
             "its tail is over the limit"
         } else if self.hash.len() != 16 || Sum::from_bytes(&self.sum).is_none() {
             "its hash or its sum has the wrong shape"
+        } else if self.first_key.len().max(self.last_key.len()) > MAX_FULL_KEY_BYTES {
+            "a key is over the limit"
         } else if self.first_key > self.last_key || self.min_seq > self.max_seq {
             "its bounds are inverted"
         } else if self.entries == 0
             || self.keys > self.entries
             || self.blocks == 0
             || self.blocks > self.entries
+            || self.entries > MAX_RAW_BYTES
+            || self.tombstones > self.entries
+            || self.expiring > self.entries
         {
             "its counts make no sense"
         } else {

@@ -29,6 +29,7 @@ use super::{
     retry::{Failure, Patience},
 };
 use crate::{
+    chaos,
     clock::Clock,
     error::{Error, Result},
     stats::Cause,
@@ -150,6 +151,9 @@ impl Store {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
             let created = self.place.put_once(&location, &payload, options, &patience, cause).await;
             let failure = match created {
+                Ok(()) if chaos::rare("the answer to a create is forgotten") => {
+                    Failure::failed("the answer was forgotten, on purpose")
+                }
                 Ok(()) => return Ok(Slot::Ours),
                 Err(refused @ Failure::Refused { .. }) if !uncertain && give_up.is_some() => {
                     return Err(patience.error(refused));

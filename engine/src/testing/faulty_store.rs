@@ -1,9 +1,9 @@
 //! A store that fails on purpose: lost replies, late writes, short bodies, flipped bytes.
 //!
 //! [`FaultyStore`] wraps any `ObjectStore` and follows a list of [`Rule`]s: which call (operation, path,
-//! n-th or by chance) meets which [`Fault`]. The first rule that fires wins. What real stores do wrong
+//! node, n-th or by chance) meets which [`Fault`]. The first rule that fires wins. What real stores do wrong
 //! is listed with its evidence in the crates and vendors' own issue trackers; each fault here is one of
-//! those kinds.
+//! those kinds. `FaultProxy` does the same to HTTP.
 //!
 //! Always true: the same seed and the same order of calls give the same faults; without a rule that
 //! fires, a call goes through untouched, to the same method of the wrapped store.
@@ -26,13 +26,13 @@
 //! # Ok::<(), esker::Error>(()) }).unwrap();
 //! ```
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{
     FutureExt as _, StreamExt as _,
-    future::BoxFuture,
+    future::{self, BoxFuture},
     stream::{self, BoxStream},
 };
 use object_store::{
@@ -42,136 +42,56 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
-use crate::{clock::SharedClock, store::Store};
-
-/// What kind of call a rule is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// Every call.
-    Any,
-    /// A whole object written, conditionally or not.
-    Put,
-    /// A multipart upload begun.
-    Begin,
-    /// A part of one uploaded.
-    Part,
-    /// A multipart upload completed.
-    Complete,
-    /// An object, a range or its size read.
-    Get,
-    /// A listing.
-    List,
-    /// A deletion.
-    Delete,
-    /// A copy or a rename.
-    Copy,
-}
-
-/// What a call meets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// An error; nothing was done.
-    FailBefore,
-    /// It was done; an error comes back all the same. Of a listing, the first half comes, then the error.
-    DropReply,
-    /// An error comes back; a PUT is kept aside and done at [`FaultyStore::release_withheld`]. (Other
-    /// calls are not done at all.)
-    Withhold,
-    /// It is done after this time.
-    Delay(Duration),
-    /// It is done twice, as a proxy that retries does it; the second answer comes back.
-    Duplicate,
-    /// "Already exists" (or 409) comes back; nothing was done and nothing may be there.
-    FalseConflict,
-    /// "Not found" comes back, whatever is there.
-    FalseMissing,
-    /// "Forbidden" (403) comes back, as while keys are rotated; nothing was done.
-    Refuse,
-    /// The body ends cleanly after this many bytes; of a listing, after this many objects.
-    Truncate(u64),
-    /// The lowest bit of the body's byte at this offset is flipped.
-    Flip(u64),
-}
-
-/// Which calls meet which fault. Made by [`Rule::on`], narrowed, and finished by [`Rule::meets`].
-#[derive(Debug, Clone)]
-pub struct Rule {
-    operation: Operation,
-    path: String,
-    when: When,
-    fault: Fault,
-    /// Matching calls seen so far.
-    seen: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum When {
-    Always,
-    Nth(u64),
-    First(u64),
-    Chance(f64),
-}
-
-impl Rule {
-    /// A rule about every call of this kind; [`Fault::FailBefore`] unless [`Self::meets`] says otherwise.
-    pub fn on(operation: Operation) -> Self {
-        Self { operation, path: String::new(), when: When::Always, fault: Fault::FailBefore, seen: 0 }
-    }
-    /// Only calls whose path contains `piece`.
-    #[must_use]
-    pub fn path(self, piece: impl Into<String>) -> Self {
-        Self { path: piece.into(), ..self }
-    }
-    /// Only the `n`-th matching call, counted from 1.
-    #[must_use]
-    pub fn nth(self, n: u64) -> Self {
-        Self { when: When::Nth(n), ..self }
-    }
-    /// Only the first `n` matching calls.
-    #[must_use]
-    pub fn first(self, n: u64) -> Self {
-        Self { when: When::First(n), ..self }
-    }
-    /// Each matching call with this probability, 0 to 1.
-    #[must_use]
-    pub fn chance(self, probability: f64) -> Self {
-        Self { when: When::Chance(probability), ..self }
-    }
-    /// What those calls meet.
-    #[must_use]
-    pub fn meets(self, fault: Fault) -> Self {
-        Self { fault, ..self }
-    }
-}
+use super::{
+    rule::{Fault, Operation, Rule},
+    script::{Script, to_usize},
+};
+use crate::{
+    clock::{SharedClock, Task},
+    store::Store,
+};
 
 /// An `ObjectStore` that fails by rules. Clones share rules and counters.
 #[derive(Debug, Clone)]
 pub struct FaultyStore {
     wrapped: Arc<dyn ObjectStore>,
     clock: SharedClock,
-    script: Arc<Mutex<Script>>,
+    /// Which node this handle is, for rules about one.
+    node: Arc<str>,
+    shared: Arc<Shared>,
 }
 
+/// What all clones share.
 #[derive(Debug)]
-struct Script {
-    rules: Vec<Rule>,
-    chance: u64,
-    calls: Vec<(Operation, String)>,
-    faults: u64,
-    withheld: Vec<(Path, PutPayload, PutOptions)>,
+struct Shared {
+    script: Mutex<Script>,
+    calls: Mutex<Vec<(Operation, String)>>,
+    withheld: Mutex<Vec<(Path, PutPayload, PutOptions)>>,
+    /// What [`Fault::Late`] has put off.
+    late: Mutex<Vec<Task>>,
 }
 
 impl FaultyStore {
     /// Wraps `store`. Delays are by `clock`, chance by `seed`.
     pub fn new(store: Arc<dyn ObjectStore>, clock: SharedClock, seed: u64) -> Self {
-        let script =
-            Script { rules: Vec::new(), chance: seed, calls: Vec::new(), faults: 0, withheld: Vec::new() };
-        Self { wrapped: store, clock, script: Arc::new(Mutex::new(script)) }
+        let shared = Shared {
+            script: Mutex::new(Script::new(seed)),
+            calls: Mutex::default(),
+            withheld: Mutex::default(),
+            late: Mutex::default(),
+        };
+        Self { wrapped: store, clock, node: Arc::from(""), shared: Arc::new(shared) }
     }
 
     /// Over an empty memory of its own.
     pub fn memory(clock: SharedClock, seed: u64) -> Self {
         Self::new(Arc::new(InMemory::new()), clock, seed)
+    }
+
+    /// The same store as seen by the node `label`: rules may be about one node only.
+    #[must_use]
+    pub fn node(&self, label: &str) -> Self {
+        Self { node: Arc::from(label), ..self.clone() }
     }
 
     /// A [`Store`] that goes through the faults.
@@ -186,27 +106,32 @@ impl FaultyStore {
 
     /// Adds a rule, after those there are.
     pub fn add(&self, rule: Rule) {
-        self.script.lock().rules.push(rule);
+        self.shared.script.lock().add(rule);
     }
 
     /// Takes all rules away.
     pub fn clear(&self) {
-        self.script.lock().rules.clear();
+        self.shared.script.lock().clear();
     }
 
     /// How many calls have met a fault.
     pub fn faults(&self) -> u64 {
-        self.script.lock().faults
+        self.shared.script.lock().faults()
+    }
+
+    /// How many calls have met each kind of fault, by its word in a rule's text.
+    pub fn met(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.script.lock().met()
     }
 
     /// Every call so far, in order: what, and on which path.
     pub fn calls(&self) -> Vec<(Operation, String)> {
-        self.script.lock().calls.clone()
+        self.shared.calls.lock().clone()
     }
 
     /// Does the PUTs that were withheld, in order, as a network does that delivers late. Returns how many.
     pub async fn release_withheld(&self) -> usize {
-        let withheld = std::mem::take(&mut self.script.lock().withheld);
+        let withheld = std::mem::take(&mut *self.shared.withheld.lock());
         let number = withheld.len();
         for (path, payload, options) in withheld {
             // The sender is long gone: nobody hears the answer.
@@ -217,27 +142,19 @@ impl FaultyStore {
 
     /// What this call meets, if anything.
     fn meet(&self, operation: Operation, path: &Path) -> Option<Fault> {
-        let script = &mut *self.script.lock();
-        script.calls.push((operation, path.to_string()));
-        for rule in &mut script.rules {
-            let matches = (rule.operation == Operation::Any || rule.operation == operation)
-                && path.as_ref().contains(&rule.path);
-            if !matches {
-                continue;
-            }
-            rule.seen += 1;
-            let fires = match rule.when {
-                When::Always => true,
-                When::Nth(n) => rule.seen == n,
-                When::First(n) => rule.seen <= n,
-                When::Chance(probability) => next_chance(&mut script.chance) < probability,
-            };
-            if fires {
-                script.faults += 1;
-                return Some(rule.fault);
-            }
-        }
-        None
+        self.shared.calls.lock().push((operation, path.to_string()));
+        let now = self.clock.monotonic();
+        self.shared.script.lock().meet(operation, &[path.as_ref()], &self.node, now)
+    }
+
+    /// Does `call` after `time`, whether or not anyone still waits.
+    fn later(&self, time: Duration, call: impl Future<Output = ()> + Send + 'static) {
+        let clock = Arc::clone(&self.clock);
+        let task = Task::spawn(async move {
+            clock.sleep(time).await;
+            call.await;
+        });
+        self.shared.late.lock().push(task);
     }
 
     /// Does a call that has no body to spoil, under `fault`.
@@ -247,28 +164,29 @@ impl FaultyStore {
         path: &Path,
         call: impl Fn() -> BoxFuture<'a, StoreResult<T>> + Send,
     ) -> StoreResult<T> {
+        let Some(fault) = fault else { return call().await };
+        if let Some(error) = refusal(fault, path) {
+            return Err(error);
+        }
         match fault {
-            None | Some(Fault::Truncate(_) | Fault::Flip(_)) => call().await,
-            Some(Fault::FailBefore | Fault::Withhold) => Err(lost(path, "was not sent")),
-            Some(Fault::DropReply) => {
+            Fault::DropReply => {
                 let _ = call().await;
                 Err(lost(path, "got no reply"))
             }
-            Some(Fault::Delay(time)) => {
+            Fault::Delay(time) => {
                 self.clock.sleep(time).await;
                 call().await
             }
-            Some(Fault::Duplicate) => {
+            Fault::Duplicate => {
                 let _ = call().await;
                 call().await
             }
-            Some(Fault::FalseConflict) => {
-                Err(StoreError::AlreadyExists { path: path.to_string(), source: "409, on purpose".into() })
+            Fault::Hang => future::pending().await,
+            Fault::HangReply => {
+                let _ = call().await;
+                future::pending().await
             }
-            Some(Fault::FalseMissing) => {
-                Err(StoreError::NotFound { path: path.to_string(), source: "404, on purpose".into() })
-            }
-            Some(Fault::Refuse) => Err(refused(path)),
+            _ => call().await,
         }
     }
 
@@ -277,33 +195,32 @@ impl FaultyStore {
         path: &Path,
         all: BoxStream<'static, StoreResult<ObjectMeta>>,
     ) -> BoxStream<'static, StoreResult<ObjectMeta>> {
-        match self.meet(Operation::List, path) {
-            None | Some(Fault::Flip(_) | Fault::Duplicate) => all,
-            Some(Fault::Truncate(objects)) => all.take(objects as usize).boxed(),
-            Some(Fault::FalseMissing) => stream::empty().boxed(),
-            Some(Fault::Delay(time)) => {
-                let clock = Arc::clone(&self.clock);
-                async move {
-                    clock.sleep(time).await;
-                    all
-                }
-                .flatten_stream()
-                .boxed()
+        let Some(fault) = self.meet(Operation::List, path) else { return all };
+        let clock = Arc::clone(&self.clock);
+        let path = path.clone();
+        match fault {
+            Fault::Truncate(objects) => all.take(to_usize(objects)).boxed(),
+            Fault::FalseMissing => stream::empty().boxed(),
+            Fault::Hang => stream::pending().boxed(),
+            Fault::HangReply => all.collect::<Vec<_>>().then(|_| future::pending()).into_stream().boxed(),
+            Fault::Delay(time) => async move {
+                clock.sleep(time).await;
+                all
             }
-            Some(Fault::DropReply) => {
-                let path = path.clone();
-                async move {
-                    let whole: Vec<_> = all.collect().await;
-                    let half = whole.len().div_ceil(2);
-                    stream::iter(whole).take(half).chain(stream::iter([Err(lost(&path, "ended half-way"))]))
-                }
-                .flatten_stream()
-                .boxed()
+            .flatten_stream()
+            .boxed(),
+            Fault::StaleList(newest) => without_newest(all, to_usize(newest)).flatten_stream().boxed(),
+            Fault::DropReply | Fault::Cut(_) | Fault::Reset(_) => async move {
+                let whole: Vec<_> = all.collect().await;
+                let half = whole.len().div_ceil(2);
+                stream::iter(whole).take(half).chain(stream::iter([Err(lost(&path, "ended half-way"))]))
             }
-            Some(Fault::FailBefore | Fault::Withhold | Fault::FalseConflict) => {
-                stream::iter([Err(lost(path, "was not sent"))]).boxed()
-            }
-            Some(Fault::Refuse) => stream::iter([Err(refused(path))]).boxed(),
+            .flatten_stream()
+            .boxed(),
+            other => match refusal(other, &path) {
+                Some(error) => stream::iter([Err(error)]).boxed(),
+                None => all,
+            },
         }
     }
 }
@@ -324,10 +241,25 @@ impl ObjectStore for FaultyStore {
         opts: PutOptions,
     ) -> StoreResult<PutResult> {
         let fault = self.meet(Operation::Put, location);
-        if fault == Some(Fault::Withhold) {
-            self.script.lock().withheld.push((location.clone(), payload.clone(), opts.clone()));
-        }
         let put = || self.wrapped.put_opts(location, payload.clone(), opts.clone());
+        match fault {
+            Some(Fault::Withhold) => {
+                self.shared.withheld.lock().push((location.clone(), payload.clone(), opts.clone()));
+            }
+            Some(Fault::Late(time)) => {
+                let (wrapped, late) = (Arc::clone(&self.wrapped), location.clone());
+                self.later(time, async move { drop(wrapped.put_opts(&late, payload, opts).await) });
+                return Err(lost(location, "is late"));
+            }
+            Some(Fault::FalseSuccess) => {
+                return Ok(PutResult { e_tag: None, version: None, extensions: Default::default() });
+            }
+            // The request's body had all arrived.
+            Some(Fault::Reset(bytes)) if bytes >= payload.content_length() as u64 => {
+                let _ = put().await;
+            }
+            _ => {}
+        }
         self.under(fault, location, put).await
     }
 
@@ -344,14 +276,24 @@ impl ObjectStore for FaultyStore {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> StoreResult<GetResult> {
         let fault = self.meet(Operation::Get, location);
+        let spoils = matches!(
+            fault,
+            Some(
+                Fault::Truncate(_)
+                    | Fault::Cut(_)
+                    | Fault::Reset(_)
+                    | Fault::Flip(_)
+                    | Fault::Shift(_)
+                    | Fault::Swap
+            )
+        );
         let get = || self.wrapped.get_opts(location, options.clone());
-        let result = self.under(fault, location, get).await?;
-        match fault {
-            Some(fault @ (Fault::Truncate(_) | Fault::Flip(_))) if !options.head => {
-                spoil(result, fault).await
-            }
-            _ => Ok(result),
+        let result = self.under(fault.filter(|_| !spoils), location, get).await?;
+        let remember = self.shared.script.lock().wants_bodies();
+        if options.head || !(spoils || remember) {
+            return Ok(result);
         }
+        self.spoil(result, location, fault.filter(|_| spoils)).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> StoreResult<Vec<Bytes>> {
@@ -375,6 +317,14 @@ impl ObjectStore for FaultyStore {
                 async move {
                     let location = location?;
                     let fault = store.meet(Operation::Delete, &location);
+                    if let Some(Fault::Late(time)) = fault {
+                        let (wrapped, late) = (Arc::clone(&store.wrapped), location.clone());
+                        store.later(time, async move { drop(wrapped.delete(&late).await) });
+                        return Err(lost(&location, "is late"));
+                    }
+                    if fault == Some(Fault::FalseSuccess) {
+                        return Ok(location);
+                    }
                     store.under(fault, &location, || store.wrapped.delete(&location).boxed()).await?;
                     Ok(location)
                 }
@@ -403,12 +353,47 @@ impl ObjectStore for FaultyStore {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> StoreResult<()> {
         let fault = self.meet(Operation::Copy, to);
+        if let Some(Fault::Late(time)) = fault {
+            let (wrapped, from, late) = (Arc::clone(&self.wrapped), from.clone(), to.clone());
+            self.later(time, async move { drop(wrapped.copy_opts(&from, &late, options).await) });
+            return Err(lost(to, "is late"));
+        }
         self.under(fault, to, || self.wrapped.copy_opts(from, to, options.clone())).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> StoreResult<()> {
         let fault = self.meet(Operation::Copy, to);
+        if let Some(Fault::Late(time)) = fault {
+            let (wrapped, from, late) = (Arc::clone(&self.wrapped), from.clone(), to.clone());
+            self.later(time, async move { drop(wrapped.rename_opts(&from, &late, options).await) });
+            return Err(lost(to, "is late"));
+        }
         self.under(fault, to, || self.wrapped.rename_opts(from, to, options.clone())).await
+    }
+}
+
+impl FaultyStore {
+    /// The same answer with a spoiled body; what it announces stays as it was.
+    async fn spoil(&self, result: GetResult, path: &Path, fault: Option<Fault>) -> StoreResult<GetResult> {
+        let (meta, range) = (result.meta.clone(), result.range.clone());
+        let (attributes, extensions) = (result.attributes.clone(), result.extensions.clone());
+        let whole = result.bytes().await?;
+        let body = {
+            let mut script = self.shared.script.lock();
+            let spoiled = fault
+                .map_or_else(|| whole.clone(), |fault| script.spoil(fault, path.as_ref(), whole.clone()));
+            script.remember(path.as_ref(), &whole);
+            spoiled
+        };
+        let pieces = match fault {
+            Some(Fault::Cut(bytes) | Fault::Reset(bytes)) => {
+                let some = body.slice(..body.len().min(to_usize(bytes)));
+                vec![Ok(some), Err(lost(path, "broke off in its body"))]
+            }
+            _ => vec![Ok(body)],
+        };
+        let payload = GetResultPayload::Stream(stream::iter(pieces).boxed());
+        Ok(GetResult { payload, meta, range, attributes, extensions })
     }
 }
 
@@ -425,84 +410,122 @@ impl MultipartUpload for FaultyUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let (store, path) = (self.store.clone(), self.path.clone());
         let fault = store.meet(Operation::Part, &path);
+        let length = data.content_length() as u64;
         // A part has its place by the order of these calls, so it is taken in any case.
         let part = self.wrapped.put_part(data);
         async move {
+            let Some(fault) = fault else { return part.await };
             match fault {
-                None | Some(Fault::Truncate(_) | Fault::Flip(_) | Fault::Duplicate) => part.await,
-                Some(Fault::Delay(time)) => {
+                Fault::Reset(bytes) if bytes >= length => {
+                    let _ = part.await;
+                    return Err(lost(&path, "got no reply"));
+                }
+                _ => {}
+            }
+            if let Some(error) = refusal(fault, &path) {
+                return Err(error);
+            }
+            match fault {
+                Fault::Delay(time) => {
                     store.clock.sleep(time).await;
                     part.await
                 }
-                Some(Fault::DropReply) => {
+                Fault::DropReply => {
                     let _ = part.await;
                     Err(lost(&path, "got no reply"))
                 }
-                Some(Fault::FailBefore | Fault::Withhold | Fault::FalseConflict | Fault::FalseMissing) => {
-                    Err(lost(&path, "was not sent"))
+                Fault::Hang => future::pending().await,
+                Fault::HangReply => {
+                    let _ = part.await;
+                    future::pending().await
                 }
-                Some(Fault::Refuse) => Err(refused(&path)),
+                // A part cannot be sent twice from here; a proxy can.
+                _ => part.await,
             }
         }
         .boxed()
     }
 
     async fn complete(&mut self) -> StoreResult<PutResult> {
-        let fault = self.store.meet(Operation::Complete, &self.path);
+        let Some(fault) = self.store.meet(Operation::Complete, &self.path) else {
+            return self.wrapped.complete().await;
+        };
+        if let Some(error) = refusal(fault, &self.path) {
+            return Err(error);
+        }
         match fault {
-            Some(Fault::DropReply) => {
+            Fault::DropReply => {
                 let _ = self.wrapped.complete().await;
                 Err(lost(&self.path, "got no reply"))
             }
-            Some(Fault::FailBefore | Fault::Withhold) => Err(lost(&self.path, "was not sent")),
-            Some(Fault::Refuse) => Err(refused(&self.path)),
-            Some(Fault::Delay(time)) => {
+            Fault::Delay(time) => {
                 self.store.clock.sleep(time).await;
                 self.wrapped.complete().await
+            }
+            Fault::Hang => future::pending().await,
+            Fault::HangReply => {
+                let _ = self.wrapped.complete().await;
+                future::pending().await
             }
             _ => self.wrapped.complete().await,
         }
     }
 
     async fn abort(&mut self) -> StoreResult<()> {
-        self.wrapped.abort().await
-    }
-}
-
-/// The same answer with a spoiled body; what it announces stays as it was.
-async fn spoil(result: GetResult, fault: Fault) -> StoreResult<GetResult> {
-    let (meta, range) = (result.meta.clone(), result.range.clone());
-    let (attributes, extensions) = (result.attributes.clone(), result.extensions.clone());
-    let mut body = result.bytes().await?.to_vec();
-    match fault {
-        Fault::Truncate(bytes) => body.truncate(bytes as usize),
-        Fault::Flip(at) => {
-            if let Some(byte) = body.get_mut(at as usize) {
-                *byte ^= 1;
-            }
+        match self.store.meet(Operation::Abort, &self.path).and_then(|fault| refusal(fault, &self.path)) {
+            Some(error) => Err(error),
+            None => self.wrapped.abort().await,
         }
-        _ => {}
     }
-    let payload = GetResultPayload::Stream(stream::iter([Ok(Bytes::from(body))]).boxed());
-    Ok(GetResult { payload, meta, range, attributes, extensions })
 }
 
-fn refused(path: &Path) -> StoreError {
-    StoreError::PermissionDenied { path: path.to_string(), source: "403, on purpose".into() }
+/// A listing that has not yet heard of its newest objects.
+async fn without_newest(
+    all: BoxStream<'static, StoreResult<ObjectMeta>>,
+    newest: usize,
+) -> BoxStream<'static, StoreResult<ObjectMeta>> {
+    let mut listed: Vec<_> = all.collect().await;
+    let mut times: Vec<_> = listed.iter().flatten().map(|o| (o.last_modified, o.location.clone())).collect();
+    times.sort();
+    let unheard_of = times.split_off(times.len().saturating_sub(newest));
+    listed.retain(|object| match object {
+        Ok(object) => unheard_of.iter().all(|(_, location)| *location != object.location),
+        Err(_) => true,
+    });
+    stream::iter(listed).boxed()
+}
+
+/// The error of a call that is not done at all, if `fault` is of that kind.
+fn refusal(fault: Fault, path: &Path) -> Option<StoreError> {
+    let here = || path.to_string();
+    Some(match fault {
+        Fault::FailBefore | Fault::Withhold => lost(path, "was not sent"),
+        Fault::Late(_) => lost(path, "is late"),
+        Fault::Cut(_) | Fault::Reset(_) => lost(path, "lost its connection"),
+        Fault::ErrorBody => generic(format!("the answer to the call on {path} was 200 with an error in it")),
+        Fault::FalseConflict | Fault::Status(409 | 412) => {
+            StoreError::AlreadyExists { path: here(), source: "409, on purpose".into() }
+        }
+        Fault::FalseMissing | Fault::Status(404) => {
+            StoreError::NotFound { path: here(), source: "404, on purpose".into() }
+        }
+        Fault::Refuse | Fault::Status(403) => {
+            StoreError::PermissionDenied { path: here(), source: "403, on purpose".into() }
+        }
+        Fault::Status(401) => StoreError::Unauthenticated { path: here(), source: "401, on purpose".into() },
+        Fault::Status(304) => StoreError::NotModified { path: here(), source: "304, on purpose".into() },
+        // In the words of the HTTP clients of `object_store`.
+        Fault::Status(code) => {
+            generic(format!("Server returned non-2xx status code: {code}: the call on {path}, on purpose"))
+        }
+        _ => return None,
+    })
 }
 
 fn lost(path: &Path, what: &str) -> StoreError {
-    StoreError::Generic {
-        store: "FaultyStore",
-        source: format!("the call on {path} {what}, on purpose").into(),
-    }
+    generic(format!("the call on {path} {what}, on purpose"))
 }
 
-/// The next number in 0..1 (SplitMix64).
-fn next_chance(state: &mut u64) -> f64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+fn generic(what: String) -> StoreError {
+    StoreError::Generic { store: "FaultyStore", source: what.into() }
 }

@@ -35,6 +35,13 @@ const STARTS: usize = 3;
 #[derive(Debug)]
 pub struct Minio {
     server: Child,
+    place: Place,
+}
+
+/// All that a server is started from; it outlives the process.
+#[derive(Debug)]
+struct Place {
+    binary: PathBuf,
     folder: PathBuf,
     port: u16,
     key: String,
@@ -61,66 +68,85 @@ impl Minio {
         format!(
             "s3://{place}?endpoint={}&region=us-east-1&access_key_id={}&secret_access_key={}",
             self.endpoint(),
-            self.key,
-            self.secret
+            self.place.key,
+            self.place.secret
         )
     }
 
     /// The server's address, as `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.place.port)
     }
 
     /// Makes another bucket. A server over one folder takes its sub-folders as buckets.
     pub fn create_bucket(&self, bucket: &str) -> Result<()> {
-        fs::create_dir(self.folder.join("data").join(bucket))
+        fs::create_dir(self.place.folder.join("data").join(bucket))
             .map_err(|e| Error::invalid(format!("the bucket {bucket:?} cannot be made")).because(e))
     }
 
     /// Where the server keeps its data: a folder a bucket.
     pub fn data_folder(&self) -> PathBuf {
-        self.folder.join("data")
+        self.place.folder.join("data")
+    }
+
+    /// The process of the server now running, for who wants to pause it.
+    pub fn process_id(&self) -> u32 {
+        self.server.id()
+    }
+
+    /// Kills the server where it stands (SIGKILL on Unix). Its folder stays, for [`Self::restart`].
+    pub fn kill(&mut self) -> Result<()> {
+        let failed = |e| Error::unavailable("minio cannot be stopped").because(e);
+        self.server.kill().map_err(failed)?;
+        self.server.wait().map(drop).map_err(failed)
+    }
+
+    /// Starts the server again after [`Self::kill`], on the same folder, port and keys, and waits until it
+    /// answers.
+    pub async fn restart(&mut self, clock: &SharedClock) -> Result<()> {
+        let mut last = None;
+        for _ in 0..STARTS {
+            // Of no effect after a kill; after a start that failed it makes room for the next.
+            let _ = self.kill();
+            self.server = self.place.spawn()?;
+            match self.until_ready(clock).await {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| Error::unavailable("minio was not started again")))
     }
 
     async fn start_once(binary: &Path, clock: &SharedClock) -> Result<Minio> {
-        let failed = |e: std::io::Error| Error::unavailable("minio cannot be started").because(e);
         let folder = env::temp_dir().join(format!("esker-minio-{:032x}", clock.random()));
-        fs::create_dir_all(folder.join("data").join("bucket")).map_err(failed)?;
-        let log = File::create(folder.join("log")).map_err(failed)?;
-        let port = free_port().map_err(failed)?;
+        fs::create_dir_all(folder.join("data").join("bucket")).map_err(not_started)?;
+        let port = free_port().map_err(not_started)?;
         let (key, secret) = (format!("k{:016x}", clock.random() as u64), format!("s{:032x}", clock.random()));
-        let server = Command::new(binary)
-            .arg("server")
-            .arg("--quiet")
-            .args(["--address", &format!("127.0.0.1:{port}")])
-            .arg(folder.join("data"))
-            .env("MINIO_ROOT_USER", &key)
-            .env("MINIO_ROOT_PASSWORD", &secret)
-            .env("MINIO_BROWSER", "off")
-            .env("MINIO_UPDATE", "off")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(failed)?)
-            .stderr(log)
-            .spawn()
-            .map_err(failed)?;
+        let place = Place { binary: binary.to_owned(), folder, port, key, secret };
+        let server = place.spawn()?;
         // From here on, dropping it stops the server and removes the folder.
-        let mut minio = Minio { server, folder, port, key, secret };
+        let mut minio = Minio { server, place };
+        minio.until_ready(clock).await?;
+        Ok(minio)
+    }
+
+    async fn until_ready(&mut self, clock: &SharedClock) -> Result<()> {
         let started = clock.monotonic();
-        while !minio.is_ready() {
-            let exited = minio.server.try_wait().map_err(failed)?;
+        while !self.is_ready() {
+            let exited = self.server.try_wait().map_err(not_started)?;
             if exited.is_some() || clock.monotonic() - started > START_LIMIT {
-                let log = fs::read_to_string(minio.folder.join("log")).unwrap_or_default();
+                let log = fs::read_to_string(self.place.folder.join("log")).unwrap_or_default();
                 let said = log.lines().rev().take(5).collect::<Vec<_>>().join(" | ");
                 return Err(Error::unavailable(format!("minio did not come up; it said: {said}")));
             }
             clock.sleep(Duration::from_millis(50)).await;
         }
-        Ok(minio)
+        Ok(())
     }
 
     /// Whether the server says that it is ready.
     fn is_ready(&self) -> bool {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.place.port));
         let ask = || -> std::io::Result<bool> {
             let mut connection = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
             connection.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -135,12 +161,37 @@ impl Minio {
     }
 }
 
+impl Place {
+    fn spawn(&self) -> Result<Child> {
+        let log =
+            File::options().create(true).append(true).open(self.folder.join("log")).map_err(not_started)?;
+        Command::new(&self.binary)
+            .arg("server")
+            .arg("--quiet")
+            .args(["--address", &format!("127.0.0.1:{}", self.port)])
+            .arg(self.folder.join("data"))
+            .env("MINIO_ROOT_USER", &self.key)
+            .env("MINIO_ROOT_PASSWORD", &self.secret)
+            .env("MINIO_BROWSER", "off")
+            .env("MINIO_UPDATE", "off")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(not_started)?)
+            .stderr(log)
+            .spawn()
+            .map_err(not_started)
+    }
+}
+
+fn not_started(error: std::io::Error) -> Error {
+    Error::unavailable("minio cannot be started").because(error)
+}
+
 impl Drop for Minio {
     fn drop(&mut self) {
         // Both fail only if the server is gone already.
         let _ = self.server.kill();
         let _ = self.server.wait();
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_dir_all(&self.place.folder);
     }
 }
 

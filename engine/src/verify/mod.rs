@@ -5,6 +5,7 @@
 //! sst      one SST: every checksum, the order, the filter, every count and sum; block by block
 //! order    the newest version across runs: newer runs hold newer versions of a key, no number twice
 //! log      every object of the log, and that the walk over it misses none
+//! jobs     every record of the job log
 //! scrub    all of that, again and again, slowly, from where it stopped
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! Always true: nothing is ever written; memory does not grow with the database but for the list of its SSTs; what
 //! a writer, a compactor or a collection at work could make look wrong is looked at again before it is reported.
 
+mod jobs;
 pub mod log;
 mod order;
 mod pace;
@@ -155,6 +157,8 @@ pub struct Report {
     pub copies: u64,
     /// Objects of the log.
     pub wal_objects: u64,
+    /// Records of the compaction job log.
+    pub job_records: u64,
     /// What nothing names.
     pub orphans: Vec<(Name, u64)>,
     /// What a collection would take now; `None` if that cannot be foretold, because something is damaged or
@@ -226,6 +230,7 @@ async fn once(store: &Store, options: &VerifyOptions, progress: Progress<'_>) ->
         let log = log::Log::read(store, &identity, &latest.root, options.quick).await?;
         log.report(&latest.root, &mut report);
         survey.orphans(&log, latest, &mut report);
+        jobs::check(&manifest, latest.root.compactor.epoch, &mut report).await?;
     }
     if report.is_whole() {
         // What a collection would do can be foretold only of a database that is whole.

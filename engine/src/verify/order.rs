@@ -46,12 +46,13 @@ pub(super) async fn check(store: &Store, view: &View, report: &mut Report) -> Re
         return Ok(());
     }
     let chunk_bytes = (MEMORY_BYTES / (2 * runs.len() as u64)).min(CHUNK_BYTES);
-    let mut reading: Vec<Ahead> =
-        runs.iter().map(|run| Ahead::start(store.clone(), Arc::clone(run), chunk_bytes)).collect();
+    let all = FullRange::all();
+    let start = |run: &Run| Ahead::start(store.clone(), Arc::clone(run), chunk_bytes, &all.start);
+    let mut reading: Vec<Ahead> = runs.iter().map(start).collect();
     let place: HashMap<ObjectId, usize> =
         runs.iter().enumerate().flat_map(|(at, run)| run.iter().map(move |sst| (sst.id, at))).collect();
     let mut walk = Walk {
-        tree: Tree::new(runs.iter().cloned().map(Source::Run), &FullRange::all(), Direction::Forward),
+        tree: Tree::new(runs.iter().cloned().map(Source::Run), &all, Direction::Forward),
         windows: Windows::new(runs.len()),
         names: runs.iter().filter_map(|run| run.first()).map(|sst| Name::Sst(sst.id)).collect(),
         key: Vec::new(),

@@ -47,7 +47,7 @@ use crate::{
         varint::{BadInput, Input, MAX_VARINT_BYTES, put_varint, varint_bytes},
     },
     error::{Error, ErrorKind, Result},
-    key::{Entry, KEYSPACE_BYTES, Kind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Seq},
+    key::{Entry, KEYSPACE_BYTES, Kind, MAX_KEY_BYTES, MAX_SEQ, MAX_VALUE_BYTES, Seq},
     store::Name,
 };
 
@@ -79,6 +79,8 @@ const DATA: u8 = 1;
 const FENCE: u8 = 2;
 /// The best that LZ4 can do, rounded up: a declared length beyond it is hostile.
 const MAX_RATIO: u64 = 256;
+/// The most entries that room is made for before they are seen.
+const RESERVED_ENTRIES: usize = 1 << 12;
 /// Kind, three varints of a byte and the shortest full key.
 const MIN_OP_BYTES: usize = 4 + KEYSPACE_BYTES;
 
@@ -218,6 +220,12 @@ impl WalObject {
         let header = WalHeader { db_uuid, writer_uuid, epoch, slot, token, first_seq, durable_to };
         match kind {
             DATA => {
+                if first_seq == 0 || last_seq > MAX_SEQ {
+                    return Err(corrupt(
+                        FIRST_SEQ_AT,
+                        "the sequence numbers are outside their limits".into(),
+                    ));
+                }
                 let codec = Codec::from_u8(codec).map_err(|e| e.at(name.as_str(), CODEC_AT))?;
                 let body = raw_body(codec, body, raw_bytes).map_err(|e| e.at(name.as_str(), LENGTHS_AT))?;
                 let entries =
@@ -385,7 +393,8 @@ fn decode_batches(
 ) -> Result<Vec<Entry>> {
     let corrupt = |offset: u64, what: &str| Error::corruption(name, offset, what);
     // No more room than the bytes that are here could fill.
-    let mut entries = Vec::with_capacity((count as usize).min(body.len() / MIN_OP_BYTES));
+    let room = (count as usize).min(body.len() / MIN_OP_BYTES).min(RESERVED_ENTRIES);
+    let mut entries = Vec::with_capacity(room);
     let mut at = 0;
     let mut next_seq = header.first_seq;
     for _ in 0..batches {

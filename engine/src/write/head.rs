@@ -27,9 +27,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use crate::{
+    chaos,
     clock::SharedClock,
     error::{Error, ErrorKind, Result},
     key::Seq,
@@ -40,7 +41,12 @@ use crate::{
         LogBuffer, Op,
         writer::{Landing, Pipe},
     },
-    write::{budget::MemoryBudget, commit::Accepted, room::Room},
+    write::{
+        budget::MemoryBudget,
+        commit::Accepted,
+        progress::{Progress, Watched, Watcher},
+        room::Room,
+    },
 };
 
 /// The log buffer is cut off at this size, waited for or not.
@@ -54,7 +60,7 @@ pub struct Writer {
     pipe: Arc<Pipe>,
     budget: MemoryBudget,
     freshly_frozen: Notify,
-    progress: watch::Sender<Progress>,
+    progress: Arc<Watched>,
     settings: Settings,
 }
 
@@ -115,17 +121,6 @@ pub struct Frozen {
     /// The log object that makes it durable; `None` if it is durable already.
     pub landing: Option<Arc<Landing>>,
     charged: usize,
-}
-
-/// How far background work has come; watched by those who wait for it.
-#[derive(Debug, Clone, Default)]
-pub struct Progress {
-    /// Everything up to here is in SSTs.
-    pub flushed_seq: Seq,
-    /// The version in use.
-    pub view_id: u64,
-    /// Why no more can be written, if so.
-    pub stopped: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -194,7 +189,7 @@ impl Writer {
             pipe,
             budget,
             freshly_frozen: Notify::new(),
-            progress: watch::Sender::new(progress),
+            progress: Watched::new(progress),
             settings,
         };
         writer.note_l0(&writer.current.load().view);
@@ -228,8 +223,8 @@ impl Writer {
         &self.settings
     }
     /// How far background work has come.
-    pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.subscribe()
+    pub fn progress(&self) -> Watcher {
+        self.progress.watcher()
     }
 
     /// Applies a batch: log, memtable, then visible. `ops` are numbered in order.
@@ -254,10 +249,10 @@ impl Writer {
         head.active_charged += room.keep();
         let accepted =
             Accepted::new(Token { epoch: self.settings.epoch, seq: last }, Some(head.landing.clone()));
-        if head.log.bytes() >= LOG_OBJECT_BYTES {
+        if head.log.bytes() >= LOG_OBJECT_BYTES || chaos::rare("the log is cut early") {
             head.cut(&self.pipe);
         }
-        if head.active.bytes() >= self.settings.memtable_bytes {
+        if head.active.bytes() >= self.settings.memtable_bytes || chaos::rare("a memtable is frozen early") {
             self.freeze_locked(&mut head);
         }
         Ok(accepted)
@@ -294,7 +289,9 @@ impl Writer {
     /// Waits until no frozen memtable is left, or no more can be flushed.
     pub async fn drained(&self) {
         let mut progress = self.progress();
-        while self.oldest_frozen().is_some() && progress.changed().await.is_ok() {}
+        while self.oldest_frozen().is_some() {
+            progress.changed().await;
+        }
     }
 
     /// Waits until a memtable may have been frozen.
@@ -320,7 +317,7 @@ impl Writer {
             }
             self.current.store(Arc::new(head.superversion(view.clone())));
             self.note_l0(view);
-            self.progress.send_modify(|progress| {
+            self.progress.change(|progress| {
                 progress.view_id = view.id();
                 progress.flushed_seq = stored;
             });
@@ -367,7 +364,7 @@ impl Writer {
     fn stop_locked(&self, head: &mut Head, error: &Error) {
         if head.stopped.is_none() {
             head.stopped = Some(error.clone());
-            self.progress.send_modify(|progress| progress.stopped = Some(error.clone()));
+            self.progress.change(|progress| progress.stopped = Some(error.clone()));
         }
     }
 

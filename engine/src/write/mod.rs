@@ -6,6 +6,7 @@
 //! | `batch` | several changes as one |
 //! | `head` | the one lock: log buffer, numbers, memtables, the version in use |
 //! | `budget` | one memory budget, and the slow-down before it is full |
+//! | `progress` | how far background work has come |
 //! | `room` | waiting for memory |
 //! | `fence` | opening: claim the epoch, fence the log, replay it |
 //! | `flush` | the task that turns frozen memtables into level-0 SSTs |
@@ -18,6 +19,7 @@ pub mod commit;
 pub mod fence;
 pub mod flush;
 pub mod head;
+pub mod progress;
 mod room;
 
 pub use batch::WriteBatch;

@@ -3,7 +3,9 @@
 mod collecting;
 mod fixture;
 mod holding;
+mod jobs;
 mod merging;
 mod picking;
+mod records;
 mod roles;
 mod tree;

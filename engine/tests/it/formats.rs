@@ -498,6 +498,17 @@ proptest! {
     }
 
     #[test]
+    fn a_filter_never_denies_a_key_that_was_added(
+        hashes in vec(any::<u64>(), 0..400), bits_per_key in 0..70u32, other in any::<u64>(),
+    ) {
+        let bytes = filter::build(&hashes, bits_per_key);
+        let filter = Filter::parse(bytes.clone().into()).unwrap();
+        prop_assert!(hashes.iter().all(|hash| filter.may_contain(*hash)));
+        prop_assert!(!bytes.is_empty() || filter.may_contain(other), "no filter denies nothing");
+        prop_assert!(bytes.len() <= hashes.len() * 8 + 32, "{} bytes for {} keys", bytes.len(), hashes.len());
+    }
+
+    #[test]
     fn a_separator_separates_and_none_is_shorter(a in vec(0..4u8, 0..6), b in vec(prop_oneof![0..4u8, Just(255)], 0..6)) {
         prop_assume!(a != b);
         let (last, next) = if a < b { (a, b) } else { (b, a) };

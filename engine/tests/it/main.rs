@@ -3,11 +3,13 @@
 mod cancelled;
 mod compaction;
 mod crashes;
+mod faults;
 mod formats;
+mod hostile;
 mod manifest;
 mod memory;
-mod pins;
 mod metamorphic;
+mod pins;
 mod reading;
 mod repair;
 mod store;

@@ -312,6 +312,13 @@ fn the_tree_is_shown_merged_checked_and_collected() {
     let before = shell.ok(&["count", url, "--hash"]);
     let compacted = json(&shell.ok(&["compact", url, "--all", "--json"]));
     assert_eq!(compacted["dropped_entries"], 1000);
+    let takeover = json(&shell.ok(&["job", url, "--json"]));
+    assert_eq!((&takeover["kind"], &takeover["slot"]), (&"takeover".into(), &1.into()));
+    assert!(shell.ok(&["job", url, "show", "1"]).contains("TAKEOVER"));
+    shell.fails(&["job", url, "show", "7"], 3, "no record in slot 7");
+    shell.fails(&["job", url, "show"], 2, "which record is meant");
+    assert_eq!(json(&shell.ok(&["info", url, "--json"]))["unfinished_job"], Value::Null);
+    assert_eq!(json(&shell.ok(&["verify", url, "--json"]))["job_records"], 1);
     assert_eq!(shell.ok(&["sst", url, "--json"]).lines().count(), 1);
     let would = json(&shell.ok(&["gc", url, "--dry-run", "--retention", "0s", "--json"]));
     let did = json(&shell.ok(&["gc", url, "--retention", "0s", "--json"]));

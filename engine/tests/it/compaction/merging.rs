@@ -175,7 +175,8 @@ async fn large_values_and_ssts_larger_than_a_chunk_are_merged() {
         rows.push(put("huge", vec![n; 5 << 20]));
         db.flush(&rows).await;
     }
-    let little = esker::compaction::job::JobOptions { memory_bytes: 1 << 20, read_back: true };
+    let little =
+        esker::compaction::job::JobOptions { memory_bytes: 1 << 20, read_back: true, ..Default::default() };
     let mut compactor = db.claim("a").await.with_options(little);
     db.settle(&mut compactor).await;
     db.holds_what_was_written().await;

@@ -1,0 +1,4 @@
+//! Fuzzes `esker::testing::hostile::block`; see engine/fuzz/README.md.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| esker::testing::hostile::block(input));

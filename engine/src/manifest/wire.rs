@@ -1,0 +1,81 @@
+//! Looks over protobuf before it is decoded: a few bytes must not become many.
+//!
+//! An empty message costs two bytes in a body and hundreds in memory, so a body within its limit could
+//! decode into a hundred times as much. No message of ours that repeats is that short: each has an id, a hash
+//! or a token that is checked afterwards. This checks its length before.
+//!
+//! ```text
+//! field = varint (number << 3 | type) ‖ value      type 0 varint, 1 eight bytes, 2 varint length ‖ bytes, 5 four bytes
+//! ```
+//!
+//! Always true: nothing is allocated here; what passes decodes into a small multiple of its bytes.
+
+use crate::codec::varint::{BadInput, Input};
+
+/// Messages that repeat in one field: each of at least so many bytes.
+struct Repeated {
+    field: u64,
+    least: usize,
+    fields: &'static [Repeated],
+}
+
+/// Id and sum; a hole has no hash.
+const SST_BYTES: usize = 56;
+/// Id and hash.
+const PART_BYTES: usize = 40;
+/// A token.
+const RING_SLOT_BYTES: usize = 16;
+/// A name of a letter.
+const KEYSPACE_BYTES: usize = 3;
+
+const ROOT: [Repeated; 3] = [
+    Repeated { field: 9, least: RING_SLOT_BYTES, fields: &[] },
+    Repeated { field: 12, least: KEYSPACE_BYTES, fields: &[] },
+    Repeated { field: 13, least: PART_BYTES, fields: &RUN },
+];
+const RUN: [Repeated; 2] = [
+    Repeated { field: 3, least: SST_BYTES, fields: &[] },
+    Repeated { field: 4, least: PART_BYTES, fields: &[] },
+];
+/// A copy has a version in it.
+const COPY: [Repeated; 1] = [Repeated { field: 1, least: 0, fields: &ROOT }];
+const PART: [Repeated; 1] = [Repeated { field: 1, least: SST_BYTES, fields: &[] }];
+
+/// Checks the body of a version.
+pub(super) fn check_root(body: &[u8]) -> Result<(), BadInput> {
+    check(body, &ROOT)
+}
+
+/// Checks the body of a pin or a checkpoint.
+pub(super) fn check_copy(body: &[u8]) -> Result<(), BadInput> {
+    check(body, &COPY)
+}
+
+/// Checks the body of a part.
+pub(super) fn check_part(body: &[u8]) -> Result<(), BadInput> {
+    check(body, &PART)
+}
+
+fn check(message: &[u8], repeated: &[Repeated]) -> Result<(), BadInput> {
+    let mut input = Input::new(message);
+    while !input.is_empty() {
+        let tag = input.varint()?;
+        match tag & 7 {
+            0 => drop(input.varint()?),
+            1 => drop(input.u64()?),
+            2 => {
+                let at = input.clone();
+                let bytes = input.sized(message.len())?;
+                let offset = input.offset() - bytes.len();
+                let Some(rule) = repeated.iter().find(|rule| rule.field == tag >> 3) else { continue };
+                if bytes.len() < rule.least {
+                    return Err(at.bad("an entry is too short to be one"));
+                }
+                check(bytes, rule.fields).map_err(|bad| BadInput { offset: offset + bad.offset, ..bad })?;
+            }
+            5 => drop(input.u32()?),
+            _ => return Err(input.bad("a field has a type that is not known")),
+        }
+    }
+    Ok(())
+}

@@ -76,6 +76,11 @@ fn damage_to_a_pin_or_a_checkpoint_is_detected_or_harmless() {
 }
 
 #[test]
+fn damage_to_a_job_record_is_detected_or_harmless() {
+    sweep_all("job/");
+}
+
+#[test]
 fn damage_to_a_floor_is_harmless_since_its_name_says_it_all() {
     let database = Database::small();
     let mut tally = Tally::default();

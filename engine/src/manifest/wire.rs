@@ -72,6 +72,10 @@ pub(crate) fn check(message: &[u8], repeated: &[Repeated]) -> Result<(), BadInpu
                 if bytes.len() < rule.least {
                     return Err(at.bad("an entry is too short to be one"));
                 }
+                if rule.fields.is_empty() {
+                    // Bytes, or a message in which nothing repeats.
+                    continue;
+                }
                 check(bytes, rule.fields).map_err(|bad| BadInput { offset: offset + bad.offset, ..bad })?;
             }
             5 => drop(input.u32()?),

@@ -6,7 +6,7 @@
 //!  run n ─▶ Ahead ─┘         bounded queue: parts go up while later parts are built
 //! ```
 //!
-//! When a good deal of output is complete, the job log is told how far the job has come ([`JobLog`]); a job that
+//! When a good deal of output is complete, the job log is told how far the job has come (`JobLog`); a job that
 //! crashed is resumed from there, by its own compactor or by the next one, with the outputs that were complete.
 //!
 //! Always true: the entries written plus the entries dropped are the entries of the inputs, by count and by

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The manifest's own object of the version may be collected; what the copy names is kept as long as the
-//! copy is there ([`compaction::collect`](crate::compaction::collect)). A pin whose reader has finished is
+//! copy is there ([`compaction::collect`](mod@crate::compaction::collect)). A pin whose reader has finished is
 //! written over with a body without a root: it holds nothing any more, and the next collection removes it.
 //!
 //! Always true: a copy names what its version names, no more and no less; a copy in another object's place,

@@ -138,6 +138,10 @@ fn one_spoiled_answer_or_two_are_noticed_by_nobody() {
         let world = World::new().await;
         for kind in KINDS {
             for fault in [FLIP, Fault::Truncate(10), Fault::Swap] {
+                // The identity is read first: there is no other answer yet to give in its place.
+                if fault == Fault::Swap && kind == KINDS[0] {
+                    continue;
+                }
                 for spoiled in [1, 2] {
                     let faulty = world.faulty();
                     let rule = Rule::on(Operation::Get).path(kind).first(spoiled).meets(fault);

@@ -192,7 +192,7 @@ fn a_name_that_comes_to_stand_for_other_bytes_is_found() {
         other[20] ^= 1;
         let again = [Told::Put(name.clone(), other.into())];
         assert_eq!(broken(&[&told[..=at], &again].concat()), rules::NAMES, "{name}");
-        check(&[&told[..=at], &[one.clone()]].concat()).unwrap();
+        check(&[&told[..=at], std::slice::from_ref(one)].concat()).unwrap();
     }
 }
 

@@ -149,7 +149,9 @@ pub fn decode(name: &Name, db_uuid: u128, bytes: &Bytes) -> Result<Option<Versio
         return Err(Error::unsupported(what).at(path, VERSION_AT).hint("use a newer esker"));
     }
     let at = HEADER_BYTES as u64;
-    wire::check_copy(&sealed[HEADER_BYTES..]).map_err(|bad| bad.of(path.as_str(), at))?;
+    wire::check_copy(&sealed[HEADER_BYTES..]).map_err(|wrong| {
+        corrupt(at + wrong.offset as u64, &format!("the body cannot be decoded: {}", wrong.what))
+    })?;
     let body = Body::decode(bytes.slice(HEADER_BYTES..sealed.len()))
         .map_err(|e| corrupt(at, "the body cannot be decoded").because(e))?;
     let Some(root) = body.root else {

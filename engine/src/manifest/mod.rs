@@ -21,7 +21,7 @@ pub mod pin;
 pub mod replace;
 pub mod salvage;
 pub mod view;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::HashMap;
 

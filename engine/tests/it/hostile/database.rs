@@ -329,6 +329,7 @@ fn the_small_database_has_an_object_of_every_kind() {
         ("floor/manifest/", 1),
         ("checkpoint/", 1),
         ("pin/", 1),
+        ("job/", 1),
     ] {
         assert!(database.of(folder).count() >= least, "{folder} in {paths:?}");
     }

@@ -62,6 +62,11 @@ fn any_bytes_taken_for_a_cache_entry_are_refused_or_mean_one_thing() {
 }
 
 #[test]
+fn any_bytes_taken_for_a_job_record_are_refused_or_mean_one_thing() {
+    run("job");
+}
+
+#[test]
 fn any_bytes_taken_for_an_identity_are_refused_or_mean_one_thing() {
     run("identity");
 }

@@ -9,7 +9,7 @@ use esker::{
     manifest::{Edit, Manifest, StoredShape},
     stats::Cause,
     store::Store,
-    testing::{Fault, FaultyStore, Operation, Rule},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock},
 };
 use object_store::memory::InMemory;
 
@@ -180,4 +180,22 @@ async fn a_database_that_lost_the_role_says_conflict_and_claims_it_again_when_it
     other.release().await.expect("a release");
     db.compact().await.expect("the role is free again");
     db.put("a", "2").await.expect("the writer is as sound as before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_is_closed_while_it_claims_the_role_leaves_it_free() {
+    let clock = SimClock::shared(1);
+    let store = FaultyStore::memory(clock.clone(), 1);
+    let builder = Db::builder("roles").object_store(Arc::new(store.clone())).clock(clock.clone());
+    let db = builder.open().await.expect("a database");
+    db.put("a", "1").await.expect("a write");
+    db.flush().await.expect("something to merge");
+    // The claim is granted, and who asked does not hear of it before it has stopped waiting.
+    store.add(Rule::on(Operation::Put).path("manifest").nth(1).meets(Fault::HangReply));
+    let mut compact = Box::pin(db.compact());
+    reach_fault(&mut compact, &store).await;
+    db.close().await.expect("it can be closed");
+    let manifest = Manifest::open(Store::from_object_store(Arc::new(store), "roles", clock)).await;
+    let other = Compactor::claim(manifest.expect("the same database"), "two:2", false).await;
+    other.expect("nobody is at work");
 }

@@ -253,15 +253,10 @@ async fn read_version(
     near: Option<&View>,
     report: &mut Report,
 ) -> Result<Option<Arc<View>>> {
-    let name = Name::Manifest(id);
     match manifest.stored_version(id, near, Cause::Admin).await {
-        Ok(view) => return Ok(view),
-        Err(error) => drop(Finding::of(&name, error)?),
-    }
-    match manifest.stored_version(id, None, Cause::Admin).await {
         Ok(view) => Ok(view),
         Err(error) => {
-            report.add(Finding::of(&name, error)?);
+            report.add(Finding::of(&Name::Manifest(id), error)?);
             Ok(None)
         }
     }

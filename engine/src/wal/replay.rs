@@ -317,13 +317,10 @@ impl Opening {
         match self.walk.sequence.create(slot, vec![body], Cause::Open, Some(FENCE_TIME)).await? {
             Slot::Ours => {
                 self.fence_slot = Some(slot);
-                match is_contended {
-                    true => match self.goes_on_behind(slot).await? {
-                        Some(why) => Err(self.missing(slot, &why).await),
-                        None => Ok(()),
-                    },
-                    false => Ok(()),
+                if is_contended && let Some(why) = self.goes_on_behind(slot).await? {
+                    return Err(self.missing(slot, &why).await);
                 }
+                Ok(())
             }
             Slot::Theirs(_) => {
                 let since = *self.contended_since.get_or_insert(clock.monotonic());

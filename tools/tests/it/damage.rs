@@ -1,39 +1,9 @@
 //! Damage done by hand: each kind of object flipped, cut or removed. The answer is always an error
 //! that names the object, exit code 4, and never a wrong row.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-use crate::shell::{Shell, files};
-
-/// A database with SSTs and a log, and its folder.
-fn database(shell: &Shell) -> (String, PathBuf) {
-    let url = shell.url("db");
-    let rows: String =
-        (0..2000).map(|n| format!("{{\"key\":\"k{n:05}\",\"value\":\"value {n}\"}}\n")).collect();
-    let rows = shell.file("rows.jsonl", rows);
-    shell.ok(&["load", &url, &rows, "--compaction", "off"]);
-    shell.ok(&["put", &url, "late", "only in the log"]);
-    shell.ok(&["verify", &url]);
-    (url, shell.path("db"))
-}
-
-/// The newest object whose path has `part` in it.
-fn newest(folder: &Path, part: &str) -> PathBuf {
-    files(folder)
-        .into_iter()
-        .rfind(|path| path.to_str().is_some_and(|p| p.contains(part)))
-        .expect("such an object")
-}
-
-fn flip(path: &Path, at: usize) {
-    let mut bytes = fs::read(path).expect("the object");
-    let at = at.min(bytes.len() - 1);
-    bytes[at] ^= 0x40;
-    fs::write(path, bytes).expect("the damaged object");
-}
+use crate::shell::{Shell, database, files, flip, newest};
 
 #[test]
 fn a_flipped_byte_in_any_kind_of_object_is_found_and_named() {

@@ -80,6 +80,10 @@ fn a_version_that_is_collected_while_it_is_put_back_was_pinned_and_stays_whole()
     simulated(async {
         let (place, model) = damaged_merge(false).await;
         let newest = place.view().await.id();
+        // Without a pin its SSTs go.
+        let unpinned = Manifest::open(place.copy().store()).await.expect("there");
+        let taken = collect(&unpinned, Some(Duration::ZERO), false).await.expect("collected").deleted;
+        assert!(taken.iter().any(|(name, _)| matches!(name, Name::Sst(_))), "{taken:?}");
         let (outcome, pins) = go_back_beside_a_collection(&place, "manifest").await;
         let outcome = outcome.expect("repaired");
         let after = outcome.after.expect("it acted");

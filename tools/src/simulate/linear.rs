@@ -172,8 +172,9 @@ fn own(history: &History, order: &Order, handle: HandleId, epoch: u32, opened: P
             Reads::Handle => operation,
             Reads::Snapshot(taken) => &history.operations[taken],
         };
+        // One that was still under way may have seen what is not in the register.
         if let (true, Some(returned)) = (of_handle(operation), call.returned)
-            && call.invoked.order < end
+            && returned.order < end
         {
             read(&mut register, op, operation, (call.invoked.order, returned.order));
         }
@@ -325,19 +326,30 @@ struct Choice {
     /// What was put last to get to it.
     put: Vec<usize>,
     /// What the key has in it.
-    value: Option<Stamp>,
+    value: Shown,
     /// The writes still to be tried from it.
     others: Vec<usize>,
 }
 
-/// Looks for an order. Reads that fit are put at once, since they change nothing; only writes are choices.
+/// What the key has in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Shown {
+    Nothing,
+    /// A value that is still to be read.
+    Value(Stamp),
+    /// One that nobody reads any more: what comes next may hide it.
+    Past,
+}
+
+/// Looks for an order. What can be put without a loss is put at once; only the other writes are choices.
 fn search(mut actions: Vec<Action>) -> Verdict {
     actions.sort_unstable_by_key(|action| (action.from, action.to));
-    let mut search = Search { done: vec![false; actions.len()], first: 0, value: None, actions };
+    let mut search = Search::new(actions);
     let mut seen = HashSet::new();
     let mut choices: Vec<Choice> = Vec::new();
     let (mut tried, mut least_left, mut stuck) = (0, usize::MAX, None);
-    let mut put = search.put_reads();
+    let mut put = Vec::new();
+    search.put_free(&mut put);
     loop {
         let left = search.left();
         if left == 0 {
@@ -365,11 +377,7 @@ fn search(mut actions: Vec<Action>) -> Verdict {
             };
             search.value = choice.value;
             if let Some(next) = choice.others.pop() {
-                put = vec![next];
-                search.done[next] = true;
-                search.value = search.actions[next].value;
-                let reads = search.put_reads();
-                put.extend(reads);
+                search.write(next, &mut put);
                 break;
             }
             let undone = choices.pop().map(|choice| choice.put).unwrap_or_default();
@@ -378,15 +386,35 @@ fn search(mut actions: Vec<Action>) -> Verdict {
     }
 }
 
+/// What is put so far, and which steps need no choice. Each is right because what it puts is in nobody's way, or
+/// because any order that puts it otherwise can be turned into one that puts it so:
+///
+/// ```text
+/// a read of what the key has           changes nothing
+/// a value, before its last read        no other write comes in between: nobody writes it twice
+/// a value all of whose calls can be    put whole wherever a write follows, or the value there is past:
+///   put now                              the one hides it, the other is hidden by nobody's need
+/// a delete                             of those that can be put now, the one that must be put first
+/// ```
 struct Search {
     actions: Vec<Action>,
     done: Vec<bool>,
     /// All before it are done.
     first: usize,
-    value: Option<Stamp>,
+    value: Shown,
+    /// How many reads of a value are still to be put.
+    reads_left: BTreeMap<Stamp, usize>,
 }
 
 impl Search {
+    fn new(actions: Vec<Action>) -> Self {
+        let mut reads_left = BTreeMap::new();
+        for stamp in actions.iter().filter(|action| !action.is_write).filter_map(|action| action.value) {
+            *reads_left.entry(stamp).or_default() += 1;
+        }
+        Self { done: vec![false; actions.len()], first: 0, value: Shown::Nothing, reads_left, actions }
+    }
+
     /// What can come next: nothing that is not done ends before it begins.
     fn next(&self) -> impl Iterator<Item = usize> + '_ {
         let mut first_end = u64::MAX;
@@ -399,24 +427,89 @@ impl Search {
         })
     }
 
-    fn put_reads(&mut self) -> Vec<usize> {
-        let mut put = Vec::new();
-        loop {
-            while self.done.get(self.first) == Some(&true) {
-                self.first += 1;
-            }
-            let fits = |at: &usize| !self.actions[*at].is_write && self.actions[*at].value == self.value;
-            let reads: Vec<usize> = self.next().filter(fits).collect();
-            if reads.is_empty() {
-                return put;
-            }
-            reads.iter().for_each(|at| self.done[*at] = true);
-            put.extend(reads);
+    fn left_of(&self, stamp: Stamp) -> usize {
+        self.reads_left.get(&stamp).copied().unwrap_or(0)
+    }
+
+    fn mark(&mut self, at: usize, put: &mut Vec<usize>) {
+        self.done[at] = true;
+        if let (false, Some(stamp)) = (self.actions[at].is_write, self.actions[at].value) {
+            self.reads_left.entry(stamp).and_modify(|left| *left -= 1);
+        }
+        put.push(at);
+        while self.done.get(self.first) == Some(&true) {
+            self.first += 1;
         }
     }
 
+    /// Puts `write`, hidden before it what it can hide, and what follows from it.
+    fn write(&mut self, write: usize, put: &mut Vec<usize>) {
+        while self.put_whole(Some(write), put) {}
+        self.mark(write, put);
+        self.value = match self.actions[write].value {
+            None => Shown::Nothing,
+            Some(stamp) if self.left_of(stamp) == 0 => Shown::Past,
+            Some(stamp) => Shown::Value(stamp),
+        };
+        self.put_free(put);
+    }
+
+    /// Puts all that needs no choice.
+    fn put_free(&mut self, put: &mut Vec<usize>) {
+        loop {
+            let shown = self.value;
+            let value = match shown {
+                Shown::Nothing => None,
+                Shown::Value(stamp) => Some(stamp),
+                Shown::Past if self.put_whole(None, put) => continue,
+                Shown::Past => return,
+            };
+            let fits = |at: &usize| !self.actions[*at].is_write && self.actions[*at].value == value;
+            let reads: Vec<usize> = self.next().filter(fits).collect();
+            reads.iter().for_each(|at| self.mark(*at, put));
+            if value.is_some_and(|stamp| self.left_of(stamp) == 0) {
+                self.value = Shown::Past;
+            } else if reads.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Puts the values all of whose calls can be put now, but for that of `but`; false if there is none.
+    fn put_whole(&mut self, but: Option<usize>, put: &mut Vec<usize>) -> bool {
+        let but = but.and_then(|at| self.actions[at].value);
+        let whole: Vec<usize> =
+            self.whole().into_iter().filter(|at| self.actions[*at].value != but).collect();
+        whole.iter().for_each(|at| self.mark(*at, put));
+        !whole.is_empty()
+    }
+
+    /// The calls of values that can be put now as a whole.
+    fn whole(&self) -> Vec<usize> {
+        let mut values: BTreeMap<Stamp, (bool, Vec<usize>)> = BTreeMap::new();
+        for at in self.next() {
+            if let Some(stamp) = self.actions[at].value {
+                let (is_written, calls) = values.entry(stamp).or_default();
+                *is_written |= self.actions[at].is_write;
+                calls.push(at);
+            }
+        }
+        let is_whole = |stamp: &Stamp, calls: &[usize]| calls.len() == self.left_of(*stamp) + 1;
+        let whole = values.into_iter().filter(|(stamp, (written, calls))| *written && is_whole(stamp, calls));
+        whole.flat_map(|(_, (_, calls))| calls).collect()
+    }
+
+    /// The writes among which there is a choice.
     fn writes(&self) -> Vec<usize> {
-        self.next().filter(|at| self.actions[*at].is_write).collect()
+        if matches!(self.value, Shown::Value(_)) {
+            // What is still to read it cannot come before something else has, which would hide it.
+            return Vec::new();
+        }
+        let is_write = |at: &usize| self.actions[*at].is_write;
+        let (deletes, mut writes): (Vec<usize>, Vec<usize>) =
+            self.next().filter(is_write).partition(|at| self.actions[*at].value.is_none());
+        writes.extend(deletes.into_iter().min_by_key(|at| self.actions[*at].to));
+        writes
     }
 
     /// How many calls must still be put: all but writes of unknown outcome.
@@ -429,10 +522,13 @@ impl Search {
         for at in put {
             self.done[*at] = false;
             self.first = self.first.min(*at);
+            if let (false, Some(stamp)) = (self.actions[*at].is_write, self.actions[*at].value) {
+                *self.reads_left.entry(stamp).or_default() += 1;
+            }
         }
     }
 
-    fn state(&self) -> (Option<Stamp>, usize, Vec<usize>) {
+    fn state(&self) -> (Shown, usize, Vec<usize>) {
         let ahead = (self.first..self.actions.len()).filter(|at| self.done[*at]).collect();
         (self.value, self.first, ahead)
     }
@@ -591,6 +687,53 @@ mod tests {
             }
         }
         assert!(found > 80, "only {found} of 300 spoilt histories were found out");
+    }
+
+    /// Whether some order explains what was read: all that are possible are tried.
+    fn naively_right(
+        actions: &[Action],
+        put: u32,
+        value: Option<Stamp>,
+        seen: &mut HashSet<(u32, Option<Stamp>)>,
+    ) -> bool {
+        let open = || (0..actions.len()).filter(|at| put & (1 << at) == 0);
+        if open().all(|at| actions[at].is_write && actions[at].to == u64::MAX) {
+            return true;
+        }
+        if !seen.insert((put, value)) {
+            return false;
+        }
+        let first_end = open().map(|at| actions[at].to).min().unwrap_or(0);
+        open().any(|at| {
+            let action = &actions[at];
+            action.from <= first_end
+                && (action.is_write || action.value == value)
+                && naively_right(actions, put | 1 << at, action.value, seen)
+        })
+    }
+
+    #[test]
+    fn the_search_agrees_with_one_that_tries_everything() {
+        let (mut right, mut wrong) = (0, 0);
+        for seed in 0..4_000 {
+            let mut dice = dice(seed + 77);
+            let mut actions = true_history(seed, 12, 3 + seed % 5);
+            for action in &mut actions {
+                if action.is_write && dice(5) == 0 {
+                    action.to = u64::MAX;
+                }
+            }
+            for _ in 0..dice(3) {
+                let (one, other) = (dice(actions.len() as u64) as usize, dice(actions.len() as u64) as usize);
+                if !actions[one].is_write {
+                    actions[one].value = actions[other].value;
+                }
+            }
+            let expected = naively_right(&actions, 0, None, &mut HashSet::new());
+            *(if expected { &mut right } else { &mut wrong }) += 1;
+            assert_eq!(search(actions.clone()) == Verdict::Right, expected, "seed {seed}: {actions:#?}");
+        }
+        assert!(right > 1_000 && wrong > 400, "{right} right, {wrong} wrong");
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::{
     judge::judge,
     life::Life,
     store::SimStore,
-    swarm::Merging,
+    swarm::{LEAST_MEMTABLE_BYTES, Merging},
     workload,
     world::SharedWorld,
 };
@@ -227,7 +227,7 @@ impl Process {
             };
             let options = Options {
                 memory_bytes,
-                memtable_bytes: dice.spread(4_096..=32_768) as usize,
+                memtable_bytes: dice.spread(LEAST_MEMTABLE_BYTES..=drawn.memtable_bytes) as usize,
                 cache_bytes: dice.spread(65_536..=4 << 20) as usize,
                 compaction,
                 deadline: Duration::from_millis(dice.spread(1_000..=60_000)),

@@ -142,7 +142,7 @@ impl Machine {
                 Task::spawn(workload::writer_client(client, db.clone(), handle, epoch, Arc::clone(&over)))
             })
             .collect();
-        let closes_after = process.dice.wait_ms(60_000);
+        let closes_after = process.dice.wait_ms(process.world.drawn.close_every_ms);
         tokio::select! {
             biased;
             () = over.notified() => {

@@ -107,6 +107,8 @@ pub(crate) struct Drawn {
     pub(crate) pause_every_ms: u64,
     pub(crate) longest_pause_ms: u64,
     pub(crate) takeover_every_ms: u64,
+    /// A writer closes by itself after this, about.
+    pub(crate) close_every_ms: u64,
     pub(crate) forbid_every_ms: u64,
     pub(crate) skewed: bool,
     pub(crate) storm: (u64, u64),
@@ -170,6 +172,7 @@ impl Drawn {
             pause_every_ms: u64::from(dice.chance(0.6)),
             longest_pause_ms: dice.pick(&[1_000, 60_000, 36_000_000]),
             takeover_every_ms: 0,
+            close_every_ms: 60_000,
             forbid_every_ms: u64::from(dice.chance(0.3)),
             skewed: dice.chance(0.5),
             storm: dice.pick(&[(0, 0), (20, 20), (50, 10), (100, 5)]),
@@ -198,6 +201,7 @@ impl Drawn {
         if patient {
             drawn.crash_every_ms = drawn.crash_every_ms.max(PATIENT_PACE_MS / 30);
             drawn.takeover_every_ms = drawn.takeover_every_ms.max(PATIENT_PACE_MS / 6);
+            drawn.close_every_ms = PATIENT_PACE_MS / 3;
         }
         if drawn.pause_every_ms > 0 {
             drawn.pause_every_ms = every(1, 20);
@@ -205,6 +209,13 @@ impl Drawn {
         if drawn.forbid_every_ms > 0 {
             drawn.forbid_every_ms = every(1, 3);
         }
+        // A version is kept for less than a process lives, so that reads outlive the grace. By a clock that is a day
+        // ahead nothing is kept at all, and a pin comes too late.
+        let most = Duration::from_millis(drawn.crash_every_ms.saturating_mul(4).max(2_000));
+        drawn.retention = match drawn.skewed && dice.chance(0.7) {
+            true => Duration::ZERO,
+            false => drawn.retention.min(most),
+        };
         let mut rate = |chance: f64, most: f64| if dice.chance(chance) { dice.unit() * most } else { 0.0 };
         drawn.rates = Rates {
             lost: rate(0.7, 0.05),

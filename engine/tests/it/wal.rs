@@ -294,8 +294,8 @@ fn an_opener_takes_the_log_from_a_writer_that_keeps_writing() {
 
 /// Every request takes a time of its own, so that each seed is another order of them; with every other seed the writer
 /// rests between two windows, for with eight objects always on their way it is quicker than the opener at nearly every
-/// slot, until it looks at the manifest. Gives whether it learned of the opener from the log, and not from the manifest, which it
-/// asks now and then as a flush does.
+/// slot, until it looks at the manifest. Gives whether it learned of the opener from the log, and not from the
+/// manifest, which it asks now and then as a flush does.
 async fn take_over_while_it_writes(seed: u64, k: u32) -> bool {
     let faulty = FaultyStore::memory(SimClock::shared(seed), seed);
     let slowly = Latency::Uniform(Duration::from_millis(1), Duration::from_millis(5));

@@ -11,7 +11,7 @@
 //!
 //! Step 4 is there because a slot can be free twice: once before its first commit, and again after
 //! collection has deleted it. Whoever collects raises the floor first (an object in `floor/manifest/`),
-//! so a create that lands at or under the floor is void, and its creator finds that out (faults §3.2).
+//! so a create that lands at or under the floor is void, and its creator finds that out.
 //!
 //! Always true: success is reported only for the first object that ever was in its slot; failure only
 //! when our bytes are not that and cannot become it; a version at or under the floor is never served.

@@ -48,6 +48,7 @@ pub use self::{
     sequence::{Sequence, Slot, Token},
     upload::Upload,
 };
+pub(crate) use self::fetch::Missing;
 use self::{
     meter::Attempt,
     retry::{Failure, Patience},

@@ -42,13 +42,13 @@ use futures::{StreamExt as _, stream};
 pub use object_store::ObjectStore;
 use object_store::path::Path;
 
+pub(crate) use self::fetch::Missing;
 pub use self::{
     fetch::is_missing,
     names::{Folder, Name, ObjectId, Role},
     sequence::{Sequence, Slot, Token},
     upload::Upload,
 };
-pub(crate) use self::fetch::Missing;
 use self::{
     meter::Attempt,
     retry::{Failure, Patience},

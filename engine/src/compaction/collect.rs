@@ -60,7 +60,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, Root, VersionCopy, View, checkpoint, copy, pin::PIN_LIFE_MS},
     stats::Cause,
-    store::{Folder, Listed, Name, ObjectId, Role, Sequence, Store, Token, is_missing},
+    store::{Folder, Listed, Name, ObjectId, Role, Sequence, Store, Token, floor_of, is_missing},
     wal::WalObject,
 };
 
@@ -108,7 +108,7 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
         u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)
     });
     let marks = pass.list(Folder::ManifestFloor).await?;
-    let old_floor = marks.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0);
+    let old_floor = floor_of(&marks);
     let mut named = Named::nothing();
     let mut collected = Collected {
         floor: pass.choose(&latest, old_floor, retention_ms, &mut named).await?,

@@ -27,7 +27,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     manifest::{Edit, FIRST_ID, Identity, RING_SLOTS, RingSlot, Root, StoredOptions, View, codec, part},
     stats::Cause,
-    store::{Folder, Name, ObjectId, Sequence, Slot, Store, Token},
+    store::{Folder, Name, ObjectId, Sequence, Slot, Store, Token, floor_of},
 };
 
 /// How often an edit is rebased before the committer gives up.
@@ -137,9 +137,11 @@ impl Manifest {
                 return Ok(view);
             }
         }
-        Err(Error::unavailable(format!(
-            "the latest version was collected {MAX_READS} times while it was being read"
-        )))
+        Err(self.void(cause).await?.unwrap_or_else(|| {
+            Error::unavailable(format!(
+                "the latest version was collected {MAX_READS} times while it was being read"
+            ))
+        }))
     }
 
     /// The version `id`; `None` if it has been collected or is not there yet.
@@ -370,7 +372,21 @@ impl Manifest {
     /// The highest void id; 0 if none is. One LIST.
     pub async fn floor(&self, cause: Cause) -> Result<u64> {
         let listed = self.shared.store.list(Folder::ManifestFloor, None, cause).await?;
-        Ok(listed.iter().filter_map(|listed| listed.name.number()).max().unwrap_or(0))
+        Ok(floor_of(&listed))
+    }
+
+    /// Why no version counts, if the floor has no version above it. Two LISTs, the floor first: when it was raised a
+    /// version above it was there, and the newest is never deleted.
+    pub(crate) async fn void(&self, cause: Cause) -> Result<Option<Error>> {
+        let floor = self.floor(cause).await?;
+        let Some(top) = self.shared.sequence.latest(0, cause).await?.filter(|top| *top <= floor) else {
+            return Ok(None);
+        };
+        let what = format!("this mark declares every version void: the newest that is there is {top}");
+        Ok(Some(Error::corruption(Name::ManifestFloor(floor).path(), 0, what).hint(
+            "if versions after it were lost, bring them back (esker repair --from); if there never were any, \
+             the mark is not esker's: delete that object",
+        )))
     }
 
     /// The highest id listed. Fails with the reason if there is none: `Corruption`, or [`is_unfinished`].

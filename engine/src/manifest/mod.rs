@@ -47,9 +47,6 @@ pub const RING_SLOTS: usize = 64;
 pub const FIRST_ID: u64 = 1;
 /// The deepest level there can be. With the smallest base and ratio it holds more than any store does.
 pub const MAX_LEVEL: u32 = 15;
-/// The largest id, slot, number or counter that a version may carry: nothing that counts by ones gets
-/// there, and adding to it cannot overflow.
-pub const MAX_NUMBER: u64 = 1 << 62;
 /// The first slot of the log.
 pub const FIRST_SLOT: u64 = 1;
 

@@ -31,7 +31,7 @@ use crate::{
     error::Result,
     manifest::{Edit, Manifest, View, edit},
     stats::Cause,
-    store::{Folder, Name, ObjectId, Role, Store},
+    store::{Folder, Name, ObjectId, Role, Store, floor_of},
     verify::{self, Finding, Progress, Report, Severity, Survey, VerifyOptions},
 };
 
@@ -280,5 +280,5 @@ impl Names {
 /// The floor: versions up to it are void.
 async fn floor(store: &Store) -> Result<u64> {
     let marks = store.list(Folder::ManifestFloor, None, Cause::Admin).await?;
-    Ok(marks.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0))
+    Ok(floor_of(&marks))
 }

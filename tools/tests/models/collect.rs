@@ -669,7 +669,7 @@ impl Collect {
         };
         let named = gc.named | newer;
         let garbage = bits(!named & (s.stored | s.may_come()));
-        let doomed = garbage.filter(|sst| s.is_settled(*sst, self.mutation)).sum();
+        let doomed: u8 = garbage.filter(|sst| s.is_settled(*sst, self.mutation)).sum();
         *gc = match doomed {
             0 => Collector::default(),
             _ => Collector { at: Pass::Deleting, doomed, ..Collector::default() },

@@ -16,7 +16,7 @@ use esker::{
     Error, ErrorKind,
     clock::{SharedClock, SystemClock},
     compaction::plan,
-    manifest::{Manifest, View, identity::Identity},
+    manifest::{Manifest, View, identity::Identity, is_unfinished},
     stats::Cause,
     store::Store,
 };
@@ -62,6 +62,7 @@ impl Exit {
         match error.kind() {
             ErrorKind::Corruption => Self::Corruption,
             ErrorKind::Conflict | ErrorKind::Fenced => Self::Busy,
+            ErrorKind::Invalid if is_unfinished(error) => Self::NoDatabase,
             ErrorKind::Invalid => Self::Usage,
             _ => Self::Failed,
         }

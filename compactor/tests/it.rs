@@ -93,6 +93,17 @@ fn each_way_to_fail_has_its_exit_code() {
     let (none, said) = code(&["--once"], &empty);
     assert_eq!(none, Some(3), "{said}");
     assert!(said.contains("no database"), "{said}");
+    let unfinished = tempfile::tempdir().expect("a folder");
+    let url = with_work(unfinished.path());
+    for entry in std::fs::read_dir(unfinished.path()).expect("a listing") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path).expect("removed");
+        }
+    }
+    let (unfinished, said) = code(&["--once"], &url);
+    assert!(said.contains("never finished being created"), "{said}");
+    assert_eq!(unfinished, Some(3), "{said}");
     assert_eq!(code(&["--once"], "ftp://nowhere").0, Some(2));
     assert_eq!(code(&["--once", "--watch"], &empty).0, Some(2));
     assert_eq!(code(&["--interval", "soon"], &empty).0, Some(2));

@@ -5,6 +5,11 @@
 //! [`mark`] notes what was reached. Without a storm both cost a look at one thread-local and do nothing.
 //! The idea is FoundationDB's BUGGIFY; the marks are TigerBeetle's.
 //!
+//! The third switch puts a bug back: each [`Bug`] has lost data in an engine of this kind, or in a cache or store
+//! under one, and stands at the place in this one where it would stand. With the cargo feature `seeded-bugs`,
+//! `ESKER_BUG=name` in the environment makes it happen; `tools/tests/seeded_bugs.sh` does that for each and says
+//! which test finds it. Without the feature [`bug`] is a constant and nothing of it is compiled.
+//!
 //! Always true: a yes may make the engine slower or busier, and never wrong: every branch it opens is one
 //! that some store, load or timing would open as well; the same seed and the same order of questions give
 //! the same answers.
@@ -106,6 +111,117 @@ pub fn mark(what: &'static str) {
     if STORMY.get() {
         STORM.with_borrow_mut(|state| *state.marks.entry(what).or_default() += 1);
     }
+}
+
+/// Whether to do it wrong, in the way of `which`, on purpose. Never without the feature `seeded-bugs`.
+#[cfg(not(feature = "seeded-bugs"))]
+#[inline]
+pub const fn bug(_which: Bug) -> bool {
+    false
+}
+
+/// Whether to do it wrong, in the way of `which`, on purpose: the one bug that was put back, or named by
+/// `ESKER_BUG`.
+///
+/// # Panics
+///
+/// If `ESKER_BUG` names none: a bug that is not there would be found by nobody.
+#[cfg(feature = "seeded-bugs")]
+pub fn bug(which: Bug) -> bool {
+    *PUT_BACK.get_or_init(named_bug) == Some(which)
+}
+
+/// Puts `which` back, for the whole process.
+///
+/// # Panics
+///
+/// If it was already settled that another one, or none, is there.
+#[cfg(feature = "seeded-bugs")]
+pub fn put_back(which: Bug) {
+    let there = *PUT_BACK.get_or_init(|| Some(which));
+    assert_eq!(there, Some(which), "a process has one bug, from its beginning");
+}
+
+#[cfg(feature = "seeded-bugs")]
+static PUT_BACK: std::sync::OnceLock<Option<Bug>> = std::sync::OnceLock::new();
+
+#[cfg(feature = "seeded-bugs")]
+fn named_bug() -> Option<Bug> {
+    let name = std::env::var("ESKER_BUG").ok().filter(|name| !name.is_empty())?;
+    let found = Bug::ALL.into_iter().find(|bug| bug.name() == name);
+    assert!(found.is_some(), "ESKER_BUG={name} is none of {:?}", Bug::ALL.map(Bug::name));
+    found
+}
+
+/// Declares the bugs: variant, name, whose they were, what they do.
+macro_rules! bugs {
+    ($($bug:ident $name:literal $peers:literal $what:literal)*) => {
+        /// A bug that can be put back.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Bug {
+            $(#[doc = concat!($what, " (", $peers, ").")] $bug,)*
+        }
+
+        impl Bug {
+            /// All of them, in the order of the floors they stand on.
+            pub const ALL: [Self; [$(Self::$bug),*].len()] = [$(Self::$bug),*];
+
+            /// Its name in `ESKER_BUG`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$bug => $name,)* }
+            }
+
+            /// Whose bug it was.
+            pub const fn peers(self) -> &'static str {
+                match self { $(Self::$bug => $peers,)* }
+            }
+
+            /// What it does.
+            pub const fn what(self) -> &'static str {
+                match self { $(Self::$bug => $what,)* }
+            }
+        }
+    };
+}
+
+bugs! {
+    DecodeUnbounded "decode-unbounded" "slatedb decode_all" "a declared length is believed without a limit"
+    ChecksumWithoutPlace "checksum-without-place" "foyer #743" "a block's checksum does not know where it lies"
+    ShortBodyAccepted "short-body-accepted" "rustfs #4594, scylla #31730" "a body that ends early is a success"
+    OwnPutIsDefeat "own-put-is-defeat" "slatedb #766, object_store #852" "a 409 or 412 means that the slot is another's"
+    AbsentSlotIsOurs "absent-slot-is-ours" "ydb #49947, fdb #14027" "a PUT that failed in doubt counts as done"
+    TrustsAnyStore "trusts-any-store" "minio #21603, seaweedfs #8800" "a store whose put-if-absent is not one is used"
+    FloorNotChecked "floor-not-checked" "slatedb RFC 26, delta #1410" "a version counts though its id is void"
+    EpochNotChecked "epoch-not-checked" "slatedb RFC 29" "a role that was taken over commits all the same"
+    InputsByPosition "inputs-by-position" "slatedb #1871" "a merge takes out so many of the oldest SSTs, whichever they are"
+    PinWithoutALook "pin-without-a-look" "slatedb #2073" "a pin counts though its version was collected before"
+    CheckpointUnpinned "checkpoint-unpinned" "slatedb #1643, #477" "a checkpoint is made of a version that may be collected meanwhile"
+    AcknowledgedOutOfOrder "acknowledged-out-of-order" "nobody's: the protocol's own rule" "a log object is acknowledged before the ones below it"
+    AcknowledgedOnTimeout "acknowledged-on-timeout" "nobody's: the protocol's own rule" "a write is durable when its deadline has passed"
+    NoJump "no-jump" "nobody's: the protocol's own rule" "the new writer goes on right behind its fence"
+    NoFence "no-fence" "slatedb #271" "the log is taken over without a fence in it"
+    FenceNotValidated "fence-not-validated" "slatedb #271" "an opener does not look whether the epoch is still its own"
+    HoleIsTheEnd "hole-is-the-end" "nobody's: the protocol's own rule" "a lost log object is taken for the end of the log"
+    TombstoneDroppedEarly "tombstone-dropped-early" "nobody's: the protocol's own rule" "a delete goes though older data lies below"
+    MergeResumesTooFar "merge-resumes-too-far" "slatedb #1769" "a merge that waited for bytes goes on one entry too far"
+    FencesCollected "fences-collected" "slatedb #352, #1622" "collection takes fences, so that their slots are free again"
+    UncommittedCollected "uncommitted-collected" "slatedb #604, ZeroFS #453" "collection takes what nothing names yet"
+    PinsListedFirst "pins-listed-first" "slatedb #2073" "collection lists pins before it raises the floor"
+    DeletedBeforeTheFloor "deleted-before-the-floor" "slatedb RFC 26" "collection deletes versions before their ids are void"
+    LeaseRaisesTheFloor "lease-raises-the-floor" "slatedb #1044" "a lease renewal declares the running job's SSTs abandoned"
+    ClaimNotChecked "claim-not-checked" "slatedb #271" "a claim counts though another's came after it"
+    StaleCacheKey "stale-cache-key" "foyer #1004, #743" "the cache knows a block by epoch and offset only"
+    HoleReadsAsAbsent "hole-reads-as-absent" "ZeroFS #586" "what was lost reads as if it had never been"
+    ScanUnprotected "scan-unprotected" "slatedb #2073" "a scan lets go of its version at once"
+    ExpiredIsTheEnd "expired-is-the-end" "slatedb #2073" "a scan whose SSTs are gone ends as if it were complete"
+    RoomNotGivenBack "room-not-given-back" "slatedb #1967, lix #948" "a write that was dropped keeps its memory charged"
+    ChargedTwice "charged-twice" "slatedb #1967" "a memtable that is frozen is charged a second time"
+    HalfABatch "half-a-batch" "slatedb PR #1733" "a batch that is cancelled has been applied by half"
+    ReplayPointAhead "replay-point-ahead" "slatedb #1625" "the replay point lies one slot behind the data"
+    ReplayPointAtPublish "replay-point-at-publish" "slatedb #1857" "the replay point is taken when the flush is done"
+    FlushCounterAhead "flush-counter-ahead" "slatedb #604, PR #1029" "a flush declares the next flush's SSTs abandoned"
+    FrozenByPosition "frozen-by-position" "slatedb #1871" "each new version takes the oldest frozen memtable away"
+    FlushSleepsOn "flush-sleeps-on" "slatedb #1687, #640" "a flush that failed waits for a wake-up that nobody gives"
 }
 
 fn draw(seed: u64, site: &str, turn: u64) -> u64 {

@@ -9,7 +9,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use esker::ErrorKind;
+use esker::{ErrorKind, manifest::is_unfinished};
 
 /// The exit codes; scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl Told {
                 let without =
                     hint.as_deref().and_then(|h| text.strip_suffix(h)).and_then(|t| t.strip_suffix(". "));
                 told.what.push_str(without.unwrap_or(&text));
-                told.code = code_of(engine.kind());
+                told.code = code_of(engine);
                 told.kind = engine.kind().as_str();
                 told.object = engine.object().map(str::to_owned);
                 told.offset = engine.offset();
@@ -154,8 +154,9 @@ impl Told {
     }
 }
 
-fn code_of(kind: ErrorKind) -> Code {
-    match kind {
+fn code_of(error: &esker::Error) -> Code {
+    match error.kind() {
+        ErrorKind::Invalid if is_unfinished(error) => Code::NotFound,
         ErrorKind::Invalid => Code::Usage,
         ErrorKind::Corruption => Code::Corruption,
         ErrorKind::Fenced | ErrorKind::Conflict => Code::Conflict,

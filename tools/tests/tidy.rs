@@ -81,7 +81,13 @@ fn every_file_is_part_of_a_crate() {
     let mut dead = Vec::new();
     for name in CRATES {
         let src = root().join(name).join("src");
+        let manifest = read(&root().join(name).join("Cargo.toml"));
         for file in sources(&src) {
+            let path = file.strip_prefix(root().join(name)).unwrap().to_str().unwrap();
+            if manifest.contains(&format!("path = \"{path}\"")) {
+                // A program of its own.
+                continue;
+            }
             let stem = file.file_stem().unwrap().to_str().unwrap();
             let folder = file.parent().unwrap();
             if ["lib", "main"].contains(&stem) && folder == src {
@@ -211,6 +217,29 @@ fn pages_point_at_files_that_exist() {
         }
     }
     assert!(broken.is_empty(), "pages:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn every_bug_that_can_be_put_back_has_its_place_and_its_finder() {
+    let src = root().join("engine/src");
+    let chaos = read(&src.join("chaos.rs"));
+    let declared = chaos.split("\nbugs! {").nth(1).and_then(|rest| rest.split("\n}").next());
+    let table = read(&root().join("tools/tests/seeded_bugs.md"));
+    let code: String = sources(&src).iter().map(|file| read(file)).collect();
+    let mut broken = Vec::new();
+    let mut count = 0;
+    for line in declared.expect("the bugs of chaos.rs").lines().filter(|line| !line.is_empty()) {
+        let (bug, name) = (identifiers(line).next().unwrap(), line.split('"').nth(1).unwrap());
+        count += 1;
+        if !code.contains(&format!("bug(Bug::{bug})")) {
+            broken.push(format!("{bug} is nowhere"));
+        }
+        if !table.contains(&format!("| {name} |")) {
+            broken.push(format!("{name} is not in tools/tests/seeded_bugs.md"));
+        }
+    }
+    assert!(count > 30, "the bugs of chaos.rs were not found");
+    assert!(broken.is_empty(), "bugs:\n{}", broken.join("\n"));
 }
 
 fn root() -> PathBuf {

@@ -145,7 +145,8 @@ impl Ahead {
         let from = Some(self.from.clone()).filter(|from| sst.meta.first_key < *from);
         let task = Task::spawn(async move {
             // Nobody waits any more if the receiver is gone.
-            let _ = send.send(fetch(&store, &sst, tail, first, from, chunk_bytes).await);
+            let read = || fetch(&store, &sst, tail.clone(), first, from.clone(), chunk_bytes);
+            let _ = send.send(store.reread(&Name::Sst(sst.id), read).await);
         });
         self.under_way = Some(UnderWay { answer, _task: task });
     }

@@ -55,6 +55,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 
 use crate::{
+    chaos::{Bug, bug},
     compaction::log,
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, Root, VersionCopy, View, checkpoint, copy, pin::PIN_LIFE_MS},
@@ -115,15 +116,29 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
     };
     let floor = collected.floor;
 
-    pass.raise(floor, old_floor).await?;
+    // slatedb #2073: a reader that looked at the floor in between believes its pin.
+    let pins_first = bug(Bug::PinsListedFirst);
+    if pins_first {
+        let now_ms = marks.iter().map(|mark| mark.modified_ms).max().unwrap_or(0);
+        pass.pins(&latest, now_ms, &mut named, &mut collected).await?;
+    }
+    // slatedb RFC 26: a slot was free while it still counted.
+    if !bug(Bug::DeletedBeforeTheFloor) {
+        pass.raise(floor, old_floor).await?;
+    }
     let versions = pass.list(Folder::Manifest).await?;
     let store_now_ms = versions.iter().chain(&marks).map(|listed| listed.modified_ms).max().unwrap_or(0);
     let is_under = |limit: u64| move |listed: &Listed| listed.name.number().is_some_and(|id| id < limit);
     pass.delete(versions.into_iter().filter(is_under(floor.saturating_add(1))).collect(), &mut collected)
         .await?;
+    if bug(Bug::DeletedBeforeTheFloor) {
+        pass.raise(floor, old_floor).await?;
+    }
     pass.delete(marks.into_iter().filter(is_under(floor)).collect(), &mut collected).await?;
 
-    pass.pins(&latest, store_now_ms, &mut named, &mut collected).await?;
+    if !pins_first {
+        pass.pins(&latest, store_now_ms, &mut named, &mut collected).await?;
+    }
     pass.checkpoints(&latest, &mut named, &mut collected).await?;
     let log_epoch = pass.read_job_log(&mut named, &mut collected).await?;
     if !collected.held_by.is_empty() {
@@ -289,10 +304,10 @@ impl Pass<'_> {
             let error = Error::corruption(listed.name.path(), 0, "it is larger than any version can be");
             return unreadable(error);
         }
-        let Some(bytes) = self.store.get(&listed.name, Cause::Gc).await? else { return Ok(Held::Absent) };
-        let copy = match copy::decode(&listed.name, self.manifest.identity().db_uuid, &bytes) {
-            Ok(Some(copy)) => copy,
-            Ok(None) => return Ok(Held::Nothing),
+        let copy = match copy::load(self.manifest, &listed.name, Cause::Gc).await {
+            Ok(Some(Some(copy))) => copy,
+            Ok(Some(None)) => return Ok(Held::Nothing),
+            Ok(None) => return Ok(Held::Absent),
             Err(error) => return unreadable(error),
         };
         match copy.view(self.manifest, Some(near), Cause::Gc).await {
@@ -349,9 +364,20 @@ impl Pass<'_> {
             return Ok(true);
         }
         let Some(slot) = listed.name.number() else { return Ok(false) };
-        let Some(body) = self.store.get(&listed.name, Cause::Gc).await? else { return Ok(false) };
-        let object = WalObject::decode(slot, self.manifest.identity().db_uuid, body);
-        Ok(matches!(object, Ok(WalObject::Data { .. })))
+        // slatedb #352, #1622: a writer that was long gone found its slot free.
+        if bug(Bug::FencesCollected) {
+            return Ok(true);
+        }
+        let db_uuid = self.manifest.identity().db_uuid;
+        let read = || async {
+            let body = self.store.get(&listed.name, Cause::Gc).await?;
+            body.map(|body| WalObject::decode(slot, db_uuid, body)).transpose()
+        };
+        match self.store.reread(&listed.name, read).await {
+            Ok(object) => Ok(matches!(object, Some(WalObject::Data { .. }))),
+            Err(error) if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn list(&self, folder: Folder) -> Result<Vec<Listed>> {
@@ -430,7 +456,8 @@ fn is_settled(id: ObjectId, latest: &Root) -> bool {
         Role::Writer => (latest.writer.epoch, latest.writer.counter_floor),
         Role::Compactor => (latest.compactor.epoch, latest.compactor.counter_floor),
     };
-    id.epoch < epoch || (id.epoch == epoch && id.counter < counter_floor)
+    // slatedb #604, PR #1029, #1031, #1044, ZeroFS #453: what was just uploaded was collected.
+    bug(Bug::UncommittedCollected) || id.epoch < epoch || (id.epoch == epoch && id.counter < counter_floor)
 }
 
 /// Whether `listed` was written more than `life_ms` before `now_ms`.

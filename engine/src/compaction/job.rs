@@ -6,7 +6,7 @@
 //!  run n ─▶ Ahead ─┘         bounded queue: parts go up while later parts are built
 //! ```
 //!
-//! When a good deal of output is complete, the job log is told how far the job has come ([`JobLog`]); a job that
+//! When a good deal of output is complete, the job log is told how far the job has come (`JobLog`); a job that
 //! crashed is resumed from there, by its own compactor or by the next one, with the outputs that were complete.
 //!
 //! Always true: the entries written plus the entries dropped are the entries of the inputs, by count and by
@@ -364,8 +364,13 @@ pub(super) async fn verify(store: &Store, outputs: &[SstMeta]) -> Result<()> {
 async fn read_back(store: &Store, meta: &SstMeta, whole: bool) -> Result<()> {
     let name = Name::Sst(meta.object_id());
     let from = if whole { 0 } else { meta.tail_offset };
-    let bytes = store.get_range(&name, from..meta.bytes, Cause::Compact).await?;
-    let meta = meta.clone();
-    on_cpu(move || if whole { verify_object(&meta, &bytes) } else { Tail::decode(&meta, bytes).map(drop) })
+    let read = || async {
+        let bytes = store.get_range(&name, from..meta.bytes, Cause::Compact).await?;
+        let meta = meta.clone();
+        on_cpu(
+            move || if whole { verify_object(&meta, &bytes) } else { Tail::decode(&meta, bytes).map(drop) },
+        )
         .await?
+    };
+    store.reread(&name, read).await
 }

@@ -18,7 +18,7 @@
 //! **Nothing is decided twice.** A job of an earlier epoch stays unfinished, and its outputs named, until the record
 //! of the job that carries it on has landed, or its Done. The floor goes over it only after that.
 //!
-//! Always true: at most one job is open, and while it has records, [`JobLog::counter_floor`] stays under the first
+//! Always true: at most one job is open, and while it has records, `JobLog::counter_floor` stays under the first
 //! number it took: what a job may still publish is never declared abandoned. Every call may be dropped at any
 //! await; a record whose landing is not known is written again or followed by one that settles it.
 

@@ -13,7 +13,7 @@
 //!
 //! SSTs that overlap nothing where they go are moved: only the manifest changes.
 //!
-//! A hole ([`crate::sst::hole`]) stops what would have to pass it, and nothing else: [`spare`](super::spare).
+//! A hole ([`crate::sst::hole`]) stops what would have to pass it, and nothing else: `spare`.
 //!
 //! Always true: newer data never ends below older data for the same key ([`Plan::keeps_order`]); the same
 //! version and time give the same plan; plans applied one after the other come to an end.

@@ -34,8 +34,9 @@ use crate::{
         shape::MAX_LEVEL,
     },
     error::{Error, Result},
+    manifest::wire::{self, Repeated, SST_BYTES},
     sst::SstMeta,
-    store::{Name, ObjectId, Role},
+    store::{Name, ObjectId, Role, names::OBJECT_ID_BYTES},
 };
 
 /// The most bytes of a record's body.
@@ -53,6 +54,21 @@ const UUID_BYTES: usize = 16;
 const MAX_TEXT_BYTES: usize = 255;
 /// Keeps a record's seeds apart from those of other kinds of objects.
 const SEED: u64 = 0x6A6F_6220_6C6F_6720;
+
+/// What repeats in a record, so that few bytes do not become many: ids of inputs, entries of outputs.
+const REPEATED: [Repeated; 2] = [
+    Repeated {
+        field: 11,
+        least: 0,
+        fields: &[
+            Repeated { field: 2, least: OBJECT_ID_BYTES, fields: &INPUT_RUN },
+            Repeated { field: 6, least: 0, fields: &SO_FAR },
+        ],
+    },
+    Repeated { field: 12, least: 0, fields: &[Repeated { field: 2, least: 0, fields: &SO_FAR }] },
+];
+const INPUT_RUN: [Repeated; 1] = [Repeated { field: 2, least: OBJECT_ID_BYTES, fields: &[] }];
+const SO_FAR: [Repeated; 1] = [Repeated { field: 1, least: SST_BYTES, fields: &[] }];
 
 /// One record.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -308,6 +324,9 @@ pub fn decode(slot: u64, db_uuid: u128, bytes: &Bytes) -> Result<Record> {
         return Err(newer(VERSION_AT, format!("format {version}, and {FORMAT_VERSION} is known")));
     }
     let body = HEADER_BYTES as u64;
+    wire::check(&sealed[HEADER_BYTES..], &REPEATED).map_err(|wrong| {
+        corrupt(body + wrong.offset as u64, &format!("the body cannot be decoded: {}", wrong.what))
+    })?;
     let record = Record::decode(bytes.slice(HEADER_BYTES..sealed.len()))
         .map_err(|e| corrupt(body, "the body cannot be decoded").because(e))?;
     if record.slot != slot || record.token != token || record.db_uuid[..] != uuid {
@@ -383,6 +402,7 @@ fn short(text: &str) -> String {
     text[..text.floor_char_boundary(MAX_TEXT_BYTES)].to_owned()
 }
 
-fn seed(db_uuid: &[u8], slot: u64) -> u64 {
+/// The seed of the checksum of the object in `slot`.
+pub(crate) fn seed(db_uuid: &[u8], slot: u64) -> u64 {
     place_seed(checksum(SEED, db_uuid), slot)
 }

@@ -19,6 +19,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    chaos::{Bug, bug},
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, Pin, VersionCopy, View, copy},
     stats::Cause,
@@ -47,7 +48,8 @@ pub async fn create(manifest: &Manifest, name: &str) -> Result<Arc<View>> {
         let view = manifest.latest(Cause::Admin).await?;
         let pin = Pin::on(&view, &**clock);
         let began = clock.monotonic();
-        if !pin.write(manifest).await? {
+        // slatedb #1643, #477: checkpoints of what was being collected.
+        if !bug(Bug::CheckpointUnpinned) && !pin.write(manifest).await? {
             release(&pin, manifest).await;
             continue;
         }
@@ -60,7 +62,11 @@ pub async fn create(manifest: &Manifest, name: &str) -> Result<Arc<View>> {
         return match created {
             Ok(Slot::Ours) if kept => Ok(view),
             Ok(Slot::Ours) => Err(unknown(name).hint("delete it, and make it again")),
-            Ok(Slot::Theirs(_)) => Err(taken(name)),
+            Ok(Slot::Theirs(bytes)) => match copy::decode(&object, manifest.identity().db_uuid, &bytes) {
+                // What was read may be wrong, and not what is there, which may be ours.
+                Err(error) if error.kind() == ErrorKind::Corruption => Err(unknown(name).because(error)),
+                _ => Err(taken(name)),
+            },
             Err(error) if error.kind() == ErrorKind::Unavailable => Err(unknown(name).because(error)),
             Err(error) => Err(error),
         };
@@ -73,11 +79,10 @@ pub async fn create(manifest: &Manifest, name: &str) -> Result<Arc<View>> {
 /// The checkpoint `name`. Fails with `Invalid`, naming those there are, if there is none of that name.
 pub async fn load(manifest: &Manifest, name: &str, cause: Cause) -> Result<VersionCopy> {
     let object = Name::checkpoint(name)?;
-    let Some(bytes) = manifest.store().get(&object, cause).await? else {
+    let Some(copy) = copy::load(manifest, &object, cause).await? else {
         return Err(missing(manifest, name).await);
     };
-    copy::decode(&object, manifest.identity().db_uuid, &bytes)?
-        .ok_or_else(|| Error::corruption(object.path(), 0, "there is no version in it"))
+    copy.ok_or_else(|| Error::corruption(object.path(), 0, "there is no version in it"))
 }
 
 /// All checkpoints, by name.

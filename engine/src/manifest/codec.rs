@@ -98,7 +98,10 @@ pub fn decode(slot: u64, db_uuid: u128, bytes: &Bytes) -> Result<Root> {
     if version != FORMAT_VERSION {
         return Err(newer(&name, VERSION_AT, &format!("format {version}, and {FORMAT_VERSION} is known")));
     }
-    wire::check_root(&sealed[HEADER_BYTES..]).map_err(|bad| bad.of(name.as_str(), HEADER_BYTES as u64))?;
+    wire::check_root(&sealed[HEADER_BYTES..]).map_err(|wrong| {
+        let at = HEADER_BYTES as u64;
+        corrupt(at + wrong.offset as u64, &format!("the body cannot be decoded: {}", wrong.what))
+    })?;
     let root = Root::decode(bytes.slice(HEADER_BYTES..sealed.len()))
         .map_err(|e| corrupt(HEADER_BYTES as u64, "the body cannot be decoded").because(e))?;
     check_readable(&root, &name, HEADER_BYTES as u64)?;

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The manifest's own object of the version may be collected; what the copy names is kept as long as the
-//! copy is there ([`compaction::collect`](crate::compaction::collect)). A pin whose reader has finished is
+//! copy is there ([`compaction::collect`](mod@crate::compaction::collect)). A pin whose reader has finished is
 //! written over with a body without a root: it holds nothing any more, and the next collection removes it.
 //!
 //! Always true: a copy names what its version names, no more and no less; a copy in another object's place,
@@ -108,6 +108,16 @@ pub fn encode(name: &Name, token: Token, copy: Option<&VersionCopy>) -> Bytes {
     out.freeze()
 }
 
+/// The pin or checkpoint `name`: `None` if it is not there, `Some(None)` if it is a pin that was released.
+pub async fn load(manifest: &Manifest, name: &Name, cause: Cause) -> Result<Option<Option<VersionCopy>>> {
+    let (store, db_uuid) = (manifest.store(), manifest.identity().db_uuid);
+    let read = || async {
+        let found = store.get(name, cause).await?;
+        found.map(|bytes| decode(name, db_uuid, &bytes)).transpose()
+    };
+    store.reread(name, read).await
+}
+
 /// Checks and decodes the object `name` of the database `db_uuid`; `None` is a pin that was released.
 ///
 /// Fails with `Corruption` naming object and offset, or with `Unsupported` naming the version or the
@@ -139,7 +149,9 @@ pub fn decode(name: &Name, db_uuid: u128, bytes: &Bytes) -> Result<Option<Versio
         return Err(Error::unsupported(what).at(path, VERSION_AT).hint("use a newer esker"));
     }
     let at = HEADER_BYTES as u64;
-    wire::check_copy(&sealed[HEADER_BYTES..]).map_err(|bad| bad.of(path.as_str(), at))?;
+    wire::check_copy(&sealed[HEADER_BYTES..]).map_err(|wrong| {
+        corrupt(at + wrong.offset as u64, &format!("the body cannot be decoded: {}", wrong.what))
+    })?;
     let body = Body::decode(bytes.slice(HEADER_BYTES..sealed.len()))
         .map_err(|e| corrupt(at, "the body cannot be decoded").because(e))?;
     let Some(root) = body.root else {

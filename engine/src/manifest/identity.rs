@@ -26,7 +26,7 @@ use crate::{
         frame::checksum,
         varint::{BadInput, Input},
     },
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     stats::Cause,
     store::{
         Name, Slot, Store,
@@ -56,7 +56,10 @@ pub struct Identity {
 impl Identity {
     /// The identity of the database at this place; `None` if there is no database.
     pub async fn load(store: &Store) -> Result<Option<Self>> {
-        store.get(&Name::Identity, Cause::Open).await?.map(|bytes| Self::decode(&bytes)).transpose()
+        let read = || async {
+            store.get(&Name::Identity, Cause::Open).await?.map(|bytes| Self::decode(&bytes)).transpose()
+        };
+        store.reread(&Name::Identity, read).await
     }
 
     /// Creates the identity, after a short test that the store can be trusted, or loads what another
@@ -75,7 +78,11 @@ impl Identity {
         let body = identity.encode(clock.random().to_le_bytes());
         match store.create(&Name::Identity, vec![body], Cause::Open, Some(GIVE_UP)).await? {
             Slot::Ours => Ok(identity),
-            Slot::Theirs(bytes) => Self::decode(&bytes),
+            Slot::Theirs(bytes) => match Self::decode(&bytes) {
+                // What was read may be wrong, and not what is there: be it theirs or, for all we know, ours.
+                Err(error) if error.kind() == ErrorKind::Corruption => Self::load(store).await?.ok_or(error),
+                decoded => decoded,
+            },
         }
     }
 

@@ -21,13 +21,13 @@ pub mod pin;
 pub mod replace;
 pub mod salvage;
 pub mod view;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 
-pub use commit::Manifest;
+pub use commit::{Manifest, is_unfinished};
 pub use copy::VersionCopy;
 pub use edit::Edit;
 pub use identity::Identity;

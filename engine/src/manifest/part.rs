@@ -246,7 +246,10 @@ pub fn decode(id: ObjectId, bytes: &Bytes) -> Result<Vec<SstMeta>> {
         );
         return Err(Error::unsupported(what).at(name, 8).hint("open this database with a newer esker"));
     }
-    wire::check_part(&sealed[HEADER_BYTES..]).map_err(|bad| bad.of(name.as_str(), HEADER_BYTES as u64))?;
+    wire::check_part(&sealed[HEADER_BYTES..]).map_err(|wrong| {
+        let at = HEADER_BYTES as u64;
+        corrupt(at + wrong.offset as u64, &format!("the body cannot be decoded: {}", wrong.what))
+    })?;
     let body = PartBody::decode(bytes.slice(HEADER_BYTES..sealed.len()))
         .map_err(|e| corrupt(HEADER_BYTES as u64, "the body cannot be decoded").because(e))?;
     if body.ssts.len() != ssts as usize {
@@ -261,21 +264,20 @@ async fn fetch(store: Store, part: PartRef, cause: Cause) -> Result<Vec<SstMeta>
         .object_id()
         .ok_or_else(|| Error::new(ErrorKind::Corruption, "the manifest names a part by a malformed id"))?;
     let name = Name::Part(id);
-    let Some(bytes) = store.get(&name, cause).await? else {
-        return Err(Error::corruption(name.path(), 0, "a part of the manifest is missing"));
+    let read = || async {
+        let Some(bytes) = store.get(&name, cause).await? else { return Ok(None) };
+        if codec::object_hash(&bytes).to_le_bytes() != part.hash[..] {
+            return Err(Error::corruption(name.path(), 0, "a part is not the one that the manifest names"));
+        }
+        let ssts = decode(id, &bytes)?;
+        if ssts.len() != part.ssts as usize {
+            let what = "a part does not hold as many SSTs as the manifest says";
+            return Err(Error::corruption(name.path(), 12, what));
+        }
+        Ok(Some(ssts))
     };
-    if codec::object_hash(&bytes).to_le_bytes() != part.hash[..] {
-        return Err(Error::corruption(name.path(), 0, "a part is not the one that the manifest names"));
-    }
-    let ssts = decode(id, &bytes)?;
-    if ssts.len() != part.ssts as usize {
-        return Err(Error::corruption(
-            name.path(),
-            12,
-            "a part does not hold as many SSTs as the manifest says",
-        ));
-    }
-    Ok(ssts)
+    let ssts = store.reread(&name, read).await?;
+    ssts.ok_or_else(|| Error::corruption(name.path(), 0, "a part of the manifest is missing"))
 }
 
 /// What becomes of a stretch of a run.

@@ -21,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 
 use crate::{
+    chaos::{Bug, bug},
     codec::sum::Sum,
     error::{Error, ErrorKind, Result},
     manifest::{Root, Run, codec},
@@ -91,6 +92,14 @@ fn take_inputs(root: &mut Root, inputs: &[ObjectId]) -> Result<Vec<Taken>> {
         return Err(Error::invalid("a compaction needs inputs, each named once"));
     }
     let mut taken = Vec::with_capacity(inputs.len());
+    // slatedb #1871: the list had changed since it was counted.
+    if bug(Bug::InputsByPosition) {
+        for (place, run) in root.runs.iter_mut().enumerate().rev() {
+            let from = run.ssts.len().saturating_sub(inputs.len() - taken.len());
+            taken.extend(run.ssts.drain(from..).map(|sst| (place, sst)));
+        }
+        return Ok(taken);
+    }
     for (place, run) in root.runs.iter_mut().enumerate() {
         run.ssts.retain(|sst| {
             // A hole is no input: what was lost cannot be merged, and must not go unseen.

@@ -255,7 +255,7 @@ mod stored_form {
             refused(codec::decode(7, UUID, &codec::encode(&root)), ErrorKind::Corruption, "");
         }
         let stored = resealed(&codec::encode(&sample()), |bytes| bytes[40..60].fill(0xFF));
-        refused(codec::decode(7, UUID, &stored), ErrorKind::Corruption, "cannot be decoded");
+        refused(codec::decode(7, UUID, &stored), ErrorKind::Corruption, "a type that is not known");
     }
 
     #[test]
@@ -298,7 +298,7 @@ mod stored_form {
 
         #[test]
         fn whatever_is_written_reads_back(
-            id in 1u64..u64::MAX,
+            id in 1u64..1 << 62,
             ssts in prop::collection::vec((any::<u64>(), any::<u64>(), prop::collection::vec(any::<u8>(), 0..40)), 0..20),
             name in ".{0,40}",
             token in any::<[u8; 16]>(),

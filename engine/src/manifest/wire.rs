@@ -12,15 +12,15 @@
 
 use crate::codec::varint::{BadInput, Input};
 
-/// Messages that repeat in one field: each of at least so many bytes.
-struct Repeated {
-    field: u64,
-    least: usize,
-    fields: &'static [Repeated],
+/// Messages (or bytes) that repeat in one field, or that hold some which do: each of at least so many bytes.
+pub(crate) struct Repeated {
+    pub(crate) field: u64,
+    pub(crate) least: usize,
+    pub(crate) fields: &'static [Repeated],
 }
 
 /// Id and sum; a hole has no hash.
-const SST_BYTES: usize = 56;
+pub(crate) const SST_BYTES: usize = 56;
 /// Id and hash.
 const PART_BYTES: usize = 40;
 /// A token.
@@ -56,7 +56,8 @@ pub(super) fn check_part(body: &[u8]) -> Result<(), BadInput> {
     check(body, &PART)
 }
 
-fn check(message: &[u8], repeated: &[Repeated]) -> Result<(), BadInput> {
+/// Checks that what repeats in `message` is as long as it must be.
+pub(crate) fn check(message: &[u8], repeated: &[Repeated]) -> Result<(), BadInput> {
     let mut input = Input::new(message);
     while !input.is_empty() {
         let tag = input.varint()?;
@@ -70,6 +71,10 @@ fn check(message: &[u8], repeated: &[Repeated]) -> Result<(), BadInput> {
                 let Some(rule) = repeated.iter().find(|rule| rule.field == tag >> 3) else { continue };
                 if bytes.len() < rule.least {
                     return Err(at.bad("an entry is too short to be one"));
+                }
+                if rule.fields.is_empty() {
+                    // Bytes, or a message in which nothing repeats.
+                    continue;
                 }
                 check(bytes, rule.fields).map_err(|bad| BadInput { offset: offset + bad.offset, ..bad })?;
             }

@@ -9,6 +9,7 @@
 
 use super::visible::refuse;
 use crate::{
+    chaos::{Bug, bug},
     codec::sum::Sum,
     error::Result,
     key::{EntryRef, Kind, is_expired},
@@ -55,7 +56,8 @@ impl Retain {
             self.key.clear();
             self.key.extend_from_slice(entry.key);
         }
-        let hides_nothing = gone && self.bottom;
+        // Put back, a delete goes although it has to go on hiding.
+        let hides_nothing = gone && (self.bottom || bug(Bug::TombstoneDroppedEarly));
         let keep = !shadowed && !hides_nothing;
         if !keep {
             self.dropped.add_entry(entry);

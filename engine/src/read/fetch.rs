@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     block::Block,
-    chaos,
+    chaos::{self, Bug, bug},
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, View},
@@ -212,12 +212,25 @@ impl Fetcher {
         let range = sst.meta.tail_offset..sst.meta.bytes;
         let id = self.block_id(sst.id, range.start);
         let store = self.0.store.clone();
-        let bytes = self
-            .0
-            .cache
-            .get_or_fetch(id, Class::Meta, || async move { store.get_range(&name, range, cause).await })
-            .await?;
-        let tail = Arc::new(Tail::decode(&sst.meta, bytes)?);
+        let fresh = Arc::new(OnceLock::new());
+        let (decoded, owner) = (Arc::clone(&fresh), Arc::clone(sst));
+        // Decoded before the cache keeps it, so that nothing that does not check is ever in there.
+        let fetch = || async move {
+            let read = || async {
+                let bytes = store.get_range(&name, range.clone(), cause).await?;
+                let tail = Arc::new(Tail::decode(&owner.meta, bytes.clone())?);
+                Ok((bytes, tail))
+            };
+            let (bytes, tail) = store.reread(&name, read).await?;
+            // Set once: a flight is flown once.
+            let _ = decoded.set(tail);
+            Ok::<_, Error>(bytes)
+        };
+        let bytes = self.0.cache.get_or_fetch(id, Class::Meta, fetch).await?;
+        let tail = match fresh.get() {
+            Some(tail) => Arc::clone(tail),
+            None => Arc::new(Tail::decode(&sst.meta, bytes)?),
+        };
         self.0.tails.pin(sst, &tail, self.0.tail_limit.load(Relaxed));
         Ok(tail)
     }
@@ -234,8 +247,11 @@ impl Fetcher {
             let (id, place, name) = (sst.id, tail.block(index), Name::Sst(sst.id));
             let store = self.0.store.clone();
             let fetch = || async move {
-                let stored = store.get_range(&name, place_range(place), cause).await?;
-                Ok::<_, Error>(decode_block(id, place, stored)?.bytes().clone())
+                let read = || async {
+                    let stored = store.get_range(&name, place_range(place), cause).await?;
+                    Ok::<_, Error>(decode_block(id, place, stored)?.bytes().clone())
+                };
+                store.reread(&name, read).await
             };
             let bytes =
                 self.0.cache.get_or_fetch(self.block_id(id, place.offset), Class::Data, fetch).await?;
@@ -262,8 +278,12 @@ impl Fetcher {
         }
         let places: Vec<_> = absent.iter().map(|(place, _)| *place).collect();
         let ranges: Vec<_> = places.iter().map(|place| place_range(*place)).collect();
-        let stored = self.0.store.get_ranges(&Name::Sst(sst.id), &ranges, cause).await?;
-        for ((place, at), block) in absent.into_iter().zip(decode_all(sst.id, places, stored).await?) {
+        let (name, store) = (Name::Sst(sst.id), &self.0.store);
+        let read = || async {
+            let stored = store.get_ranges(&name, &ranges, cause).await?;
+            decode_all(sst.id, places.clone(), stored).await
+        };
+        for ((place, at), block) in absent.into_iter().zip(store.reread(&name, read).await?) {
             self.warm(sst.id, place, &block);
             found.push((at, Fetched::Block(block)));
         }
@@ -367,6 +387,10 @@ fn cache_object(db_uuid: u128, id: ObjectId) -> u128 {
         Role::Compactor => b'c',
     };
     name[17..21].copy_from_slice(&id.epoch.to_le_bytes());
+    // foyer #1004, #743: another object's block under the same key.
+    if bug(Bug::StaleCacheKey) {
+        return twox_hash::XxHash3_128::oneshot(&name);
+    }
     name[21..29].copy_from_slice(&id.counter.to_le_bytes());
     name[29..].copy_from_slice(&id.nonce.to_le_bytes());
     twox_hash::XxHash3_128::oneshot(&name)

@@ -97,13 +97,14 @@ impl Keeper {
     pub(super) async fn drain(&self) {
         let shared = &self.0.0;
         let drained = async {
+            // Once: the task answers each time, and the two would wake one another until the requests are back.
+            shared.wake.notify_one();
             loop {
                 let mut changed = pin!(shared.changed.notified());
                 changed.as_mut().enable();
                 if shared.holds.lock().is_drained() {
                     return Ok(());
                 }
-                shared.wake.notify_one();
                 changed.await;
             }
         };
@@ -117,6 +118,7 @@ impl Hold {
     /// if it has just outlived the grace. Fails with `SnapshotExpired` if the version has been collected.
     pub(super) async fn secure(&self) -> Result<()> {
         let shared = &self.door.0;
+        let mut has_asked = false;
         loop {
             let mut changed = pin!(shared.changed.notified());
             // From here on no change is missed.
@@ -125,7 +127,12 @@ impl Hold {
             match verdict {
                 Verdict::Go => return Ok(()),
                 Verdict::Lost => return Err(lost()),
-                Verdict::Wait => shared.wake.notify_one(),
+                // Again would be without end: the task answers each time, also while the pin is on its way.
+                Verdict::Wait if has_asked => {}
+                Verdict::Wait => {
+                    has_asked = true;
+                    shared.wake.notify_one();
+                }
             }
             changed.await;
         }

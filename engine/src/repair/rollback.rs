@@ -293,11 +293,14 @@ async fn replay(
     let run = |sst: SstMeta| Run { id: 0, level: 0, ssts: vec![sst], parts: Vec::new() };
     for slot in &walk.data {
         let name = Name::Wal(*slot);
-        let Some(bytes) = work.store.get(&name, Cause::Admin).await? else {
+        let (slot, store) = (*slot, work.store);
+        let read = || async {
+            let Some(bytes) = store.get(&name, Cause::Admin).await? else { return Ok(None) };
+            on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await?.map(Some)
+        };
+        let Some(object) = store.reread(&name, read).await? else {
             return Err(Error::corruption(name.path(), 0, "a log object went away while it was replayed"));
         };
-        let slot = *slot;
-        let object = on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await??;
         if let WalObject::Data { entries, .. } = object {
             entries
                 .into_iter()

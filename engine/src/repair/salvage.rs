@@ -153,21 +153,22 @@ impl<'a> Saving<'a> {
     /// The index, if the footer and it can be read.
     async fn index(&self, store: &Store) -> Result<Option<Index>> {
         let meta = self.lost;
-        let read = async {
-            let name = Name::Sst(meta.object_id());
+        let name = Name::Sst(meta.object_id());
+        let read = || async {
             let tail = store.get_range(&name, meta.tail_offset..meta.bytes, Cause::Admin).await?;
             let meta = meta.clone();
             on_cpu(move || Tail::decode_index(&meta, tail)).await?
         };
-        no_damage(read.await)
+        no_damage(store.reread(&name, read).await)
     }
 
     /// The block, if it can be read and holds together.
     async fn block(&self, store: &Store, place: BlockRef) -> Result<Option<Block>> {
         let id = self.lost.object_id();
-        let read = async {
+        let name = Name::Sst(id);
+        let read = || async {
             let range = place.offset..place.offset + u64::from(place.bytes);
-            let stored = store.get_range(&Name::Sst(id), range, Cause::Admin).await?;
+            let stored = store.get_range(&name, range, Cause::Admin).await?;
             on_cpu(move || {
                 let block = decode_block(id, place, stored)?;
                 block.validate()?;
@@ -175,7 +176,7 @@ impl<'a> Saving<'a> {
             })
             .await?
         };
-        no_damage(read.await)
+        no_damage(store.reread(&name, read).await)
     }
 
     /// Keeps the entries of block `at`; false if they are not what the index says, and then nothing of it.

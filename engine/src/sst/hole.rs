@@ -86,7 +86,7 @@ impl SstMeta {
         );
         Error::new(ErrorKind::Corruption, what)
             .on(Name::Sst(self.lost_id()).path())
-            .hint("if there is another copy of this object, `esker repair --from` puts it back; keys that are written anew can be read")
+            .hint("a copy of the database from before the loss still has them, and they can be read there; keys that are written anew can be read here")
     }
 
     pub(super) fn check_hole(&self, hole: &Hole) -> Result<(), &'static str> {

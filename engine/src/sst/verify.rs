@@ -158,7 +158,9 @@ impl Walk {
             self.last_seq = u64::MAX;
         } else if let Some(before) = separators.0 {
             let split = cursor.key() == self.last_key;
-            if split != tail.is_split(index - 1) || !split && cursor.key() <= &before[..] {
+            // A point read goes on to the next block only for exactly the separator.
+            let separates = if split { cursor.key() == &before[..] } else { cursor.key() > &before[..] };
+            if split != tail.is_split(index - 1) || !separates {
                 return Err(bad("the index does not separate this block from the one before"));
             }
         }

@@ -18,6 +18,7 @@ pub mod fetch;
 pub mod meter;
 pub mod names;
 pub mod probe;
+pub mod reread;
 pub mod retry;
 pub mod sequence;
 pub mod upload;

@@ -169,6 +169,13 @@ impl<'a> Patience<'a> {
         Ok(())
     }
 
+    /// After an answer that came and is of no use: sleeps before the next attempt; false, without sleeping, if that
+    /// would end after the deadline.
+    pub(super) async fn pause_after(&mut self, failure: &Failure) -> bool {
+        self.attempts += 1;
+        self.pause(failure).await
+    }
+
     /// Sleeps with jitter; false, without sleeping, if that would end after the deadline.
     async fn pause(&mut self, failure: &Failure) -> bool {
         let full = (FIRST_WAIT * 2u32.pow((self.attempts - 1).min(8))).min(LONGEST_WAIT);

@@ -29,7 +29,7 @@ use super::{
     retry::{Failure, Patience},
 };
 use crate::{
-    chaos,
+    chaos::{self, Bug, bug},
     clock::Clock,
     error::{Error, Result},
     stats::Cause,
@@ -161,7 +161,10 @@ impl Store {
                 Err(failure) => failure,
             };
             uncertain |= !matches!(failure, Failure::Refused { .. });
+            let contested = matches!(failure, Failure::Contested);
             match self.place.get_once(&location, None, &patience, cause).await {
+                // slatedb #766: the error decided who owns the slot.
+                Ok(found) if contested && bug(Bug::OwnPutIsDefeat) => return Ok(Slot::Theirs(found)),
                 Ok(found) if is_same(&found, &payload) => return Ok(Slot::Ours),
                 Ok(found) if Token::of(&found) == token_of(&payload) => {
                     odd_reads += 1;
@@ -176,6 +179,8 @@ impl Store {
                     patience.wait_despite_refusal(Failure::failed("the slot reads back other bytes")).await?;
                 }
                 Ok(found) => return Ok(Slot::Theirs(found)),
+                // ydb #49947, fdb #14027: in doubt, done.
+                Err(Failure::Missing) if uncertain && bug(Bug::AbsentSlotIsOurs) => return Ok(Slot::Ours),
                 Err(Failure::Missing) => patience.wait_despite_refusal(failure).await?,
                 Err(unread) => patience.wait_despite_refusal(unread).await?,
             }

@@ -82,7 +82,12 @@ impl Clock for SimClock {
 
     #[expect(clippy::disallowed_methods, reason = "this is a clock, over virtual time")]
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(tokio::time::sleep(scaled(duration, PER_MILLION, PER_MILLION + self.drift_ppm)))
+        let mut slept = scaled(duration, PER_MILLION, PER_MILLION + self.drift_ppm);
+        if self.drift_ppm != 0 && !duration.is_zero() {
+            // Rounded up: who sleeps for the last nanosecond before something is due must not wake at the same moment.
+            slept += Duration::from_nanos(1);
+        }
+        Box::pin(tokio::time::sleep(slept))
     }
 
     fn random(&self) -> u128 {

@@ -1,6 +1,6 @@
 //! One SST, read in pieces and checked whole: checksums, order, index, filter, counts, sums, the object's hash.
 //!
-//! Always true: no more than the tail and [`PIECE_BYTES`] of blocks (or one block) are held; a piece that was found
+//! Always true: no more than the tail and `PIECE_BYTES` of blocks (or one block) are held; a piece that was found
 //! damaged is read once more before it is believed.
 
 use bytes::Bytes;

@@ -166,9 +166,10 @@ impl Survey {
         for folder in [Folder::Checkpoint, Folder::Pin] {
             for listed in store.list(folder, None, Cause::Admin).await? {
                 // Deleted since it was listed.
-                let Some(bytes) = store.get(&listed.name, Cause::Admin).await? else { continue };
+                let loaded = copy::load(manifest, &listed.name, Cause::Admin).await;
+                let Some(copy) = loaded.transpose() else { continue };
                 report.copies += 1;
-                let view = match copy::decode(&listed.name, manifest.identity().db_uuid, &bytes) {
+                let view = match copy {
                     Ok(Some(copy)) => copy.view(manifest, self.latest.as_deref(), Cause::Admin).await,
                     Ok(None) => continue,
                     Err(error) => Err(error),

@@ -25,17 +25,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, stream::FuturesOrdered};
+use futures::{StreamExt, TryFutureExt as _, stream::FuturesOrdered};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    chaos::{Bug, bug},
     clock::{self, SharedClock},
     error::{Error, ErrorKind, Result},
     key::Seq,
     manifest::edit,
     stats::Cause,
-    store::{self, Name, Sequence},
+    store::{self, Name, Sequence, reread::READS},
     wal::record::{SealedLog, WalHeader, WalObject, encode_data},
 };
 
@@ -92,6 +93,8 @@ impl Landing {
         tokio::select! {
             biased;
             done = landed => done,
+            // In doubt, done.
+            () = self.clock.sleep(self.deadline), if bug(Bug::AcknowledgedOnTimeout) => Ok(()),
             () = self.clock.sleep(self.deadline) => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
                 format!("the write is accepted, but was not confirmed as durable within {:?}", self.deadline),
@@ -248,11 +251,18 @@ impl LogWriter {
                     pipe.next()
                 });
                 let Some(cut) = next else { break };
-                flying.push_back(self.upload(cut, pipe.durable_slot()));
+                let upload = self.upload(cut, pipe.durable_slot()).inspect_ok(|(slot, last_seq)| {
+                    // The rule at the head, broken.
+                    if bug(Bug::AcknowledgedOutOfOrder) {
+                        pipe.landed(*slot, *last_seq);
+                    }
+                });
+                flying.push_back(upload);
             }
             tokio::select! {
                 biased;
                 Some(landed) = flying.next() => match landed {
+                    Ok(_) if bug(Bug::AcknowledgedOutOfOrder) => {}
                     Ok((slot, last_seq)) => pipe.landed(slot, last_seq),
                     Err(error) => {
                         // What is still in flight can only land in slots that nobody will read (design §4.3).
@@ -285,11 +295,19 @@ impl LogWriter {
             encode_data(&header, &log)
         };
         let _charge = Charge::new(&self.charged, body.iter().map(Bytes::len).sum());
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut reads) = (FIRST_PAUSE, 0);
         loop {
             match self.sequence.create(slot, body.clone(), Cause::Wal, None).await {
                 Ok(store::Slot::Ours) => return Ok((slot, last_seq)),
-                Ok(store::Slot::Theirs(bytes)) => return Err(self.taken(slot, bytes)),
+                Ok(store::Slot::Theirs(bytes)) => {
+                    let error = self.taken(slot, bytes);
+                    reads += 1;
+                    if error.kind() != ErrorKind::Corruption || reads >= READS {
+                        return Err(error);
+                    }
+                    // What was read may be wrong, and not what is there, which may be ours.
+                    self.clock.sleep(FIRST_PAUSE).await;
+                }
                 Err(error) if error.kind() == ErrorKind::Corruption => return Err(error),
                 Err(error) => {
                     tracing::warn!(slot, %error, "a log object could not be sent; trying again");

@@ -19,6 +19,7 @@ use std::{
 use smallvec::SmallVec;
 
 use crate::{
+    chaos::{Bug, bug},
     error::Result,
     key::{KEYSPACE_BYTES, KeyspaceId, Kind, NEVER, check_key, check_value},
     read::Token,
@@ -121,6 +122,15 @@ impl<'a> Write<'a> {
     /// Visible as a whole when this returns, durable as a whole later. Fails as [`Put::accepted`] does.
     pub async fn accepted(self) -> Result<Accepted> {
         self.batch.check()?;
+        // slatedb PR #1733: cancelled in the middle.
+        if bug(Bug::HalfABatch) {
+            let mut accepted = self.writer.accepted();
+            for op in self.batch.ops(self.writer.settings().clock.wall_ms()) {
+                accepted = self.writer.apply(self.writer.room(1).await?, std::iter::once(op))?;
+                tokio::task::yield_now().await;
+            }
+            return Ok(accepted);
+        }
         let room = self.writer.room(self.batch.bytes() + self.batch.len() * ENTRY_OVERHEAD_BYTES).await?;
         let now_ms = if self.batch.needs_now() { self.writer.settings().clock.wall_ms() } else { 0 };
         self.writer.apply(room, self.batch.ops(now_ms))

@@ -27,6 +27,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::{
+    chaos::{Bug, bug},
     clock::{self, SharedClock},
     codec::sum::Sum,
     compaction::{job::sst_options, outputs::Outputs},
@@ -89,6 +90,10 @@ impl Flusher {
                 Err(error) => {
                     tracing::warn!(%error, "a flush failed; trying again");
                     clock.sleep(pause).await;
+                    // slatedb #1687, #640: asleep, with work to do.
+                    if bug(Bug::FlushSleepsOn) {
+                        self.writer.frozen().await;
+                    }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
@@ -102,10 +107,17 @@ impl Flusher {
         let edit = Edit::Flush {
             epoch: self.writer.settings().epoch,
             ssts,
-            replay_from: frozen.replay_from,
+            // slatedb #1857: the watermark of the moment, and not of the memtable.
+            replay_from: if bug(Bug::ReplayPointAtPublish) {
+                frozen.replay_from.max(self.writer.pipe().durable_slot() + 1)
+            } else {
+                frozen.replay_from
+            },
             tail_hint: self.writer.pipe().durable_slot(),
             last_seq: frozen.last_seq,
-            counter_floor: self.counter.load(Ordering::Relaxed),
+            // slatedb #604, PR #1029: what is about to be uploaded counted as abandoned.
+            counter_floor: self.counter.load(Ordering::Relaxed)
+                + if bug(Bug::FlushCounterAhead) { 8 } else { 0 },
         };
         let view = self.commit(base, &edit, frozen.last_seq).await?;
         drop(frozen);

@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    chaos,
+    chaos::{self, Bug, bug},
     clock::SharedClock,
     error::{Error, ErrorKind, Result},
     key::Seq,
@@ -312,7 +312,11 @@ impl Writer {
                 return;
             }
             let stored = owner.last_seq;
-            while let Some(flushed) = head.frozen.pop_front_if(|oldest| oldest.last_seq <= stored) {
+            // slatedb #1871: which one it was, was not asked.
+            let mut any = bug(Bug::FrozenByPosition);
+            while let Some(flushed) =
+                head.frozen.pop_front_if(|oldest| mem::take(&mut any) || oldest.last_seq <= stored)
+            {
                 self.budget.release_with(&flushed.memtable, flushed.charged);
             }
             self.current.store(Arc::new(head.superversion(view.clone())));
@@ -382,11 +386,15 @@ impl Writer {
         // What writers charged was an estimate; from here on it is what the memtable holds.
         let charged = memtable.bytes();
         self.budget.force(charged);
-        self.budget.release(mem::take(&mut head.active_charged));
+        // slatedb #1967: counted by two.
+        if !bug(Bug::ChargedTwice) {
+            self.budget.release(mem::take(&mut head.active_charged));
+        }
         head.frozen.push_back(Frozen {
             memtable,
             last_seq: head.next_seq - 1,
-            replay_from: head.next_slot,
+            // slatedb #1625: replay began behind what it had to replay.
+            replay_from: head.next_slot + u64::from(bug(Bug::ReplayPointAhead)),
             landing: head.last_cut.clone(),
             charged,
         });

@@ -11,6 +11,7 @@ mod memory;
 mod metamorphic;
 mod pins;
 mod reading;
+mod refetch;
 mod repair;
 mod store;
 mod wal;

@@ -4,6 +4,7 @@
 //! serve     one writer opens; every operation begun from here on ends well
 //! flush     what is in memory goes into SSTs
 //! land      what was on its way when the faults ended lands: up to half an hour later
+//! lapse     pins of reads that died with their process: a pin's life later they hold nothing
 //! merge     nothing is due any more, within so many steps
 //! collect   twice; then no SST, part, version or log object is there that nothing names
 //! read      everything, by the writer, by a new reader, and by a new writer
@@ -16,7 +17,7 @@ use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 use esker::{
     Db, Error, Reader,
     compaction::publish::{Compactor, Did},
-    manifest::{Manifest, View},
+    manifest::{Manifest, View, pin::PIN_LIFE_MS},
     stats::Cause,
     store::Name,
 };
@@ -90,6 +91,8 @@ async fn converge(world: &SharedWorld, machines: &[Arc<Machine>], begun: usize) 
             life.kill();
         }
     }
+    // Reads that died with their process have left pins behind, which count until they lapse.
+    world.sleep_ms(PIN_LIFE_MS + 60_000).await;
     let opened = within(world, "opening the manifest", Manifest::open(healer.store())).await?;
     let manifest = done(opened, "opening the manifest")?;
     let mut rounds = 0;

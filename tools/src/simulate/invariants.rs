@@ -8,12 +8,16 @@
 //!                                  every SST there, whole, of its size; runs sorted, disjoint     I8, I11
 //!                                  what changed is a flush or a merge that balances          I12, I13 (merge.rs)
 //!                                  what is not in SSTs is in the log                        I5, I7 (walk.rs)
-//! delete(name)       not above the floor, not named, not still publishable, no fence               I4, I8
+//!               pin, checkpoint holds what it names while it is there, and a pin while it lives       I8
+//! delete(name)       not above the floor, not named, not held, not still publishable, no fence     I4, I8
 //! ```
 //!
 //! It is told of everything that the store applies, in that order, and so needs no listing. An SST is decoded
 //! when a version names it first, and only what a version changed is looked at, so that a check costs what the
 //! commit did. I2 and I14 are about answers, not objects: [`super::model`] and [`super::linear`] judge them.
+//!
+//! A pin counts if its version is above the floor when the pin lands: a pass whose floor covers the version
+//! afterwards lists pins afterwards. What holds already is only prolonged, by a heartbeat that comes in time.
 //!
 //! Always true: a version at or under the floor is void, whatever it says.
 
@@ -23,7 +27,7 @@ use bytes::Bytes;
 use esker::{
     Error,
     codec::sum::Sum,
-    manifest::{FIRST_ID, Identity, Root, codec, part},
+    manifest::{FIRST_ID, Identity, Root, codec, copy, part},
     store::{Name, ObjectId, Role},
 };
 
@@ -59,6 +63,14 @@ struct Version {
     names: BTreeSet<Name>,
 }
 
+/// What a pin or a checkpoint names.
+#[derive(Debug)]
+struct Hold {
+    names: BTreeSet<Name>,
+    /// A pin's: when it lapses without another heartbeat, by the store's clock.
+    until_ms: u64,
+}
+
 /// What has been seen of a store.
 #[derive(Debug, Default)]
 pub(crate) struct Checker {
@@ -73,8 +85,10 @@ pub(crate) struct Checker {
     contents: BTreeMap<ObjectId, Contents>,
     /// SSTs that a version named and a later one did not.
     dropped: BTreeSet<ObjectId>,
-    /// What pins and checkpoints name.
-    holds: BTreeMap<Name, BTreeSet<Name>>,
+    /// Pins and checkpoints that count, or did until they lapsed.
+    holds: BTreeMap<Name, Hold>,
+    /// The time by the store's clock.
+    now_ms: u64,
 }
 
 impl Checker {
@@ -88,6 +102,11 @@ impl Checker {
         self.versions.last_key_value().map(|(_, version)| &version.root)
     }
 
+    /// What is told from here on happens at this time.
+    pub(crate) fn at(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
     /// `bytes` came to lie at `path` (without the database's prefix).
     pub(crate) fn put(&mut self, path: &str, bytes: &Bytes) -> Result<(), Failure> {
         // Objects of the probe, and whatever else is no database's.
@@ -99,6 +118,9 @@ impl Checker {
             return Err(Failure::new(rules::NAMES, format!("{name} {there} with other bytes")));
         }
         let old = self.objects.insert(name.clone(), bytes.clone());
+        if let Name::Pin(_) | Name::Checkpoint(_) = name {
+            return self.hold(name, bytes);
+        }
         if old.is_some_and(|old| old == bytes) {
             return Ok(());
         }
@@ -143,13 +165,38 @@ impl Checker {
         }
     }
 
-    /// A pin or a checkpoint at `path` holds these objects, from now until it is deleted. It counts only if
-    /// `version` is above the floor now: a pin that came too late is no pin.
-    #[cfg(test)]
-    pub(crate) fn hold(&mut self, path: &str, version: u64, names: impl IntoIterator<Item = Name>) {
-        if let (Some(name), true) = (Name::parse(path), version > self.floor) {
-            self.holds.insert(name, names.into_iter().collect());
+    /// A pin or a checkpoint landed: it holds what it names from now on, if it counts.
+    fn hold(&mut self, name: Name, bytes: &Bytes) -> Result<(), Failure> {
+        let copied = copy::decode(&name, self.db_uuid, bytes).map_err(|error| undecodable(&error))?;
+        let Some(copied) = copied else {
+            self.holds.remove(&name);
+            return Ok(());
+        };
+        let until_ms =
+            if copied.life_ms == 0 { u64::MAX } else { self.now_ms.saturating_add(copied.life_ms) };
+        let now_ms = self.now_ms;
+        if let Some(hold) = self.holds.get_mut(&name).filter(|hold| hold.until_ms >= now_ms) {
+            hold.until_ms = hold.until_ms.max(until_ms);
+            return Ok(());
         }
+        let mut names = BTreeSet::new();
+        if copied.root.id <= self.floor {
+            // Void, unless others hold all of it: a checkpoint is made under a pin.
+            let Ok(root) = self.complete(copied.root, &mut names) else { return Ok(()) };
+            names.extend(root.ssts().map(|meta| Name::Sst(meta.object_id())));
+            let is_held = |hold: &Hold| hold.until_ms >= now_ms && names.is_subset(&hold.names);
+            if matches!(name, Name::Checkpoint(_)) && self.holds.values().any(is_held) {
+                self.holds.insert(name, Hold { names, until_ms });
+            }
+            return Ok(());
+        }
+        let root = self.complete(copied.root, &mut names)?;
+        names.extend(root.ssts().map(|meta| Name::Sst(meta.object_id())));
+        if let Some(gone) = names.iter().find(|named| !self.objects.contains_key(named)) {
+            return Err(Failure::new(rules::NAMED, format!("{name} names {gone}, which is not there")));
+        }
+        self.holds.insert(name, Hold { names, until_ms });
+        Ok(())
     }
 
     /// A write with this number was acknowledged as durable.
@@ -197,7 +244,8 @@ impl Checker {
                 format!("{name} was deleted, and version {version} names it"),
             ));
         }
-        if let Some((hold, _)) = self.holds.iter().find(|(_, names)| names.contains(name)) {
+        let holds = |hold: &Hold| hold.until_ms >= self.now_ms && hold.names.contains(name);
+        if let Some((hold, _)) = self.holds.iter().find(|(_, hold)| holds(hold)) {
             return Err(Failure::new(rules::NAMED, format!("{name} was deleted, and {hold} names it")));
         }
         let Some(latest) = self.latest() else { return Ok(()) };

@@ -1,7 +1,7 @@
 //! The deterministic simulator: the whole engine, several processes and a store that fails, in one thread.
 //!
 //! ```text
-//! main      the command line: one seed, many seeds, replays
+//! main      the command line: one seed, many seeds, replays               batch    many, side by side
 //! run       one run: chaos, heal, check      swarm   what a seed draws         dice     chance
 //! world     what is shared                   process machines and lives        life     running, paused, dead
 //! store     a connection, faults and all     fate    what becomes of a request objects  what the store holds
@@ -17,6 +17,7 @@
 //!
 //! Always true: the same seed, options and sources give the same run, which the trace hash shows.
 
+mod batch;
 mod dice;
 mod failure;
 mod fate;
@@ -42,20 +43,12 @@ mod walk;
 mod workload;
 mod world;
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
 use esker::clock::SystemClock;
-use parking_lot::Mutex;
 
+use batch::many;
 use run::{Report, run};
 use shorten::{Options, shorten};
 
@@ -83,6 +76,9 @@ struct Args {
     /// Begin no seed after so many minutes.
     #[arg(long)]
     minutes: Option<u64>,
+    /// A run that takes longer than so many seconds of real time stands still, and has failed.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    patience: u64,
     /// What to leave out of what a seed draws, with commas between: what the line of a failure says.
     #[arg(long, default_value = "", requires = "seed")]
     without: String,
@@ -99,22 +95,6 @@ struct Args {
 
 /// Seeds that failed once, with what they showed: `seed operations why`.
 const PAST: &str = include_str!("seeds.txt");
-
-/// What many runs came to.
-#[derive(Debug, Default, Clone, serde::Serialize)]
-struct Summary {
-    seeds: u64,
-    operations: u64,
-    calls: u64,
-    faults: u64,
-    crashes: u64,
-    pauses: u64,
-    versions: u64,
-    failed: Vec<u64>,
-    wasted: Vec<u64>,
-    differing: Vec<u64>,
-    seconds: f64,
-}
 
 fn main() -> ExitCode {
     world::remember_panics();
@@ -182,6 +162,9 @@ fn one(seed: u64, args: &Args) -> bool {
         told += &format!("wasted     without {}\n", report.missing().join(", "));
     }
     say(&told);
+    if report.given_up > 0 {
+        say(&format!("given up   the second opinion on {} keys\n", report.given_up));
+    }
     let Some(first) = report.failures.first().cloned() else { return false };
     tell_failures(&report);
     let (least, _, runs) =
@@ -200,100 +183,7 @@ fn tell_failures(report: &Report) {
     others.iter().for_each(|failure| say(&format!("and        {failure}\n")));
 }
 
-/// Runs many seeds in parallel; whether one failed.
-fn many(seeds: impl Iterator<Item = (u64, u64)>, twice: bool, args: &Args) -> bool {
-    let clock = SystemClock::shared();
-    let limit = args.minutes.map(|minutes| Duration::from_secs(minutes * 60));
-    let mut seeds: Vec<(u64, u64)> = seeds.collect();
-    seeds.reverse();
-    let total = seeds.len() as u64;
-    let left = Arc::new(Mutex::new(seeds));
-    let summary = Arc::new(Mutex::new(Summary::default()));
-    let done = Arc::new(AtomicU64::new(0));
-    let bar = std::io::stderr().is_terminal().then(|| indicatif::ProgressBar::new(total));
-    std::thread::scope(|scope| {
-        for _ in 0..args.jobs.max(1) {
-            scope.spawn(|| {
-                loop {
-                    if limit.is_some_and(|limit| clock.monotonic() > limit) {
-                        break;
-                    }
-                    let Some((seed, operations)) = left.lock().pop() else { break };
-                    let options = Options::new(seed, operations);
-                    let report = run(&options);
-                    let differs = twice && run(&options).trace != report.trace;
-                    summary.lock().add(&report, differs);
-                    tell_failures(&report);
-                    let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                    if let Some(bar) = &bar {
-                        bar.set_position(done);
-                    }
-                }
-            });
-        }
-    });
-    if let Some(bar) = &bar {
-        bar.finish_and_clear();
-    }
-    let mut summary = summary.lock().clone();
-    summary.seconds = clock.monotonic().as_secs_f64();
-    say(&if args.json { format!("{}\n", summary.json()) } else { summary.line(twice) });
-    !summary.failed.is_empty() || !summary.differing.is_empty()
-}
-
-impl Summary {
-    fn add(&mut self, report: &Report, differs: bool) {
-        let (seed, counts) = (report.drawn.seed, &report.counts);
-        self.seeds += 1;
-        self.operations += counts.operations;
-        self.calls += counts.calls;
-        self.faults += counts.faults;
-        self.crashes += counts.crashes;
-        self.pauses += counts.pauses;
-        self.versions += counts.versions;
-        if !report.failures.is_empty() {
-            self.failed.push(seed);
-        }
-        if !report.missing().is_empty() {
-            self.wasted.push(seed);
-        }
-        if differs {
-            self.differing.push(seed);
-        }
-    }
-
-    fn json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    fn line(&self, twice: bool) -> String {
-        let list = |seeds: &[u64]| {
-            let few: Vec<String> = seeds.iter().take(20).map(u64::to_string).collect();
-            format!("{}{}{}", seeds.len(), if few.is_empty() { "" } else { ": " }, few.join(" "))
-        };
-        let mut line = format!(
-            "{} seeds{}, {} operations, {} faults, {} crashes, {} pauses, {} versions, {} store calls, {:.1} s\n\
-             failed {}\nwasted {}\n",
-            self.seeds,
-            if twice { " twice" } else { "" },
-            self.operations,
-            self.faults,
-            self.crashes,
-            self.pauses,
-            self.versions,
-            self.calls,
-            self.seconds,
-            list(&self.failed),
-            list(&self.wasted)
-        );
-        if twice {
-            line += &format!("differing {}\n", list(&self.differing));
-        }
-        line
-    }
-}
-
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     // Whoever has stopped listening has heard enough.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -65,6 +65,8 @@ pub(crate) struct Process {
     pub(crate) world: SharedWorld,
     pub(crate) life: Arc<Life>,
     pub(crate) clock: SharedClock,
+    /// By how much its clock is fast, in millionths.
+    drift_ppm: i64,
     /// It began after faults had ended, so nothing excuses it.
     pub(crate) healed: bool,
     pub(crate) dice: Dice,
@@ -179,7 +181,14 @@ impl Process {
         };
         let clock = life.clock(dice.bits(), skew_ms, drift_ppm);
         let dice = Dice::new(dice.bits(), "life");
-        Self { world: Arc::clone(world), life, clock, healed: world.is_healed(), dice }
+        Self { world: Arc::clone(world), life, clock, drift_ppm, healed: world.is_healed(), dice }
+    }
+
+    /// The most true time that can pass while the process's clock shows `ms`, in microseconds.
+    pub(crate) fn true_us(&self, ms: u64) -> u64 {
+        // A slow clock takes longer; one more for what is rounded.
+        let slow_ppm = (-self.drift_ppm).max(0) as u64;
+        ms * 1_000_000_000 / (1_000_000 - slow_ppm) + 1
     }
 
     /// The same process, for its client `number`.

@@ -22,7 +22,8 @@ use super::{
     failure::Failure,
     heal,
     history::{History, Node},
-    linear, model,
+    linear::{self, Checked},
+    model,
     order::Order,
     process::{Machine, Process, Role},
     shorten::Options,
@@ -41,6 +42,8 @@ pub(crate) struct Report {
     pub(crate) marks: BTreeMap<&'static str, u64>,
     pub(crate) failures: Vec<Failure>,
     pub(crate) history: History,
+    /// Keys whose calls had too many orders for the second opinion to try.
+    pub(crate) given_up: usize,
     /// Two runs of a seed have the same.
     pub(crate) trace: u64,
     /// How long it took in the world.
@@ -87,8 +90,12 @@ pub(crate) fn run(options: &Options) -> Report {
         world.state().failures.push(Failure::new("nothing panics", panic));
     }
     let state = &mut *world.state();
+    let mut given_up = 0;
     if state.failures.is_empty() {
-        state.failures.extend(check(&state.history).err());
+        match check(&state.history) {
+            Ok(checked) => given_up = checked.given_up,
+            Err(failure) => state.failures.push(failure),
+        }
     }
     let mut marks = std::mem::take(&mut state.marks);
     marks.extend(storm.marks());
@@ -99,16 +106,17 @@ pub(crate) fn run(options: &Options) -> Report {
         marks,
         failures: std::mem::take(&mut state.failures),
         history: std::mem::take(&mut state.history),
+        given_up,
         trace: state.trace(),
         virtual_ms,
     }
 }
 
 /// What the oracles say about the history.
-fn check(history: &History) -> Result<(), Failure> {
+fn check(history: &History) -> Result<Checked, Failure> {
     let order = Order::of(history)?;
     model::check(history)?;
-    linear::check(history, &order).map(drop)
+    linear::check(history, &order)
 }
 
 async fn play(world: &SharedWorld, storm: &Storm) {

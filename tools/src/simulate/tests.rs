@@ -154,7 +154,7 @@ impl Toy {
         op
     }
 
-    fn scan(&mut self, handle: HandleId, reads: Reads, range: Range) -> OpId {
+    fn scan(&mut self, handle: HandleId, reads: Reads, range: &Range) -> OpId {
         let now = self.tick();
         let op = self.history.invoke(3, handle, Call::Scan(reads, range.clone()), now);
         let point = self.seen(handle, reads);
@@ -228,10 +228,10 @@ fn a_right_history_passes_with_takeovers_lost_writes_and_all_kinds_of_reads() {
         let snapshot = toy.snapshot(reader, freshness);
         toy.get(reader, Reads::Snapshot(snapshot), &["a", "b", "c"]);
         for (reverse, limit) in [(false, None), (true, None), (false, Some(1)), (true, Some(2))] {
-            toy.scan(reader, Reads::Snapshot(snapshot), Range { reverse, limit, ..Range::all(0) });
+            toy.scan(reader, Reads::Snapshot(snapshot), &Range { reverse, limit, ..Range::all(0) });
         }
     }
-    toy.scan(toy.writer, Reads::Handle, Range::all(0));
+    toy.scan(toy.writer, Reads::Handle, &Range::all(0));
     toy.check().unwrap();
     let order = Order::of(&toy.history).unwrap();
     assert_eq!((order.fate(lost), order.fate(again)), (Fate::Lost, Fate::Durable));
@@ -337,7 +337,7 @@ fn half_a_batch_is_found_wherever_it_shows() {
     toy.put(&["a", "b"]);
     let get = toy.get(toy.writer, Reads::Handle, &["a", "b"]);
     let strong = toy.snapshot(reader, Freshness::Strong);
-    let scan = toy.scan(reader, Reads::Snapshot(strong), Range::all(0));
+    let scan = toy.scan(reader, Reads::Snapshot(strong), &Range::all(0));
     toy.check().unwrap();
 
     let good = toy.history.clone();
@@ -524,7 +524,7 @@ fn a_snapshot_that_changes_is_found() {
     let snapshot = toy.snapshot(toy.writer, Freshness::Local);
     let new = toy.put(&["a", "b"]);
     let get = toy.get(toy.writer, Reads::Snapshot(snapshot), &["a"]);
-    let scan = toy.scan(toy.writer, Reads::Snapshot(snapshot), Range::all(0));
+    let scan = toy.scan(toy.writer, Reads::Snapshot(snapshot), &Range::all(0));
     toy.check().unwrap();
     let good = toy.history.clone();
     toy.values(get)[0] = wrote(new);
@@ -540,8 +540,8 @@ fn a_scan_that_misses_repeats_or_misplaces_a_row_is_found() {
     let mut toy = Toy::new();
     let first = toy.put(&["a", "b", "c", "d"]);
     toy.put(&["-c"]);
-    let all = toy.scan(toy.writer, Reads::Handle, Range::all(0));
-    let two = toy.scan(toy.writer, Reads::Handle, Range { limit: Some(2), reverse: true, ..Range::all(0) });
+    let all = toy.scan(toy.writer, Reads::Handle, &Range::all(0));
+    let two = toy.scan(toy.writer, Reads::Handle, &Range { limit: Some(2), reverse: true, ..Range::all(0) });
     toy.check().unwrap();
     let good = toy.history.clone();
     let spoilt = |op, spoil: &dyn Fn(&mut Vec<Row>)| {
@@ -629,7 +629,7 @@ fn long(seed: u64, steps: usize) -> Toy {
             8 | 9 => {
                 let limit = (dice(2) == 0).then(|| dice(6) + 1);
                 let range = Range { reverse: dice(2) == 0, limit, ..Range::all(0) };
-                toy.scan(handle, Reads::Handle, range);
+                toy.scan(handle, Reads::Handle, &range);
             }
             _ => {
                 let strong = toy.snapshot(readers[dice(2)], Freshness::Strong);

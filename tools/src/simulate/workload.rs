@@ -334,7 +334,7 @@ pub(crate) async fn reader_client(mut client: Client, reader: Reader, handle: Ha
                 let age_ms = client.process.dice.spread(1..=10_000);
                 let token = client.process.world.state().token;
                 let freshness = match (kind, token) {
-                    (3, _) => Freshness::Bounded { age_us: age_ms * 1_000 },
+                    (3, _) => Freshness::Bounded { age_us: client.process.true_us(age_ms) },
                     (4, Some(token)) => Freshness::AtLeast(token),
                     _ => Freshness::Strong,
                 };

@@ -218,6 +218,7 @@ impl World {
                 state.objects.put(path, body.clone(), now_ms);
                 true
             };
+            state.checker.at(now_ms);
             let failures = if done { state.landed(path, body) } else { Vec::new() };
             if state.latest.is_some() {
                 state.created_ms.get_or_insert(now_ms);
@@ -233,6 +234,7 @@ impl World {
 
     /// A DELETE reaches the store.
     pub(crate) fn delete(&self, path: &str) {
+        let now_ms = self.now_ms();
         let checked = {
             let state = &mut *self.state();
             if state.objects.delete(path).is_none() {
@@ -241,6 +243,7 @@ impl World {
             if path.starts_with("sst/") {
                 state.mark("a collection that deleted");
             }
+            state.checker.at(now_ms);
             if state.objects.lies() { Ok(()) } else { state.checker.delete(path) }
         };
         if let Err(failure) = checked {

@@ -9,10 +9,13 @@ use prost::Message;
 use super::{DB_UUID, ID, SEAL, SLOT, as_inputs, assert_refused, sample_entries, seal};
 use crate::{
     codec::sum::Sum,
-    compaction::plan::{debt_bytes, pick, pick_all},
+    compaction::{
+        plan::{Plan, Reason, debt_bytes, pick, pick_all},
+        record::{self, Done, Event, Job, JobRef, Progress, Record, SoFar, Takeover},
+    },
     manifest::{Edit, Identity, RingSlot, Root, Run, StoredOptions, VersionCopy, View, codec, copy, part},
     sst::{SstBuilder, SstMeta, SstOptions},
-    store::{Name, ObjectId, Token},
+    store::{Name, ObjectId, Role, Token},
     wal::Cursor,
 };
 
@@ -53,6 +56,27 @@ pub fn part(input: &[u8]) {
         }
         Err(error) => assert_refused(&error, Some(&Name::Part(ID).path())),
     }
+}
+
+/// The target of a record of the job log.
+pub fn job(input: &[u8]) {
+    let Some((flags, bytes)) = input.split_first() else { return };
+    let mut bytes = bytes.to_vec();
+    if flags & SEAL != 0 {
+        seal::job(&mut bytes);
+    }
+    let record = match record::decode(SLOT, DB_UUID, &Bytes::from(bytes)) {
+        Ok(record) => record,
+        Err(error) => return assert_refused(&error, Some(&Name::Job(SLOT).path())),
+    };
+    if let Some(Event::Job(job)) = &record.event {
+        let plan = job.plan();
+        assert!(plan.ssts() > 0 && job.so_far.ids().count() == job.so_far.outputs.len());
+        let _ = (job.so_far.bytes(), job.so_far.dropped());
+    }
+    let again = record::encode(&record).expect("what was read is within its limit");
+    let again = record::decode(SLOT, DB_UUID, &again).expect("what was encoded is decoded");
+    assert_eq!(again, record, "a record means the same when it is encoded again");
 }
 
 /// The target of a pin (flag bit 1: of a checkpoint).
@@ -218,6 +242,11 @@ fn use_version(view: &View) {
         };
         next.id = SLOT + 1;
         let packed = part::pack(root, &mut next, || ID);
+        if let Err(error) = codec::check_stored(&packed.root, DB_UUID, "a version", 0) {
+            // A counter has come to its end: such a version is not committed.
+            assert_refused(&error, Some("a version"));
+            continue;
+        }
         let bytes = codec::encode(&packed.root);
         let read = codec::decode(SLOT + 1, DB_UUID, &bytes).expect("what an edit makes can be read");
         assert_eq!(read, packed.root);
@@ -240,6 +269,49 @@ pub(super) fn identity_seeds() -> Vec<Vec<u8>> {
             Identity { db_uuid: DB_UUID, wal_window }.encode(*b"sixteen bytes...").to_vec()
         }),
     )
+}
+
+pub(super) fn job_seeds() -> Vec<Vec<u8>> {
+    let outputs: Vec<SstMeta> = metas(3, 1)
+        .into_iter()
+        .map(|meta| {
+            let id = ObjectId { role: Role::Compactor, ..meta.object_id() };
+            SstMeta { id: id.to_bytes().into(), ..meta }
+        })
+        .collect();
+    let entries: u64 = outputs.iter().map(|meta| meta.entries).sum();
+    let so_far = SoFar {
+        outputs,
+        boundary: Bytes::from_static(b"\0\0\0\0zz"),
+        dropped: Bytes::copy_from_slice(&Sum::default().to_bytes()),
+        dropped_entries: 2,
+        read_entries: entries + 2,
+    };
+    let plan = Plan {
+        inputs: vec![(1, vec![ID]), (2, vec![ObjectId { nonce: 5, ..ID }])],
+        level: 1,
+        bottom: true,
+        moved: false,
+        reason: Reason::L0,
+    };
+    let of = JobRef { epoch: 3, job: 1 };
+    let events = [
+        Event::Takeover(Takeover::new(9, "host:1")),
+        Event::Job(Job::new(1, &plan, so_far.clone(), Some(JobRef { epoch: 2, job: 4 }))),
+        Event::Progress(Progress { job: 1, so_far }),
+        Event::Done(Done::new(of, false, "it was not worth it")),
+    ];
+    as_inputs(events.map(|event| {
+        let record = Record {
+            slot: SLOT,
+            db_uuid: Bytes::copy_from_slice(&DB_UUID.to_le_bytes()),
+            token: Bytes::from_static(b"sixteen bytes..."),
+            epoch: 3,
+            written_ms: 9,
+            event: Some(event),
+        };
+        record::encode(&record).expect("it is small").to_vec()
+    }))
 }
 
 pub(super) fn pin_seeds() -> Vec<Vec<u8>> {

@@ -30,7 +30,7 @@ pub use block::block;
 pub use cache::entry;
 pub use frame::frame;
 pub use log::wal;
-pub use metadata::{identity, manifest, part, pin};
+pub use metadata::{identity, job, manifest, part, pin};
 pub use names::names;
 pub use operations::operations;
 pub use sst::sst;
@@ -73,7 +73,7 @@ pub struct Target {
 const FIXED_BYTES: usize = 2 << 20;
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "block", run: block, ceiling: |n| FIXED_BYTES + 64 * n, seeds: block::seeds },
     Target { name: "sst", run: sst, ceiling: sst::ceiling, seeds: sst::seeds },
     // LZ4 may give 256 bytes for one, and an entry takes a dozen times its least encoding.
@@ -92,6 +92,7 @@ pub const TARGETS: [Target; 11] = [
         seeds: metadata::identity_seeds,
     },
     Target { name: "pin", run: pin, ceiling: |n| FIXED_BYTES + 64 * n, seeds: metadata::pin_seeds },
+    Target { name: "job", run: job, ceiling: |n| FIXED_BYTES + 64 * n, seeds: metadata::job_seeds },
     Target { name: "frame", run: frame, ceiling: frame::ceiling, seeds: frame::seeds },
     Target { name: "entry", run: entry, ceiling: |n| FIXED_BYTES + 8 * n, seeds: cache::seeds },
     Target { name: "names", run: names, ceiling: |n| FIXED_BYTES + 64 * n, seeds: names::seeds },

@@ -12,6 +12,7 @@ use super::{DB_UUID, ID, SLOT};
 use crate::{
     block::TRAILER_BYTES,
     codec::frame::{checksum, place_seed},
+    compaction::record,
     manifest::{codec, copy},
     sst::{
         SstMeta,
@@ -166,6 +167,16 @@ pub(super) fn copy(name: &Name, bytes: &mut [u8]) {
     put(bytes, 24, &1u32.to_le_bytes());
     put(bytes, 28, &(body_bytes as u64).to_le_bytes());
     seal_end(bytes, copy::seed(name));
+}
+
+/// A record of the job log whose envelope is right.
+pub(super) fn job(bytes: &mut [u8]) {
+    const HEADER_BYTES: usize = 36;
+    let Some(body_bytes) = bytes.len().checked_sub(HEADER_BYTES + 8) else { return };
+    put(bytes, 0, b"eskerJOB");
+    put(bytes, 24, &1u32.to_le_bytes());
+    put(bytes, 28, &(body_bytes as u64).to_le_bytes());
+    seal_end(bytes, record::seed(&DB_UUID.to_le_bytes(), SLOT));
 }
 
 /// A part whose envelope is right.

@@ -94,6 +94,15 @@ impl World {
         self.land(&self.at_last).await;
     }
 
+    /// What dead readers had pinned has lapsed: so much time has passed by the store's clock.
+    pub(crate) async fn pins_lapse(&self) {
+        let pins: Vec<_> = self.objects.list(Some(&Path::from("pin"))).collect().await;
+        for pin in pins {
+            let pin = pin.expect("memory lists");
+            self.objects.delete(&pin.location).await.expect("memory deletes");
+        }
+    }
+
     async fn land(&self, late: &Mutex<Vec<Late>>) {
         let landing = std::mem::take(&mut *late.lock());
         for call in landing {

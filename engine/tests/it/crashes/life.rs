@@ -247,6 +247,7 @@ impl Life {
 
         let store = store(&gate, SimClock::shared(97));
         let manifest = Manifest::open(store.clone()).await.expect("it is there");
+        self.world.pins_lapse().await;
         let mut compactor = Compactor::claim(manifest.clone(), "last", true).await.expect("a claim");
         while !matches!(compactor.step().await.expect("a merge"), Did::Nothing) {}
         compactor.step_all().await.expect("a merge");

@@ -62,6 +62,11 @@ fn any_bytes_taken_for_a_cache_entry_are_refused_or_mean_one_thing() {
 }
 
 #[test]
+fn any_bytes_taken_for_a_job_record_are_refused_or_mean_one_thing() {
+    run("job");
+}
+
+#[test]
 fn any_bytes_taken_for_an_identity_are_refused_or_mean_one_thing() {
     run("identity");
 }
@@ -82,6 +87,7 @@ fn any_program_of_operations_agrees_with_a_sorted_map() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "how long to look is measured by the machine's clock")]
+#[expect(clippy::print_stdout, reason = "how much was looked at is for whoever runs it")]
 fn run(name: &str) {
     let target = target(name).expect("it is in TARGETS");
     let seconds = number("ESKER_FUZZ_SECONDS");

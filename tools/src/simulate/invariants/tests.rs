@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
 use esker::{
     Compaction, Db,
     compaction::collect,
-    manifest::{Manifest, RingSlot, StoredShape, WriterState},
+    manifest::{Manifest, RingSlot, StoredShape, VersionCopy, WriterState},
     stats::Cause,
-    store::Folder,
+    store::{Folder, sequence::Token},
 };
 
 use super::*;
@@ -192,7 +192,7 @@ fn a_name_that_comes_to_stand_for_other_bytes_is_found() {
         other[20] ^= 1;
         let again = [Told::Put(name.clone(), other.into())];
         assert_eq!(broken(&[&told[..=at], &again].concat()), rules::NAMES, "{name}");
-        check(&[&told[..=at], &[one.clone()]].concat()).unwrap();
+        check(&[&told[..=at], std::slice::from_ref(one)].concat()).unwrap();
     }
 }
 
@@ -374,23 +374,85 @@ fn a_collection_that_takes_too_much_is_found() {
     assert_eq!(broken(&upload.concat()), rules::PUBLISHABLE);
 }
 
-#[test]
-fn what_a_pin_names_is_not_to_be_deleted_while_the_pin_is_there() {
+/// A pin or checkpoint `name` on the version `root`.
+fn copied(name: &Name, root: &Root, life_ms: u64) -> Bytes {
+    let copied = VersionCopy { root: part::stored(root), hash: 0, life_ms, made_ms: 0 };
+    copy::encode(name, Token([7; 16]), Some(&copied))
+}
+
+/// What came before the first version that was superseded and then collected with an SST of its own: the store
+/// until then, that version, and one of its SSTs that is deleted later.
+fn before_a_collection() -> (Vec<Told>, Root, Name) {
     let told = good();
     let end = told.iter().position(|one| matches!(one, Told::Delete(Name::Sst(_)))).unwrap();
-    let Told::Delete(victim) = &told[end] else { panic!() };
-    let pin = Name::Pin(7).path();
-    for (version, is_held) in [(u64::MAX, true), (0, false)] {
-        let mut checker = check(&told[..end]).unwrap();
-        checker.put(&pin, &Bytes::from_static(b"pin")).unwrap();
-        checker.hold(&pin, version, [victim.clone()]);
-        assert_eq!(checker.delete(&victim.path()).is_err(), is_held);
-    }
-    let mut checker = check(&told[..end]).unwrap();
-    checker.put(&pin, &Bytes::from_static(b"pin")).unwrap();
-    checker.hold(&pin, u64::MAX, [victim.clone()]);
-    checker.delete(&pin).unwrap();
-    checker.delete(&victim.path()).unwrap();
+    let Told::Delete(victim) = told[end].clone() else { panic!() };
+    let raised = told.iter().position(|one| matches!(one, Told::Put(Name::ManifestFloor(_), _))).unwrap();
+    let checker = check(&told[..raised]).unwrap();
+    let version = checker.versions.values().rev().find(|version| version.names.contains(&victim)).unwrap();
+    (told[..raised].to_vec(), version.root.clone(), victim)
+}
+
+/// The floor is raised over `root`, whose versions go, and then `victim` goes.
+fn take(checker: &mut Checker, root: &Root, victim: &Name) -> Result<(), Failure> {
+    let mark = Name::ManifestFloor(checker.latest().unwrap().id - 1);
+    assert!(checker.latest().unwrap().id > root.id, "the latest version cannot be collected");
+    checker.put(&mark.path(), &Bytes::from_static(b"floor")).unwrap();
+    checker.delete(&victim.path())
+}
+
+#[test]
+fn what_a_pin_names_is_not_to_be_deleted_while_the_pin_is_there_and_lives() {
+    let (told, root, victim) = before_a_collection();
+    let pin = Name::Pin(7);
+    let body = copied(&pin, &root, 1_000);
+    let pinned = || {
+        let mut checker = check(&told).unwrap();
+        checker.put(&pin.path(), &body).unwrap();
+        checker
+    };
+    assert_eq!(take(&mut pinned(), &root, &victim).unwrap_err().rule, rules::NAMED);
+
+    let mut lapsed = pinned();
+    lapsed.at(1_001);
+    take(&mut lapsed, &root, &victim).unwrap();
+
+    let mut renewed = pinned();
+    renewed.at(900);
+    renewed.put(&pin.path(), &body).unwrap();
+    renewed.at(1_800);
+    assert_eq!(take(&mut renewed, &root, &victim).unwrap_err().rule, rules::NAMED);
+
+    let mut deleted = pinned();
+    deleted.delete(&pin.path()).unwrap();
+    take(&mut deleted, &root, &victim).unwrap();
+
+    let mut released = pinned();
+    released.put(&pin.path(), &copy::encode(&pin, Token([8; 16]), None)).unwrap();
+    take(&mut released, &root, &victim).unwrap();
+}
+
+#[test]
+fn a_pin_that_comes_when_its_version_is_void_holds_nothing() {
+    let (told, root, victim) = before_a_collection();
+    let mut checker = check(&told).unwrap();
+    take(&mut checker, &root, &victim).unwrap();
+    let pin = Name::Pin(7);
+    checker.put(&pin.path(), &copied(&pin, &root, 1_000)).unwrap();
+    assert!(checker.holds.is_empty());
+}
+
+#[test]
+fn a_checkpoint_made_under_a_pin_holds_on_when_the_pin_has_gone() {
+    let (told, root, victim) = before_a_collection();
+    let mut checker = check(&told).unwrap();
+    let (pin, checkpoint) = (Name::Pin(7), Name::checkpoint("kept").unwrap());
+    checker.put(&pin.path(), &copied(&pin, &root, 1_000)).unwrap();
+    let mark = Name::ManifestFloor(checker.latest().unwrap().id - 1);
+    checker.put(&mark.path(), &Bytes::from_static(b"floor")).unwrap();
+    checker.put(&checkpoint.path(), &copied(&checkpoint, &root, 0)).unwrap();
+    checker.delete(&pin.path()).unwrap();
+    checker.at(u64::MAX - 1);
+    assert_eq!(checker.delete(&victim.path()).unwrap_err().rule, rules::NAMED);
 }
 
 #[test]

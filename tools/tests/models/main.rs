@@ -12,6 +12,7 @@
 
 mod collect;
 mod commit;
+mod drive;
 mod explore;
 mod fencing;
 mod takeover;

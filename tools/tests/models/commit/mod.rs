@@ -24,6 +24,7 @@
 
 mod collectors;
 mod committers;
+mod drive;
 mod mutation;
 mod rules;
 mod state;

@@ -33,6 +33,7 @@
 //! sequence numbers (a write is a bit, so replaying it twice is replaying it once), SSTs, and objects that
 //! the store loses: the checks for those are here only to show that they raise no false alarm.
 
+mod drive;
 mod log;
 mod mutation;
 mod reader;

@@ -11,6 +11,7 @@
 //! conservation sum is the sum of the SSTs' sums.
 
 pub mod checkpoint;
+pub mod claim;
 pub mod codec;
 pub mod commit;
 pub mod copy;

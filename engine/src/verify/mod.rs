@@ -78,12 +78,14 @@ pub struct Finding {
     pub offset: Option<u64>,
     /// What is wrong: a sentence without a full stop.
     pub what: String,
+    /// Whether it is damage that only superseded versions are touched by, and therefore a notice.
+    pub is_superseded: bool,
 }
 
 impl Finding {
     /// Damage of `object`.
     pub fn damage(object: Name, what: impl Into<String>) -> Self {
-        Self { severity: Severity::Damage, object, offset: None, what: what.into() }
+        Self { severity: Severity::Damage, object, offset: None, what: what.into(), is_superseded: false }
     }
     /// Something worth knowing about `object`.
     pub fn notice(object: Name, what: impl Into<String>) -> Self {
@@ -108,6 +110,7 @@ impl Finding {
             object: error.object().and_then(Name::parse).unwrap_or_else(|| object.clone()),
             offset: error.offset(),
             what: place(without.unwrap_or(&text)),
+            is_superseded: false,
         })
     }
 }

@@ -25,9 +25,6 @@ use crate::{
     verify::{Finding, Report, Severity},
 };
 
-/// The end of a sentence about damage that the newest version is not touched by.
-pub(crate) const SUPERSEDED: &str = "(only superseded versions name it)";
-
 /// How often the newest version may be collected before it is read.
 const MAX_LOOKS: u32 = 20;
 /// How many missing versions in a row are told one by one.
@@ -65,8 +62,8 @@ impl Named {
         if self.is_needed || finding.severity != Severity::Damage {
             return finding;
         }
-        let what = format!("{} {SUPERSEDED}", finding.what);
-        Finding { severity: Severity::Notice, what, ..finding }
+        let what = format!("{} (only superseded versions name it)", finding.what);
+        Finding { severity: Severity::Notice, what, is_superseded: true, ..finding }
     }
 }
 
@@ -242,7 +239,7 @@ impl Survey {
                     let what = what.split(" (in ").next().unwrap_or_default().to_owned();
                     let what = format!("{what}: {}", hole.why);
                     let object = Name::Sst(meta.lost_id());
-                    report.add(Finding { severity: Severity::Hole, object, offset: None, what });
+                    report.add(Finding { severity: Severity::Hole, ..Finding::damage(object, what) });
                 }
                 continue;
             }

@@ -2,7 +2,7 @@
 //!
 //! A version is a [`Root`], stored as one small object of the numbered sequence `manifest/`. Readers
 //! use it as a [`View`]; writers and compactors change it by committing an [`Edit`] through
-//! [`Manifest`], under the commit rule of design §4.2. Long runs move into immutable `part/` objects
+//! [`Manifest`], under the commit rule (see `store::sequence`). Long runs move into immutable `part/` objects
 //! that the root names ([`part`]), so a commit stays small however large the database is.
 //!
 //! Always true of every version (checked when it is read and when it is made): runs are ordered
@@ -196,7 +196,7 @@ pub struct Run {
     pub parts: Vec<part::PartRef>,
 }
 
-/// Options that change bytes or meaning, stored once and read by everyone (design §2.5).
+/// Options that change bytes or meaning, stored once and read by everyone.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StoredOptions {
     /// Raw bytes at which a block is closed.

@@ -31,7 +31,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn options_change_no_answer() {
-    let (histories, sets) = (setting("ESKER_HISTORIES", 30), setting("ESKER_OPTION_SETS", 4));
+    let (histories, sets) = (setting("ESKER_HISTORIES", 40), setting("ESKER_OPTION_SETS", 4));
     let only = std::env::var("ESKER_HISTORY").ok().and_then(|text| text.parse::<u64>().ok());
     let (first, end) = only.map_or((0, histories), |seed| (seed, seed + 1));
     let next = AtomicU64::new(first);

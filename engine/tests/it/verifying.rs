@@ -105,7 +105,7 @@ async fn a_mark_over_every_version_is_named_with_a_way_out() {
         assert!(error.hint_text().is_some_and(|hint| hint.contains("delete that object")), "{error}");
         let report = place.verify().await.expect("verified");
         let damage: Vec<_> = report.damage().map(|finding| finding.object.clone()).collect();
-        assert_eq!(damage, [mark.clone()], "{:?}", report.findings);
+        assert_eq!(damage, std::slice::from_ref(&mark), "{:?}", report.findings);
         let outcome = repair(&place.store(), &RepairOptions::default(), &|_, _| {}).await.expect("told");
         assert!(outcome.actions.iter().any(|a| a.what.contains(&mark.path())), "{:?}", outcome.actions);
     }

@@ -314,6 +314,10 @@ impl Manifest {
             }
             Ok(Some(latest)) => resolve(latest, slot, token),
             Err(e) if ours => Err(unknown(slot, "the floor could not be read").because(e)),
+            // Another's bytes are no proof: ours may have been there before them, and have been collected.
+            Err(e) if e.kind() == ErrorKind::Unavailable => {
+                Err(unknown(slot, "the latest version could not be read").because(e))
+            }
             Err(e) => Err(e),
         }
     }

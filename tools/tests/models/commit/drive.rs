@@ -110,8 +110,12 @@ impl<'a> Driver<'a> {
                 self.fails(c, |kind| kind != ErrorKind::OutcomeUnknown && kind != ErrorKind::Unavailable);
             }
             Step::GiveUp(c) => {
-                self.node(c).clock.pass_all_deadlines();
-                self.node(c).answer(Answer::Lose);
+                let node = self.node(c);
+                node.clock.pass_all_deadlines();
+                // A create that is lost is looked for once before it gives up.
+                while node.work.is_some() {
+                    node.answer(Answer::Lose);
+                }
                 self.fails(c, |kind| kind == ErrorKind::OutcomeUnknown);
             }
             Step::GetNext(c) => {

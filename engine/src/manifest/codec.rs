@@ -22,9 +22,9 @@ use crate::{
         sum::Sum,
     },
     error::{Error, Result},
-    manifest::{MAX_LEVEL, MAX_NUMBER, RING_SLOTS, Root, Run, part, wire},
+    manifest::{MAX_LEVEL, RING_SLOTS, Root, Run, part, wire},
     sst::SstMeta,
-    store::{Name, ObjectId},
+    store::{MAX_NUMBER, Name, ObjectId},
 };
 
 /// What this program reads up to.

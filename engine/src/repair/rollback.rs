@@ -105,15 +105,21 @@ pub(super) async fn over_damaged(
     survey: &Survey,
     damaged: &BTreeMap<ObjectId, Finding>,
 ) -> Result<()> {
+    // Once more, before it is called unreadable: the survey may have met a bad moment, or a commit.
+    let error = match manifest.latest(Cause::Admin).await {
+        Ok(view) => {
+            let what = format!("the newest version, {}, can be read now", view.id());
+            return Err(Error::new(ErrorKind::Conflict, what).hint("run this again"));
+        }
+        Err(error) if error.kind() == ErrorKind::Corruption => error,
+        Err(error) => return Err(error),
+    };
     let sequence = Sequence::new(work.store.clone(), Folder::Manifest);
     let top = sequence.latest(0, Cause::Admin).await?;
     let (Some(top), Some(back)) = (top, newest_whole(manifest, survey, damaged).await?) else {
-        work.tell(
-            Rung::Told,
-            None,
-            "no version of the manifest can be read; only another copy helps (--from)",
-            false,
-        );
+        let what =
+            format!("no version of the manifest can be read: {error}; only another copy helps (--from)");
+        work.tell(Rung::Told, None, what, false);
         return Ok(());
     };
     let Some(body) = sequence.get(top, Cause::Admin).await? else {

@@ -1,4 +1,4 @@
-//! Opening for writing: claim the epoch, fence the log, replay what is in it (design §4.3).
+//! Opening for writing: claim the epoch, fence the log, replay what is in it.
 //!
 //! ```text
 //!  claim    commit writer.epoch + 1         the old writer can commit no more versions

@@ -1,13 +1,7 @@
 //! A record of the compaction job log, `job/{slot:020}`.
 //!
-//! ```text
-//!  0  magic "eskerJOB"              8
-//!  8  attempt token                16     whose object this is (store::sequence)
-//! 24  format version              u32
-//! 28  body bytes                  u64
-//! 36  body                                a Record, protobuf
-//!  …  XXH3-64 of everything before  u64   seeded with the database's uuid and the slot
-//! ```
+//! An [envelope](crate::codec::envelope) with the magic "eskerJOB" around a [`Record`], seeded with the database's uuid
+//! and the slot.
 //!
 //! A record is what a compactor wants its successor to know ([`Event`]): that it holds the role, how far a job
 //! has come, that a job needs no more looking after. The manifest is the only truth; a job log that is lost
@@ -19,15 +13,15 @@
 
 use std::collections::HashSet;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message;
 
 use crate::{
     block::MAX_FULL_KEY_BYTES,
     codec::{
+        envelope::{BODY_AT, Envelope, VERSION_AT},
         frame::{checksum, place_seed},
         sum::Sum,
-        varint::{BadInput, Input},
     },
     compaction::{
         plan::{Plan, Reason},
@@ -42,13 +36,13 @@ use crate::{
 /// The most bytes of a record's body.
 pub const MAX_BODY_BYTES: u64 = 64 << 20;
 
-const MAGIC: &[u8; 8] = b"eskerJOB";
+const ENVELOPE: Envelope = Envelope {
+    magic: b"eskerJOB",
+    max_body_bytes: MAX_BODY_BYTES,
+    not_this: "this is not a record of the job log",
+    damaged: "the checksum does not match: the bytes are damaged, or belong to another slot or database",
+};
 const FORMAT_VERSION: u32 = 1;
-const HEADER_BYTES: usize = 36;
-const CHECKSUM_BYTES: usize = 8;
-const VERSION_AT: u64 = 24;
-const LENGTH_AT: u64 = 28;
-const TOKEN_BYTES: usize = 16;
 const UUID_BYTES: usize = 16;
 /// The longest text in a record (a holder's name, why a job was given up), in bytes.
 const MAX_TEXT_BYTES: usize = 255;
@@ -279,15 +273,8 @@ pub fn encode(record: &Record) -> Result<Bytes> {
     if body_bytes as u64 > MAX_BODY_BYTES {
         return Err(Error::invalid(format!("a job record of {body_bytes} bytes is over the limit")));
     }
-    debug_assert_eq!((record.token.len(), record.db_uuid.len()), (TOKEN_BYTES, UUID_BYTES));
-    let mut out = BytesMut::with_capacity(HEADER_BYTES + body_bytes + CHECKSUM_BYTES);
-    out.put_slice(MAGIC);
-    out.put_slice(&record.token);
-    out.put_u32_le(FORMAT_VERSION);
-    out.put_u64_le(body_bytes as u64);
-    record.encode_raw(&mut out);
-    out.put_u64_le(checksum(seed(&record.db_uuid, record.slot), &out));
-    Ok(out.freeze())
+    debug_assert_eq!(record.db_uuid.len(), UUID_BYTES);
+    Ok(ENVELOPE.seal(&record.token, FORMAT_VERSION, seed(&record.db_uuid, record.slot), record))
 }
 
 /// Checks and decodes the object in `slot` of the database `db_uuid`.
@@ -296,40 +283,19 @@ pub fn encode(record: &Record) -> Result<Bytes> {
 pub fn decode(slot: u64, db_uuid: u128, bytes: &Bytes) -> Result<Record> {
     let name = Name::Job(slot).path();
     let corrupt = |offset: u64, what: &str| Error::corruption(name.as_str(), offset, what);
-    let bad = |bad: BadInput| bad.of(name.as_str(), 0);
     let newer = |offset: u64, what: String| {
         Error::unsupported(format!("this record was written by a newer esker: {what}"))
             .at(name.as_str(), offset)
             .hint("use a newer esker on this database")
     };
-    let mut input = Input::new(bytes);
-    if input.array::<8>().map_err(bad)? != *MAGIC {
-        return Err(corrupt(0, "this is not a record of the job log"));
-    }
-    let token = input.take(TOKEN_BYTES).map_err(bad)?;
-    let version = input.u32().map_err(bad)?;
-    let body_bytes = input.u64().map_err(bad)?;
-    let whole = body_bytes.checked_add((HEADER_BYTES + CHECKSUM_BYTES) as u64);
-    if body_bytes > MAX_BODY_BYTES || whole != Some(bytes.len() as u64) {
-        return Err(corrupt(LENGTH_AT, "the length of the body does not fit the object"));
-    }
-    let sealed = &bytes[..bytes.len() - CHECKSUM_BYTES];
     let uuid = db_uuid.to_le_bytes();
-    if checksum(seed(&uuid, slot), sealed).to_le_bytes() != bytes[sealed.len()..] {
-        let what =
-            "the checksum does not match: the bytes are damaged, or belong to another slot or database";
-        return Err(corrupt(sealed.len() as u64, what));
+    let opened = ENVELOPE.open(seed(&uuid, slot), bytes).map_err(|bad| bad.of(name.as_str(), 0))?;
+    if opened.version != FORMAT_VERSION {
+        return Err(newer(VERSION_AT, format!("format {}, and {FORMAT_VERSION} is known", opened.version)));
     }
-    if version != FORMAT_VERSION {
-        return Err(newer(VERSION_AT, format!("format {version}, and {FORMAT_VERSION} is known")));
-    }
-    let body = HEADER_BYTES as u64;
-    wire::check(&sealed[HEADER_BYTES..], &REPEATED).map_err(|wrong| {
-        corrupt(body + wrong.offset as u64, &format!("the body cannot be decoded: {}", wrong.what))
-    })?;
-    let record = Record::decode(bytes.slice(HEADER_BYTES..sealed.len()))
-        .map_err(|e| corrupt(body, "the body cannot be decoded").because(e))?;
-    if record.slot != slot || record.token != token || record.db_uuid[..] != uuid {
+    let body = BODY_AT;
+    let record: Record = wire::decode(opened.body, &REPEATED, &name, body)?;
+    if record.slot != slot || record.token[..] != opened.token || record.db_uuid[..] != uuid {
         return Err(corrupt(body, "the body belongs to another slot, attempt or database"));
     }
     match &record.event {

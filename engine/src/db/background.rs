@@ -13,7 +13,7 @@
 //!
 //! Always true: a task that ends, for whatever reason, stops the writer, so that nobody waits for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -85,6 +85,7 @@ impl Tasks {
             automatic: who == Compaction::InProcess,
             name,
             role: None,
+            claiming: None,
             collections: Vec::new(),
             pause: FIRST_PAUSE,
             poll: FIRST_POLL,
@@ -147,12 +148,16 @@ fn job_options(budget_bytes: usize) -> JobOptions {
     JobOptions { memory_bytes: options.memory_bytes.min(quarter), ..options }
 }
 
+type Claim = Pin<Box<dyn Future<Output = Result<Compactor>> + Send>>;
+
 /// The compaction task. It alone has the compactor's role.
 struct CompactionTask {
     core: Arc<Core>,
     automatic: bool,
     name: String,
     role: Option<Compactor>,
+    /// A claim that has not been heard of yet. It outlives what asked for it: once granted it must be given up.
+    claiming: Option<Claim>,
     /// When garbage is to be collected (monotonic), soonest first.
     collections: Vec<Duration>,
     /// The pause after the next failure.
@@ -169,7 +174,11 @@ impl CompactionTask {
             _ = stop => {}
             () = self.react(asked) => {}
         }
-        if let Some(role) = self.role
+        let role = match self.claiming {
+            Some(claiming) => claiming.await.ok(),
+            None => self.role,
+        };
+        if let Some(role) = role
             && let Err(error) = role.release().await
         {
             tracing::debug!(%error, "the compactor's role was not given up; it lapses by itself");
@@ -297,17 +306,22 @@ impl CompactionTask {
         let role = match &mut self.role {
             Some(role) => role,
             none => {
-                let claimed = Compactor::claim(self.core.manifest().clone(), &self.name, false).await?;
-                none.insert(claimed.with_options(job_options(self.core.writer().budget().limit())))
+                let claiming = self.claiming.get_or_insert_with(|| {
+                    let (manifest, name) = (self.core.manifest().clone(), self.name.clone());
+                    Box::pin(async move { Compactor::claim(manifest, &name, false).await })
+                });
+                let claimed = claiming.await;
+                self.claiming = None;
+                none.insert(claimed?.with_options(job_options(self.core.writer().budget().limit())))
             }
         };
         let done = loop {
-            match role.step().await {
+            let did = role.step().await;
+            // Also if nothing was merged: the claim is a version, and what it superseded may be collected from now on.
+            self.core.writer().publish(role.view());
+            match did {
                 Ok(Did::Nothing) => break Ok(()),
-                Ok(_) => {
-                    merged = true;
-                    self.core.writer().publish(role.view());
-                }
+                Ok(_) => merged = true,
                 Err(error) => break Err(error),
             }
         };

@@ -1,13 +1,6 @@
 //! The stored manifest object.
 //!
-//! ```text
-//!  0  magic "eskerMAN"              8
-//!  8  attempt token                16     whose object this is (store::sequence)
-//! 24  format version              u32
-//! 28  body bytes                  u64
-//! 36  body                                a manifest::Root, protobuf
-//!  …  XXH3-64 of everything before  u64   seeded with the slot
-//! ```
+//! An [envelope](crate::codec::envelope) with the magic "eskerMAN" around a `manifest::Root`, seeded with the slot.
 //!
 //! The seed makes an object that was copied or renamed to another slot an error like a flipped bit.
 //! Protobuf decoders drop fields they do not know, so `min_reader`, `min_writer` and the feature bits
@@ -19,20 +12,19 @@
 
 use std::collections::HashSet;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
+use bytes::Bytes;
 use twox_hash::XxHash3_128;
 
 use crate::{
     codec::{
-        frame::{checksum, place_seed},
+        envelope::{BODY_AT, Envelope, TOKEN_BYTES, VERSION_AT},
+        frame::place_seed,
         sum::Sum,
-        varint::{BadInput, Input},
     },
     error::{Error, Result},
-    manifest::{MAX_LEVEL, MAX_NUMBER, RING_SLOTS, Root, Run, part, wire},
+    manifest::{MAX_LEVEL, RING_SLOTS, Root, Run, part, wire},
     sst::SstMeta,
-    store::{Name, ObjectId},
+    store::{MAX_NUMBER, Name, ObjectId},
 };
 
 /// What this program reads up to.
@@ -47,28 +39,19 @@ pub const FEATURE_HOLES: u64 = 1 << 0;
 /// The most bytes of a manifest object's body.
 pub const MAX_BODY_BYTES: u64 = 256 << 20;
 
-const MAGIC: &[u8; 8] = b"eskerMAN";
+const ENVELOPE: Envelope = Envelope {
+    magic: b"eskerMAN",
+    max_body_bytes: MAX_BODY_BYTES,
+    not_this: "this is not a manifest object",
+    damaged: "the checksum does not match: the bytes are damaged, or belong to another slot",
+};
 const FORMAT_VERSION: u32 = 1;
-const HEADER_BYTES: usize = 36;
-const CHECKSUM_BYTES: usize = 8;
-const VERSION_AT: u64 = 24;
-const LENGTH_AT: u64 = 28;
-const TOKEN_BYTES: usize = 16;
 /// Keeps a manifest's seeds apart from those of other kinds of objects.
 const SEED: u64 = 0x6D61_6E69_6665_7374;
 
 /// The object for `root`, which is in its stored form. The root's token is 16 bytes.
 pub fn encode(root: &Root) -> Bytes {
-    let body_bytes = root.encoded_len();
-    let mut out = BytesMut::with_capacity(HEADER_BYTES + body_bytes + CHECKSUM_BYTES);
-    out.put_slice(MAGIC);
-    debug_assert_eq!(root.token.len(), TOKEN_BYTES, "the committer makes the token");
-    out.put_slice(&root.token);
-    out.put_u32_le(FORMAT_VERSION);
-    out.put_u64_le(body_bytes as u64);
-    root.encode_raw(&mut out);
-    out.put_u64_le(checksum(seed(root.id), &out));
-    out.freeze()
+    ENVELOPE.seal(&root.token, FORMAT_VERSION, seed(root.id), root)
 }
 
 /// Checks and decodes the object in `slot` of the database `db_uuid`. The root is in its stored form.
@@ -77,38 +60,17 @@ pub fn encode(root: &Root) -> Bytes {
 /// feature that this program does not know.
 pub fn decode(slot: u64, db_uuid: u128, bytes: &Bytes) -> Result<Root> {
     let name = Name::Manifest(slot).path();
-    let corrupt = |offset: u64, what: &str| Error::corruption(name.as_str(), offset, what);
-    let bad = |bad: BadInput| bad.of(name.as_str(), 0);
-    let mut input = Input::new(bytes);
-    if input.array::<8>().map_err(bad)? != *MAGIC {
-        return Err(corrupt(0, "this is not a manifest object"));
+    let opened = ENVELOPE.open(seed(slot), bytes).map_err(|bad| bad.of(name.as_str(), 0))?;
+    if opened.version != FORMAT_VERSION {
+        let what = format!("format {}, and {FORMAT_VERSION} is known", opened.version);
+        return Err(newer(&name, VERSION_AT, &what));
     }
-    let token = input.take(TOKEN_BYTES).map_err(bad)?;
-    let version = input.u32().map_err(bad)?;
-    let body_bytes = input.u64().map_err(bad)?;
-    let whole = body_bytes.checked_add((HEADER_BYTES + CHECKSUM_BYTES) as u64);
-    if body_bytes > MAX_BODY_BYTES || whole != Some(bytes.len() as u64) {
-        return Err(corrupt(LENGTH_AT, "the length of the body does not fit the object"));
+    let root: Root = wire::decode(opened.body, &wire::ROOT, &name, BODY_AT)?;
+    check_readable(&root, &name, BODY_AT)?;
+    if root.id != slot || root.token[..] != opened.token {
+        return Err(Error::corruption(name, BODY_AT, "the body belongs to another slot or attempt"));
     }
-    let sealed = &bytes[..bytes.len() - CHECKSUM_BYTES];
-    if checksum(seed(slot), sealed).to_le_bytes() != bytes[sealed.len()..] {
-        let what = "the checksum does not match: the bytes are damaged, or belong to another slot";
-        return Err(corrupt(sealed.len() as u64, what));
-    }
-    if version != FORMAT_VERSION {
-        return Err(newer(&name, VERSION_AT, &format!("format {version}, and {FORMAT_VERSION} is known")));
-    }
-    wire::check_root(&sealed[HEADER_BYTES..]).map_err(|wrong| {
-        let at = HEADER_BYTES as u64;
-        corrupt(at + wrong.offset as u64, &format!("the body cannot be decoded: {}", wrong.what))
-    })?;
-    let root = Root::decode(bytes.slice(HEADER_BYTES..sealed.len()))
-        .map_err(|e| corrupt(HEADER_BYTES as u64, "the body cannot be decoded").because(e))?;
-    check_readable(&root, &name, HEADER_BYTES as u64)?;
-    if root.id != slot || root.token != token {
-        return Err(corrupt(HEADER_BYTES as u64, "the body belongs to another slot or attempt"));
-    }
-    check_stored(&root, db_uuid, &name, HEADER_BYTES as u64)?;
+    check_stored(&root, db_uuid, &name, BODY_AT)?;
     Ok(root)
 }
 
@@ -143,7 +105,7 @@ pub fn object_hash(bytes: &[u8]) -> u128 {
 pub fn check_writer(root: &Root) -> Result<()> {
     if root.min_writer > WRITER_VERSION {
         let what = format!("it asks for writer version {}, and this is {WRITER_VERSION}", root.min_writer);
-        return Err(newer(&Name::Manifest(root.id).path(), HEADER_BYTES as u64, &what));
+        return Err(newer(&Name::Manifest(root.id).path(), BODY_AT, &what));
     }
     Ok(())
 }

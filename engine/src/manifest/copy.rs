@@ -1,14 +1,8 @@
 //! A full copy of a version outside the manifest: what a pin and a checkpoint are.
 //!
-//! ```text
-//!  0  magic "eskerPIN" / "eskerCPT"  8
-//!  8  token                         16     whose object this is (store::sequence)
-//! 24  format version               u32
-//! 28  body bytes                   u64
-//! 36  body                                 protobuf: the root in its stored form, with the names of its parts;
-//!                                          the hash of its object; how long a pin lives; when and by whom it was made
-//!  …  XXH3-64 of everything before   u64   seeded with the hash of the object's own path
-//! ```
+//! An [envelope](crate::codec::envelope) with the magic "eskerPIN" or "eskerCPT", seeded with the hash of the object's
+//! own path, around: the root in its stored form, with the names of its parts; the hash of its object; how long a pin
+//! lives; when and by whom it was made.
 //!
 //! The manifest's own object of the version may be collected; what the copy names is kept as long as the
 //! copy is there ([`compaction::collect`](mod@crate::compaction::collect)). A pin whose reader has finished is
@@ -19,15 +13,11 @@
 
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
+use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
 use crate::{
-    codec::{
-        frame::checksum,
-        varint::{BadInput, Input},
-    },
+    codec::envelope::{BODY_AT, Envelope, VERSION_AT},
     error::{Error, Result},
     manifest::{Manifest, Root, View, codec, part, wire},
     stats::Cause,
@@ -39,13 +29,14 @@ pub const MAX_BODY_BYTES: u64 = codec::MAX_BODY_BYTES + (1 << 20);
 /// The longest that a pin may say it lives, in milliseconds.
 pub const MAX_LIFE_MS: u64 = 24 * 3600 * 1000;
 
-const PIN_MAGIC: &[u8; 8] = b"eskerPIN";
-const CHECKPOINT_MAGIC: &[u8; 8] = b"eskerCPT";
+const PIN: Envelope = Envelope {
+    magic: b"eskerPIN",
+    max_body_bytes: MAX_BODY_BYTES,
+    not_this: "this is not a pin or checkpoint of this place",
+    damaged: "the checksum does not match: the bytes are damaged, or belong to another object",
+};
+const CHECKPOINT: Envelope = Envelope { magic: b"eskerCPT", ..PIN };
 const FORMAT_VERSION: u32 = 1;
-const HEADER_BYTES: usize = 36;
-const CHECKSUM_BYTES: usize = 8;
-const VERSION_AT: u64 = 24;
-const LENGTH_AT: u64 = 28;
 const HASH_BYTES: usize = 16;
 
 /// A version, copied.
@@ -97,15 +88,7 @@ pub fn encode(name: &Name, token: Token, copy: Option<&VersionCopy>) -> Bytes {
         life_ms: copy.life_ms,
         made_ms: copy.made_ms,
     });
-    let body_bytes = body.encoded_len();
-    let mut out = BytesMut::with_capacity(HEADER_BYTES + body_bytes + CHECKSUM_BYTES);
-    out.put_slice(magic(name));
-    out.put_slice(&token.0);
-    out.put_u32_le(FORMAT_VERSION);
-    out.put_u64_le(body_bytes as u64);
-    body.encode_raw(&mut out);
-    out.put_u64_le(checksum(seed(name), &out));
-    out.freeze()
+    envelope(name).seal(&token.0, FORMAT_VERSION, seed(name), &body)
 }
 
 /// The pin or checkpoint `name`: `None` if it is not there, `Some(None)` if it is a pin that was released.
@@ -125,35 +108,16 @@ pub async fn load(manifest: &Manifest, name: &Name, cause: Cause) -> Result<Opti
 pub fn decode(name: &Name, db_uuid: u128, bytes: &Bytes) -> Result<Option<VersionCopy>> {
     let path = name.path();
     let corrupt = |offset: u64, what: &str| Error::corruption(path.as_str(), offset, what);
-    let bad = |bad: BadInput| bad.of(path.as_str(), 0);
-    let mut input = Input::new(bytes);
-    if input.array::<8>().map_err(bad)? != *magic(name) {
-        return Err(corrupt(0, "this is not a pin or checkpoint of this place"));
-    }
-    input.take(HEADER_BYTES - 8 - 12).map_err(bad)?;
-    let version = input.u32().map_err(bad)?;
-    let body_bytes = input.u64().map_err(bad)?;
-    let whole = body_bytes.checked_add((HEADER_BYTES + CHECKSUM_BYTES) as u64);
-    if body_bytes > MAX_BODY_BYTES || whole != Some(bytes.len() as u64) {
-        return Err(corrupt(LENGTH_AT, "the length of the body does not fit the object"));
-    }
-    let sealed = &bytes[..bytes.len() - CHECKSUM_BYTES];
-    if checksum(seed(name), sealed).to_le_bytes() != bytes[sealed.len()..] {
-        let what = "the checksum does not match: the bytes are damaged, or belong to another object";
-        return Err(corrupt(sealed.len() as u64, what));
-    }
-    if version != FORMAT_VERSION {
+    let opened = envelope(name).open(seed(name), bytes).map_err(|bad| bad.of(path.as_str(), 0))?;
+    if opened.version != FORMAT_VERSION {
         let what = format!(
-            "this copy was written by a newer esker: format {version}, and {FORMAT_VERSION} is known"
+            "this copy was written by a newer esker: format {}, and {FORMAT_VERSION} is known",
+            opened.version
         );
         return Err(Error::unsupported(what).at(path, VERSION_AT).hint("use a newer esker"));
     }
-    let at = HEADER_BYTES as u64;
-    wire::check_copy(&sealed[HEADER_BYTES..]).map_err(|wrong| {
-        corrupt(at + wrong.offset as u64, &format!("the body cannot be decoded: {}", wrong.what))
-    })?;
-    let body = Body::decode(bytes.slice(HEADER_BYTES..sealed.len()))
-        .map_err(|e| corrupt(at, "the body cannot be decoded").because(e))?;
+    let at = BODY_AT;
+    let body: Body = wire::decode(opened.body, &wire::COPY, &path, at)?;
     let Some(root) = body.root else {
         return match name {
             Name::Pin(_) => Ok(None),
@@ -171,8 +135,8 @@ pub fn decode(name: &Name, db_uuid: u128, bytes: &Bytes) -> Result<Option<Versio
     Ok(Some(VersionCopy { root, hash, life_ms: body.life_ms, made_ms: body.made_ms }))
 }
 
-fn magic(name: &Name) -> &'static [u8; 8] {
-    if matches!(name, Name::Pin(_)) { PIN_MAGIC } else { CHECKPOINT_MAGIC }
+fn envelope(name: &Name) -> Envelope {
+    if matches!(name, Name::Pin(_)) { PIN } else { CHECKPOINT }
 }
 
 /// The seed of the checksum of the object `name`.

@@ -33,7 +33,7 @@ use crate::{
     manifest::{Root, Run, codec, wire},
     sst::SstMeta,
     stats::Cause,
-    store::{Name, ObjectId, Store},
+    store::{Missing, Name, ObjectId, Store},
 };
 
 /// The bytes of SST entries that a root carries itself before the longest runs go into parts.
@@ -246,12 +246,8 @@ pub fn decode(id: ObjectId, bytes: &Bytes) -> Result<Vec<SstMeta>> {
         );
         return Err(Error::unsupported(what).at(name, 8).hint("open this database with a newer esker"));
     }
-    wire::check_part(&sealed[HEADER_BYTES..]).map_err(|wrong| {
-        let at = HEADER_BYTES as u64;
-        corrupt(at + wrong.offset as u64, &format!("the body cannot be decoded: {}", wrong.what))
-    })?;
-    let body = PartBody::decode(bytes.slice(HEADER_BYTES..sealed.len()))
-        .map_err(|e| corrupt(HEADER_BYTES as u64, "the body cannot be decoded").because(e))?;
+    let body = bytes.slice(HEADER_BYTES..sealed.len());
+    let body: PartBody = wire::decode(body, &wire::PART, &name, HEADER_BYTES as u64)?;
     if body.ssts.len() != ssts as usize {
         return Err(corrupt(12, "the body does not hold as many SSTs as the header says"));
     }
@@ -277,7 +273,9 @@ async fn fetch(store: Store, part: PartRef, cause: Cause) -> Result<Vec<SstMeta>
         Ok(Some(ssts))
     };
     let ssts = store.reread(&name, read).await?;
-    ssts.ok_or_else(|| Error::corruption(name.path(), 0, "a part of the manifest is missing"))
+    ssts.ok_or_else(|| {
+        Error::corruption(name.path(), 0, "a part of the manifest is missing").because(Missing)
+    })
 }
 
 /// What becomes of a stretch of a run.

@@ -10,7 +10,13 @@
 //!
 //! Always true: nothing is allocated here; what passes decodes into a small multiple of its bytes.
 
-use crate::codec::varint::{BadInput, Input};
+use bytes::Bytes;
+use prost::Message;
+
+use crate::{
+    codec::varint::{BadInput, Input},
+    error::{Error, Result},
+};
 
 /// Messages (or bytes) that repeat in one field, or that hold some which do: each of at least so many bytes.
 pub(crate) struct Repeated {
@@ -28,7 +34,7 @@ const RING_SLOT_BYTES: usize = 16;
 /// A name of a letter.
 const KEYSPACE_BYTES: usize = 3;
 
-const ROOT: [Repeated; 3] = [
+pub(super) const ROOT: [Repeated; 3] = [
     Repeated { field: 9, least: RING_SLOT_BYTES, fields: &[] },
     Repeated { field: 12, least: KEYSPACE_BYTES, fields: &[] },
     Repeated { field: 13, least: PART_BYTES, fields: &RUN },
@@ -38,26 +44,25 @@ const RUN: [Repeated; 2] = [
     Repeated { field: 4, least: PART_BYTES, fields: &[] },
 ];
 /// A copy has a version in it.
-const COPY: [Repeated; 1] = [Repeated { field: 1, least: 0, fields: &ROOT }];
-const PART: [Repeated; 1] = [Repeated { field: 1, least: SST_BYTES, fields: &[] }];
+pub(super) const COPY: [Repeated; 1] = [Repeated { field: 1, least: 0, fields: &ROOT }];
+pub(super) const PART: [Repeated; 1] = [Repeated { field: 1, least: SST_BYTES, fields: &[] }];
 
-/// Checks the body of a version.
-pub(super) fn check_root(body: &[u8]) -> Result<(), BadInput> {
-    check(body, &ROOT)
-}
-
-/// Checks the body of a pin or a checkpoint.
-pub(super) fn check_copy(body: &[u8]) -> Result<(), BadInput> {
-    check(body, &COPY)
-}
-
-/// Checks the body of a part.
-pub(super) fn check_part(body: &[u8]) -> Result<(), BadInput> {
-    check(body, &PART)
+/// The message in `body`, which lies at `offset` of the object `name` and in which `repeated` repeats.
+pub(crate) fn decode<M: Message + Default>(
+    body: Bytes,
+    repeated: &[Repeated],
+    name: &str,
+    offset: u64,
+) -> Result<M> {
+    check(&body, repeated).map_err(|wrong| {
+        let what = format!("the body cannot be decoded: {}", wrong.what);
+        Error::corruption(name, offset + wrong.offset as u64, what)
+    })?;
+    M::decode(body).map_err(|e| Error::corruption(name, offset, "the body cannot be decoded").because(e))
 }
 
 /// Checks that what repeats in `message` is as long as it must be.
-pub(crate) fn check(message: &[u8], repeated: &[Repeated]) -> Result<(), BadInput> {
+fn check(message: &[u8], repeated: &[Repeated]) -> Result<(), BadInput> {
     let mut input = Input::new(message);
     while !input.is_empty() {
         let tag = input.varint()?;

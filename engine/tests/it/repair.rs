@@ -1,5 +1,8 @@
 //! Damage × remedy: what was readable stays readable, what is lost is said to be lost, and nothing is deleted.
 
+mod beside;
+mod diverged;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;

@@ -1,39 +1,9 @@
 //! Damage done by hand: each kind of object flipped, cut or removed. The answer is always an error
 //! that names the object, exit code 4, and never a wrong row.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-use crate::shell::{Shell, files};
-
-/// A database with SSTs and a log, and its folder.
-fn database(shell: &Shell) -> (String, PathBuf) {
-    let url = shell.url("db");
-    let rows: String =
-        (0..2000).map(|n| format!("{{\"key\":\"k{n:05}\",\"value\":\"value {n}\"}}\n")).collect();
-    let rows = shell.file("rows.jsonl", rows);
-    shell.ok(&["load", &url, &rows, "--compaction", "off"]);
-    shell.ok(&["put", &url, "late", "only in the log"]);
-    shell.ok(&["verify", &url]);
-    (url, shell.path("db"))
-}
-
-/// The newest object whose path has `part` in it.
-fn newest(folder: &Path, part: &str) -> PathBuf {
-    files(folder)
-        .into_iter()
-        .rfind(|path| path.to_str().is_some_and(|p| p.contains(part)))
-        .expect("such an object")
-}
-
-fn flip(path: &Path, at: usize) {
-    let mut bytes = fs::read(path).expect("the object");
-    let at = at.min(bytes.len() - 1);
-    bytes[at] ^= 0x40;
-    fs::write(path, bytes).expect("the damaged object");
-}
+use crate::shell::{Shell, database, files, flip, newest};
 
 #[test]
 fn a_flipped_byte_in_any_kind_of_object_is_found_and_named() {
@@ -138,6 +108,22 @@ fn a_version_missing_above_the_floor_is_named() {
     let said = shell.run(&["verify", &url]);
     assert_eq!(said.code, 4, "{}", said.err);
     named(&String::from_utf8_lossy(&said.out), &versions[0]);
+}
+
+#[test]
+fn what_holds_collections_up_is_told_with_a_way_out() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    fs::create_dir_all(folder.join("job")).unwrap();
+    fs::write(folder.join("job/00000000000000000009"), "a record that nobody can read").unwrap();
+    let said = shell.run(&["verify", &url]);
+    let told = String::from_utf8_lossy(&said.out).into_owned();
+    assert_eq!(said.code, 0, "{told}{}", said.err);
+    let holds = |line: &str| line.contains("because of job/") && line.contains("run a compactor");
+    assert!(told.lines().any(holds), "{told}");
+    assert!(shell.ok(&["verify", &url, "--json"]).contains("\"held_by\""));
+    let said = shell.run(&["gc", &url]);
+    assert!(said.code == 0 && said.err.contains("run a compactor"), "{}", said.err);
 }
 
 #[test]

@@ -5,33 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::shell::{Shell, files};
-
-/// A database with SSTs and a log, and its folder.
-fn database(shell: &Shell) -> (String, PathBuf) {
-    let url = shell.url("db");
-    let rows: String = (0..4000)
-        .map(|n| format!("{{\"key\":\"k{n:05}\",\"value\":\"value {n} {}\"}}\n", n * 7919 % 10007))
-        .collect();
-    let rows = shell.file("rows.jsonl", rows);
-    shell.ok(&["load", &url, &rows, "--compaction", "off"]);
-    shell.ok(&["put", &url, "late", "only in the log"]);
-    shell.ok(&["verify", &url]);
-    (url, shell.path("db"))
-}
-
-fn newest(folder: &Path, part: &str) -> PathBuf {
-    files(folder)
-        .into_iter()
-        .rfind(|path| path.to_str().is_some_and(|p| p.contains(part)))
-        .expect("such an object")
-}
-
-fn flip(path: &Path, at: usize) {
-    let mut bytes = fs::read(path).expect("the object");
-    bytes[at] ^= 0x40;
-    fs::write(path, bytes).expect("the damaged object");
-}
+use crate::shell::{Shell, database, files, flip, newest};
 
 /// All objects and their bytes.
 fn everything(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {

@@ -1,6 +1,7 @@
 //! Running `esker` as its own process, and what it said.
 
 use std::{
+    fs,
     io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -101,7 +102,7 @@ pub(crate) fn esker() -> Command {
 /// All files under `folder`, sorted.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() {
             found.extend(files(&path));
@@ -111,4 +112,33 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// A database of many rows in SSTs and one row in the log, as a URL and as a folder.
+pub(crate) fn database(shell: &Shell) -> (String, PathBuf) {
+    let url = shell.url("db");
+    let rows: String = (0..4000)
+        .map(|n| format!("{{\"key\":\"k{n:05}\",\"value\":\"value {n} {}\"}}\n", n * 7919 % 10007))
+        .collect();
+    let rows = shell.file("rows.jsonl", rows);
+    shell.ok(&["load", &url, &rows, "--compaction", "off"]);
+    shell.ok(&["put", &url, "late", "only in the log"]);
+    shell.ok(&["verify", &url]);
+    (url, shell.path("db"))
+}
+
+/// The newest object whose path has `part` in it.
+pub(crate) fn newest(folder: &Path, part: &str) -> PathBuf {
+    files(folder)
+        .into_iter()
+        .rfind(|path| path.to_str().is_some_and(|p| p.contains(part)))
+        .expect("such an object")
+}
+
+/// Flips a bit of the byte at `at`, or of the last one if the file is shorter.
+pub(crate) fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).expect("the object");
+    let at = at.min(bytes.len() - 1);
+    bytes[at] ^= 0x40;
+    fs::write(path, bytes).expect("the damaged object");
 }

@@ -11,7 +11,10 @@ use prost::Message;
 use super::{DB_UUID, ID, SLOT};
 use crate::{
     block::TRAILER_BYTES,
-    codec::frame::{checksum, place_seed},
+    codec::{
+        envelope::{BODY_AT, VERSION_AT},
+        frame::{checksum, place_seed},
+    },
     compaction::record,
     manifest::{codec, copy},
     sst::{
@@ -151,32 +154,26 @@ pub(super) fn wal(bytes: &mut [u8]) {
 
 /// A version whose envelope is right.
 pub(super) fn manifest(bytes: &mut [u8]) {
-    const HEADER_BYTES: usize = 36;
-    let Some(body_bytes) = bytes.len().checked_sub(HEADER_BYTES + 8) else { return };
-    put(bytes, 0, b"eskerMAN");
-    put(bytes, 24, &1u32.to_le_bytes());
-    put(bytes, 28, &(body_bytes as u64).to_le_bytes());
-    seal_end(bytes, codec::seed(SLOT));
+    envelope(bytes, b"eskerMAN", codec::seed(SLOT));
 }
 
 /// A pin or checkpoint whose envelope is right.
 pub(super) fn copy(name: &Name, bytes: &mut [u8]) {
-    const HEADER_BYTES: usize = 36;
-    let Some(body_bytes) = bytes.len().checked_sub(HEADER_BYTES + 8) else { return };
-    put(bytes, 0, if matches!(name, Name::Pin(_)) { b"eskerPIN" } else { b"eskerCPT" });
-    put(bytes, 24, &1u32.to_le_bytes());
-    put(bytes, 28, &(body_bytes as u64).to_le_bytes());
-    seal_end(bytes, copy::seed(name));
+    let magic = if matches!(name, Name::Pin(_)) { b"eskerPIN" } else { b"eskerCPT" };
+    envelope(bytes, magic, copy::seed(name));
 }
 
 /// A record of the job log whose envelope is right.
 pub(super) fn job(bytes: &mut [u8]) {
-    const HEADER_BYTES: usize = 36;
-    let Some(body_bytes) = bytes.len().checked_sub(HEADER_BYTES + 8) else { return };
-    put(bytes, 0, b"eskerJOB");
-    put(bytes, 24, &1u32.to_le_bytes());
-    put(bytes, 28, &(body_bytes as u64).to_le_bytes());
-    seal_end(bytes, record::seed(&DB_UUID.to_le_bytes(), SLOT));
+    envelope(bytes, b"eskerJOB", record::seed(&DB_UUID.to_le_bytes(), SLOT));
+}
+
+fn envelope(bytes: &mut [u8], magic: &[u8; 8], seed: u64) {
+    let Some(body_bytes) = bytes.len().checked_sub(BODY_AT as usize + 8) else { return };
+    put(bytes, 0, magic);
+    put(bytes, VERSION_AT as usize, &1u32.to_le_bytes());
+    put(bytes, VERSION_AT as usize + 4, &(body_bytes as u64).to_le_bytes());
+    seal_end(bytes, seed);
 }
 
 /// A part whose envelope is right.

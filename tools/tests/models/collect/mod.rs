@@ -22,14 +22,22 @@
 //! have crashed right after. One that comes later counts if its maker has seen that it is above the floor; otherwise
 //! the maker has said that the outcome is unknown, and nothing is promised.
 //!
-//! What the walk taught:
-//! - a pass must stop at a version that another pass has dropped, not go over it: `MissingVersionPassedOver`;
-//! - reading versions before pins is no mistake by itself (most are read when F is chosen): it is one if the epoch or
-//!   the counter floor come from a later version than the names.
+//! Facts that a walk of this model has shown:
+//! - a pass that finds a version dropped which was committed after it began must end, for another pass has raised the
+//!   floor over it, and what it named may have a pin since that this pass has not seen (`MissingVersionPassedOver`);
+//! - the versions may be read before the pins, as most are when F is chosen, if the epoch and the counter floor are
+//!   those of the last version whose names were read, and not of a later one (`VersionsBeforePins`);
+//! - a checkpoint protects nothing before it is in the store: its maker's pin must last until then, or its maker must
+//!   look at the floor once more after that (`CheckpointWithoutPin`, `NoFloorCheckOfCheckpoint`).
 //!
-//! Left out: the commit rule (a commit is one step; `commit.rs` is its model), the job log and compactors that take
-//! over (`takeover.rs`), scans so short that they are not pinned, and how old things are: F is any version under
+//! Left out: the commit rule (a commit is one step; `commit` is its model), the job log and compactors that take
+//! over (`takeover`), scans so short that they are not pinned, and how old things are: F is any version under
 //! the latest. A crash is an actor that takes no further step; a pass that crashes is begun anew.
+//!
+//! Walked in every run, with two epochs and one compaction: a reader and a checkpoint (1,969,821 states); two passes side
+//! by side and two compactions (487,351); PUTs that land late, of SSTs and a pin (612,566), of SSTs and a checkpoint
+//! (413,529), of several SSTs of both writers (764,619). 4.2 million states in all. The 19 mutations are in
+//! `mutation.rs`, each with the promise that it breaks.
 
 mod holders;
 mod mutation;

@@ -1,4 +1,16 @@
 //! The mistakes that the model of collection beside writers, pins and checkpoints must notice.
+//!
+//! Each breaks a promise:
+//!
+//! - a pin that is counted on names no deleted SST: `PinsBeforeFloor`, `PinsIgnored`, `NoFloorCheckOfPin`,
+//!   `FloorCheckBeforePin`, `ReleasedAtOnce`
+//! - a checkpoint that counts names no deleted SST: `CheckpointsBeforePins`, `MissingVersionPassedOver`,
+//!   `CheckpointsIgnored`, `CheckpointWithoutPin`, `NoFloorCheckOfCheckpoint`
+//! - a version above the floor is there: `DropBeforeFloor`
+//! - a version above the floor names no deleted SST: `VersionsBeforePins`, `LatestVersionOnly`
+//! - the latest version names no deleted SST: `ByAge`, `EpochInclusive`, `CounterFloorTooHigh`, `CommitUnfenced`
+//! - a name is given out once: `EpochReused`
+//! - a reader that believes in its pin finds every SST: `LapsedGoesOn`
 
 /// A mistake that the model must notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,8 @@ use super::{
 };
 use crate::drive::{Answer, Gate, Place, Request, StillClock, Work, along, at_once};
 
+const WALKS: usize = 1_000;
+
 /// A committer of the engine.
 struct Node {
     gate: Gate,
@@ -228,7 +230,7 @@ impl<'a> Driver<'a> {
 #[test]
 fn the_manifest_does_as_the_model_of_the_commit_rule() {
     let model = Commit { bounds: Bounds { ring: SLOTS + 1, ..ALL }, mutation: None };
-    let (walks, _) = along("commit", &model, 400, 80, |seed, steps| {
+    let (walks, _) = along("commit", &model, WALKS, 80, |seed, steps| {
         let mut driver = Driver::new(&model, seed);
         let mut before = model.init_states().swap_remove(0);
         for step in steps {
@@ -237,5 +239,5 @@ fn the_manifest_does_as_the_model_of_the_commit_rule() {
             before = after;
         }
     });
-    assert!(walks >= 400);
+    assert!(walks >= WALKS);
 }

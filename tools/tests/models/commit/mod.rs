@@ -21,6 +21,11 @@
 //! Left out: edits (an attempt is its bytes; rebasing one is a new attempt), parts, epochs, the proof of a follower
 //! that nothing newer is there. The collector finds the latest in one step, and a list is of one moment. A crash is
 //! a committer that takes no further step, which is every prefix of every run; one that gives up may open again.
+//!
+//! Walked in every run: two committers and one collector with two creates that land late (4 slots, 4 attempts, a ring of
+//! 2: 2,043,904 states); a ring of 1 (3 slots: 64,965); two collectors (3 slots: 380,067). 2.5 million states in all.
+//! The 14 mutations are in `mutation.rs`, each with the promise that it breaks. `drive.rs` takes the engine's manifest
+//! along walks of this model.
 
 mod collectors;
 mod committers;

@@ -1,4 +1,13 @@
 //! The mistakes that the model of the commit rule must notice.
+//!
+//! Each breaks a promise:
+//!
+//! - what was reported as committed is in the chain: `NoVerify`, `PredecessorForFloor`, `RingWithoutToken`
+//! - what was reported as not committed is not in the chain: `VerdictByErrorKind`, `RefusalAfterSending`,
+//!   `DefeatWhileAbsent`, `OtherBytes`, `RingIgnored`, `ShortRingBelieved`
+//! - what is believed is in the chain: `FloorIgnored`, `FloorBeforeGet`
+//! - what lies above the floor is of the chain: `DeleteBeforeFloor`, `FloorGoesBack`
+//! - the latest is there, above the floor: `LatestCollected`
 
 /// A mistake that the model must notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,9 +29,13 @@
 //! an object of an older epoch is stepped over (there is none outside the jump over a fence), and that the reader
 //! looks behind the end of its walk.
 //!
-//! Left out: the commit rule (a commit of the manifest is one step here; `commit.rs` is its model), contents and
+//! Left out: the commit rule (a commit of the manifest is one step here; `commit` is its model), contents and
 //! sequence numbers (a write is a bit, so replaying it twice is replaying it once), SSTs, and objects that
 //! the store loses: the checks for those are here only to show that they raise no false alarm.
+//!
+//! Walked in every run, with K = 2: three writers of 2, 1 and 1 writes (739,034 states); three of one write each, and a
+//! strong read (2,534,164); two of one write each, and two reads (84,446). 3.4 million states in all. The 20 mutations
+//! are in `mutation.rs`, each with the promise that it breaks. `drive.rs` takes the engine's log along walks of this model.
 
 mod drive;
 mod log;

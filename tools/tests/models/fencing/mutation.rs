@@ -1,4 +1,16 @@
 //! The mistakes that the model of writers that fence one another must notice.
+//!
+//! Each breaks a promise:
+//!
+//! - what was acknowledged is in SSTs or replayed: `FencesCollected`, `ReplayPointCollected`,
+//!   `AnothersTakenForOwnWrite`, `AcknowledgedOutOfOrder`, `AcknowledgedOnTimeout`, `ReplayPointAhead`
+//! - what an opener did not see never comes back: `NoJump`
+//! - only a newer epoch fences: `ShortJump`, `NewerEpochIgnored`, `OwnFenceTakenForAnothers`,
+//!   `OwnWriteTakenForAnothers`
+//! - nothing is taken for lost: `WindowOverrun`, `DurableWhenSent`, `AnythingBehindIsAHole`, `BoundaryAtTheTail`
+//! - void slots are never replayed: `NotValidated`, `FlushUnfenced`
+//! - once an opener runs, older epochs acknowledge only what it replayed: `AnothersTakenForOwnFence`
+//! - a strong read shows what was there before it: `TailTrusted`, `VersionBeforeWalk`
 
 /// A mistake that the model must notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@
 //!
 //! Promised: a version that exists names no SST that has been deleted.
 //!
-//! What the walk taught, and the rules above have since:
+//! Facts that a walk of this model has shown, each of them among the rules above since:
 //! - a Takeover that lies behind one of a newer epoch is void: its owner is fenced, and must not raise floor/job;
 //! - the collector reads floor/job before it lists and after it has read, and starts over if it has moved;
 //! - a Done of a superseded epoch does not count;
@@ -27,9 +27,14 @@
 //! Whether a Takeover is above floor/job when it has landed matters for progress only: one that is not counts for
 //! nobody, and its owner adopts nothing.
 //!
-//! Left out: the commit rule (a commit of the manifest is one step here; `commit.rs` is its model), the writer's
-//! SSTs (no one adopts them; `collect.rs`), contents (a job has one input and one output), several workers of
-//! one epoch, records that are deleted one by one. A crash is a compactor that takes no further step, which is every prefix of every run.
+//! Left out: the commit rule (a commit of the manifest is one step here; `commit` is its model), the writer's
+//! SSTs (no one adopts them; `collect`), contents (a job has one input and one output), several workers of
+//! one epoch, records that are deleted one by one. A crash is a compactor that takes no further step, which is every
+//! prefix of every run.
+//!
+//! Walked in every run: three holders in a row, one output each of the first two, 6 slots of the job log (7,005,590
+//! states); two holders and a create that lands late or twice (1,586,078). 8.6 million states in all. The 18 mutations are
+//! in `mutation.rs`, each with the promise that it breaks.
 
 mod collector;
 mod compactors;

@@ -1,4 +1,11 @@
 //! The mistakes that the model of compactors that take over from one another must notice.
+//!
+//! Each breaks a promise:
+//!
+//! - a version that exists names no deleted SST: `EpochFromTheRoot`, `RootBeforeLog`, `LatestVersionOnly`,
+//!   `FloorOnlyBeforeTheList`, `FloorOnlyAfterTheRecords`, `VoidDoneCounts`, `LogIgnored`, `ReadBeforeTakeover`,
+//!   `VoidTakeoverGoesOn`, `NoFloorCheck`, `AdoptWithoutRecord`, `VoidJobAdopted`, `DoneJobAdopted`,
+//!   `DoneBeforeCommit`, `FloorOverTakeover`, `FloorBeforeRecord`, `CountersBeforeDone`, `CommitUnfenced`
 
 /// A mistake that the model must notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The stored manifest object.
 //!
-//! An [envelope](crate::codec::envelope) with the magic "eskerMAN" around a `manifest::Root`, seeded with the slot.
+//! An envelope (`codec/envelope.rs`) with the magic "eskerMAN" around a `manifest::Root`, seeded with the slot.
 //!
 //! The seed makes an object that was copied or renamed to another slot an error like a flipped bit.
 //! Protobuf decoders drop fields they do not know, so `min_reader`, `min_writer` and the feature bits

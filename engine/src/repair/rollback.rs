@@ -133,7 +133,10 @@ pub(super) async fn over_damaged(
         work.tell(Rung::Told, Some(Name::Manifest(top)), what, false);
         return Ok(());
     }
-    let above = manifest.above_damaged(&back, top, codec::object_hash(&body))?;
+    // Keyspaces, epochs and counters from the newest that can be read, whether or not its tree is whole.
+    let newest = newest(manifest, survey, |_| true).await?;
+    let newest = newest.as_ref().unwrap_or(&back);
+    let above = manifest.above_damaged(newest, top, codec::object_hash(&body))?;
     put_back(work, manifest, &above, &back, Rung::RollBack).await
 }
 
@@ -143,6 +146,17 @@ async fn newest_whole(
     survey: &Survey,
     damaged: &BTreeMap<ObjectId, Finding>,
 ) -> Result<Option<Arc<View>>> {
+    let is_whole =
+        |view: &View| !view.root.ssts().any(|sst| !sst.is_hole() && damaged.contains_key(&sst.object_id()));
+    newest(manifest, survey, is_whole).await
+}
+
+/// The newest version that can be read and of which `is_wanted` says so.
+async fn newest(
+    manifest: &Manifest,
+    survey: &Survey,
+    is_wanted: impl Fn(&View) -> bool,
+) -> Result<Option<Arc<View>>> {
     let mut near: Option<Arc<View>> = survey.latest.clone();
     for id in survey.versions.iter().rev() {
         let view = match manifest.stored_version(*id, near.as_deref(), Cause::Admin).await {
@@ -151,7 +165,7 @@ async fn newest_whole(
             Err(error) if error.kind() == ErrorKind::Corruption => continue,
             Err(error) => return Err(error),
         };
-        if !view.root.ssts().any(|sst| !sst.is_hole() && damaged.contains_key(&sst.object_id())) {
+        if is_wanted(&view) {
             return Ok(Some(view));
         }
         near = Some(view);

@@ -18,13 +18,12 @@ use esker::{
     stats::Cause,
     store::{Folder, Name, Store, Token},
 };
-use stateright::Model as _;
 
 use super::{
     ALL, Bounds, Commit,
     state::{At, COMMITTERS, SLOTS, State, Step, Verdict},
 };
-use crate::drive::{Answer, Gate, Place, Request, StillClock, Work, along, at_once};
+use crate::drive::{Answer, Gate, Place, Request, StillClock, Work, along, at_once, retrace};
 
 const WALKS: usize = 1_000;
 
@@ -230,14 +229,9 @@ impl<'a> Driver<'a> {
 #[test]
 fn the_manifest_does_as_the_model_of_the_commit_rule() {
     let model = Commit { bounds: Bounds { ring: SLOTS + 1, ..ALL }, mutation: None };
-    let (walks, _) = along("commit", &model, WALKS, 80, |seed, steps| {
+    let walks = along("commit", &model, WALKS, 80, |seed, steps| {
         let mut driver = Driver::new(&model, seed);
-        let mut before = model.init_states().swap_remove(0);
-        for step in steps {
-            let after = model.next_state(&before, *step).expect("it was taken before");
-            driver.take(*step, &before, &after);
-            before = after;
-        }
+        retrace(&model, steps, |step, before, after| driver.take(*step, before, after));
     });
     assert!(walks >= WALKS);
 }

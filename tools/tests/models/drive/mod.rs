@@ -61,16 +61,35 @@ pub(crate) fn at_once<T>(gate: &Gate, future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Goes along `steps` from where `model` begins: `take` gets each step, with the state before it and the one after.
+/// Returns the last state.
+pub(crate) fn retrace<M: Model>(
+    model: &M,
+    steps: &[M::Action],
+    mut take: impl FnMut(&M::Action, &M::State, &M::State),
+) -> M::State
+where
+    M::Action: Clone,
+{
+    let mut before = model.init_states().swap_remove(0);
+    for step in steps {
+        let after = model.next_state(&before, step.clone()).expect("it was taken before");
+        take(step, &before, &after);
+        before = after;
+    }
+    before
+}
+
 /// Drives something along `taken` walks of `model`, each of at most `steps` steps, and as many more as it takes to
 /// reach each coverage mark of the model once. `drive` gets the number of the walk and its steps, and panics if
-/// what it drives does not do as the model. Returns how many walks and steps that were.
+/// what it drives does not do as the model. Returns how many walks that were.
 pub(crate) fn along<M: Model>(
     what: &str,
     model: &M,
     taken: usize,
     steps: usize,
     mut drive: impl FnMut(u64, &[M::Action]),
-) -> (usize, usize)
+) -> usize
 where
     M::Action: Clone + Debug,
 {
@@ -100,5 +119,5 @@ where
     }
     assert!(missing.is_empty(), "{what}: no walk comes to {missing:?}");
     println!("{what}: the engine does as the model in {walks} walks, {all_steps} steps");
-    (walks, all_steps)
+    walks
 }

@@ -28,14 +28,13 @@ use esker::{
         writer::{Landing, LogWriter, Pipe},
     },
 };
-use stateright::Model as _;
 
 use super::{
     Bounds, Fencing,
     state::{ABSENT, At, EPOCHS, Object, PUTS, SLOTS, State, Step, bits},
 };
 use crate::{
-    drive::{Answer, Gate, Place, Request, StillClock, Work, along, at_once},
+    drive::{Answer, Gate, Place, Request, StillClock, Work, along, at_once, retrace},
     explore::Chance,
 };
 
@@ -437,15 +436,10 @@ impl<'a> Driver<'a> {
 fn the_log_does_as_the_model_of_fencing() {
     let bounds = Bounds { epochs: 3, puts: [2, 2, 2], window: 2, reads: 0 };
     let model = Fencing { bounds, mutation: None };
-    let (walks, _) = along("fencing", &model, WALKS, 60, |seed, steps| {
+    let walks = along("fencing", &model, WALKS, 60, |seed, steps| {
         let mut driver = Driver::new(&model, seed);
-        let mut before = model.init_states().swap_remove(0);
-        for step in steps {
-            let after = model.next_state(&before, *step).expect("it was taken before");
-            driver.take(*step, &before, &after);
-            before = after;
-        }
-        driver.end(&before);
+        let last = retrace(&model, steps, |step, before, after| driver.take(*step, before, after));
+        driver.end(&last);
     });
     assert!(walks >= WALKS);
 }

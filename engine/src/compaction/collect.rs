@@ -303,26 +303,21 @@ impl Pass<'_> {
     }
 
     async fn held_by(&self, listed: &Listed, near: &View) -> Result<Held> {
-        let unreadable = |error: Error| match error.kind() {
-            ErrorKind::Corruption | ErrorKind::Unsupported => Ok(Held::Unreadable(error)),
-            _ => Err(error),
-        };
         if listed.bytes > copy::MAX_BODY_BYTES + FRAME_BYTES {
             let error = Error::corruption(listed.name.path(), 0, "it is larger than any version can be");
-            return unreadable(error);
+            return Ok(Held::Unreadable(error));
         }
         let copy = match copy::load(self.manifest, &listed.name, Cause::Gc).await {
             Ok(Some(Some(copy))) => copy,
             Ok(Some(None)) => return Ok(Held::Nothing),
             Ok(None) => return Ok(Held::Absent),
-            Err(error) => return unreadable(error),
+            Err(error) if is_unreadable(&error) => return Ok(Held::Unreadable(error)),
+            Err(error) => return Err(error),
         };
         match copy.view(self.manifest, Some(near), Cause::Gc).await {
             Ok(view) => Ok(Held::Version(Box::new(copy), view)),
-            Err(error) => match unreadable(error)? {
-                Held::Unreadable(error) => Ok(Held::Unfollowed(Box::new(copy), error)),
-                held => Ok(held),
-            },
+            Err(error) if is_unreadable(&error) => Ok(Held::Unfollowed(Box::new(copy), error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -385,7 +380,7 @@ impl Pass<'_> {
         };
         match self.store.reread(&listed.name, read).await {
             Ok(object) => Ok(matches!(object, Some(WalObject::Data { .. }))),
-            Err(error) if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported) => Ok(false),
+            Err(error) if is_unreadable(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -470,6 +465,11 @@ fn is_settled(id: ObjectId, latest: &Root) -> bool {
     };
     // slatedb #604, PR #1029, #1031, #1044, ZeroFS #453: what was just uploaded was collected.
     bug(Bug::UncommittedCollected) || id.epoch < epoch || (id.epoch == epoch && id.counter < counter_floor)
+}
+
+/// Whether `error` says that what was read cannot be understood, and not that it could not be had.
+fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported)
 }
 
 /// Whether `listed` was written more than `life_ms` before `now_ms`.

@@ -16,7 +16,7 @@ use esker::{
     Error, ErrorKind,
     clock::{SharedClock, SystemClock},
     compaction::plan,
-    manifest::{Manifest, View, identity::Identity, is_unfinished},
+    manifest::{Manifest, View, is_unfinished},
     stats::Cause,
     store::Store,
 };
@@ -82,7 +82,7 @@ async fn run_until(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result
         Ok(store) => store,
         Err(error) => return Ok(failed(&error)),
     };
-    let manifest = match open(&store).await {
+    let manifest = match Manifest::find(store.clone()).await {
         Ok(Some(manifest)) => manifest,
         Ok(None) => {
             tracing::error!("there is no database at {}; open one for writing there first", store.url());
@@ -123,13 +123,6 @@ async fn run_until(args: Args, stop: impl Future<Output = ()>) -> anyhow::Result
     }
     desk.finished();
     Ok(ended.map_or_else(|error| failed(&error), |()| Exit::Done))
-}
-
-async fn open(store: &Store) -> esker::Result<Option<Manifest>> {
-    match Identity::load(store).await? {
-        Some(_) => Manifest::open(store.clone()).await.map(Some),
-        None => Ok(None),
-    }
 }
 
 async fn once(

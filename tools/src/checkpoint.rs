@@ -66,7 +66,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
                 out.json(&one.json())?;
             }
         } else {
-            let rows = seen.iter().map(|one| vec![one.short(), one.keeps(), show::moment(one.modified_ms)]);
+            let rows = seen.iter().map(|one| vec![one.short(), one.keeps(), show::moment(one.made_ms())]);
             out.table(&["checkpoint", "keeps", "made"], rows)?;
         }
         out.flush()?;

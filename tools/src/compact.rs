@@ -72,6 +72,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         }
     };
     bar.finish_and_clear();
+    let ended = match ended {
+        Ok(()) => compactor.settle_log().await,
+        failed => failed,
+    };
     if let Err(error) = ended {
         // Given up so that the next need not wait; the error that matters is the first.
         let _ = compactor.release().await;

@@ -56,6 +56,11 @@ impl Seen {
         }
     }
 
+    /// When it was made, by its maker's clock; of one that cannot be read, when the store got it.
+    pub(crate) fn made_ms(&self) -> u64 {
+        self.held.as_ref().ok().and_then(Option::as_ref).map_or(self.modified_ms, |copy| copy.made_ms)
+    }
+
     /// The same for scripts.
     pub(crate) fn json(&self) -> Value {
         let copy = self.held.as_ref().ok().and_then(Option::as_ref);

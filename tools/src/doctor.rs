@@ -11,7 +11,7 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::Result;
 use esker::{
     Error, ErrorKind,
-    manifest::{Manifest, identity::Identity},
+    manifest::Manifest,
     stats::Cause,
     store::{
         Folder, Store,
@@ -135,18 +135,14 @@ async fn reach(store: &Store) -> esker::Result<String> {
 /// What there is to say about the database at this place, if there is one.
 async fn database(store: &Store) -> Vec<Finding> {
     const WHAT: &str = "the database here can be opened";
-    match Identity::load(store).await {
+    let manifest = match Manifest::find(store.clone()).await {
         Ok(None) => {
             return vec![Finding::new("a database may be created here", Verdict::Good, "there is none yet")];
         }
-        Ok(Some(_)) => {}
+        Ok(Some(manifest)) => manifest,
         Err(error) => return vec![Finding::failed(WHAT, &error)],
-    }
-    let opened = async {
-        let manifest = Manifest::open(store.clone()).await?;
-        manifest.latest(Cause::Probe).await
     };
-    let view = match opened.await {
+    let view = match manifest.latest(Cause::Probe).await {
         Ok(view) => view,
         Err(error) => return vec![Finding::failed(WHAT, &error)],
     };

@@ -9,7 +9,7 @@
 
 use std::{fmt, io, process::ExitCode};
 
-use esker::{ErrorKind, manifest::is_unfinished};
+use esker::{ErrorKind, manifest::is_unfinished, store::is_refused};
 
 /// The exit codes; scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,17 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
+    /// The command line cannot be parsed. Its help is the hint.
+    pub(crate) fn of(error: &clap::Error) -> Self {
+        let text = error.to_string();
+        let (what, usage) = text.split_once("\n\nUsage:").unwrap_or((text.as_str(), ""));
+        let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let stop = Self::usage(line(what.trim_start_matches("error: ")));
+        match usage.split_once("\n\n").map_or(usage, |(usage, _)| usage).trim() {
+            "" => stop.hint("`esker help` shows the verbs, `esker help VERB` how one is used"),
+            usage => stop.hint(format!("usage: {}", line(usage))),
+        }
+    }
     /// The command line is wrong.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self { code: Code::Usage, what: what.into(), hint: None }
@@ -157,6 +168,8 @@ impl Told {
 fn code_of(error: &esker::Error) -> Code {
     match error.kind() {
         ErrorKind::Invalid if is_unfinished(error) => Code::NotFound,
+        // No access, no bucket, a disk that is read-only: the words were right, the store failed.
+        ErrorKind::Invalid if is_refused(error) => Code::Error,
         ErrorKind::Invalid => Code::Usage,
         ErrorKind::Corruption => Code::Corruption,
         ErrorKind::Fenced | ErrorKind::Conflict => Code::Conflict,

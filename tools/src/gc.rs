@@ -80,7 +80,7 @@ pub(crate) fn way_out(holder: &Name) -> String {
             format!("use a newer esker if a newer one made it, or `esker checkpoint … delete {name}`")
         }
         Name::Pin(_) => "it lapses at most a day after its last heartbeat".to_owned(),
-        _ => "run a compactor (the newest esker that works on this database): it decides about the job log anew"
+        _ => "`esker compact` (the newest esker that works on this database) decides about the job log anew"
             .to_owned(),
     }
 }

@@ -128,8 +128,15 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let words = target::place_url(words, std::env::var("ESKER_URL").ok(), &DOORS);
-    let matches = Cli::command().get_matches_from(words);
-    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let parsed = Cli::command().try_get_matches_from(words).and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        // Help and version are no errors, and go to stdout as they are.
+        Err(error) if json && error.use_stderr() => {
+            return exit::report(&exit::Stop::of(&error).into(), json);
+        }
+        Err(error) => error.exit(),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 /// The flags that every verb has.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Voice {
-    /// Print JSON on stdout (one object, or one per line), and errors as JSON on stderr
+    /// Print JSON on stdout (one object, or one per line), and on stderr errors as JSON and nothing else
     #[arg(long)]
     pub(crate) json: bool,
     /// Say more on stderr (twice: still more); RUST_LOG is honoured
@@ -25,6 +25,8 @@ impl Voice {
     pub(crate) fn start(&self) -> Out {
         let level = match (self.quiet, self.verbose) {
             (true, _) => "error",
+            // What a script reads on stderr is JSON, unless it asks for more.
+            (false, 0) if self.json => "off",
             (false, 0) => "warn",
             (false, 1) => "info",
             (false, _) => "debug",
@@ -42,7 +44,7 @@ impl Voice {
 
     /// A sentence for the person at the terminal, on stderr.
     pub(crate) fn note(&self, sentence: &str) {
-        if !self.quiet {
+        if !self.quiet && !self.json {
             // With stderr gone there is nobody to tell.
             let _ = writeln!(io::stderr(), "{sentence}");
         }

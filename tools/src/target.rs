@@ -29,19 +29,16 @@ impl Target {
 
     /// The store and the identity of the database in it; "not found" if there is none.
     pub(crate) async fn database(&self) -> Result<(Store, Identity)> {
-        let store = self.store()?;
-        match Identity::load(&store).await? {
-            Some(identity) => Ok((store, identity)),
-            None => Err(Stop::not_found(format!("there is no database at {}", store.url()))
-                .hint("check the URL; `esker load` and `esker put` create a database where there is none")
-                .into()),
-        }
+        let manifest = self.manifest().await?;
+        Ok((manifest.store().clone(), manifest.identity().clone()))
     }
 
-    /// The manifest of an existing database.
+    /// The manifest of an existing database; "not found" if there is none.
     pub(crate) async fn manifest(&self) -> Result<Manifest> {
-        let (store, _) = self.database().await?;
-        Ok(Manifest::open(store).await?)
+        let store = self.store()?;
+        let none = Stop::not_found(format!("there is no database at {}", store.url()))
+            .hint("check the URL; `esker load` and `esker put` create a database where there is none");
+        Ok(Manifest::find(store).await?.ok_or(none)?)
     }
 
     /// A reader of an existing database that holds what was acknowledged before this call, and does

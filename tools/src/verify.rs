@@ -8,7 +8,7 @@ use std::{io::Write as _, process::ExitCode};
 
 use anyhow::Result;
 use esker::{
-    manifest::identity::Identity,
+    manifest::Manifest,
     store::Store,
     verify::{Finding, Report, Severity, VerifyOptions},
 };
@@ -72,10 +72,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
 
 /// Says "not found" with a hint if there is nothing here; damage of the identity is for the check to tell.
 pub(crate) async fn must_exist(target: &Target, store: &Store) -> Result<()> {
-    if matches!(Identity::load(store).await, Ok(None)) {
-        drop(target.database().await?);
+    match Manifest::find(store.clone()).await {
+        Ok(None) => target.manifest().await.map(drop),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// A finding for scripts.

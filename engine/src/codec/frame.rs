@@ -148,6 +148,15 @@ pub fn decompress(codec: Codec, stored: &[u8], raw_len: usize, limit: usize) -> 
     if raw.len() == raw_len { Ok(raw) } else { Err(wrong_length(raw.len(), raw_len)) }
 }
 
+/// Whether `stored` bytes can be what [`compress`] makes of `raw` bytes. Needs no look at them.
+pub fn may_hold(codec: Codec, stored: usize, raw: usize) -> bool {
+    match codec {
+        Codec::None => stored == raw,
+        Codec::Lz4 => stored <= raw - raw / 8 && raw <= stored.saturating_mul(LZ4_RATIO),
+        Codec::Zstd => stored <= raw - raw / 8 && raw <= stored.saturating_mul(ZSTD_RATIO),
+    }
+}
+
 /// XXH3-64 of `bytes`, seeded.
 #[inline]
 pub fn checksum(seed: u64, bytes: &[u8]) -> u64 {

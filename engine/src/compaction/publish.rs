@@ -200,6 +200,14 @@ impl Compactor {
         collect::collect(&self.manifest, retention, dry_run).await
     }
 
+    /// Declares void what lies before our takeover in the job log, once everything in it is decided: records that
+    /// cannot be read among it, which hold collections up. Records of a newer program are left to it.
+    pub async fn settle_log(&mut self) -> Result<()> {
+        self.log.take_over().await?;
+        self.refresh().await?;
+        self.log.raise_floor().await
+    }
+
     /// Gives the role up so that the next claims at once.
     pub async fn release(mut self) -> Result<()> {
         match self.commit(&self.state(0)).await {

@@ -59,6 +59,21 @@ pub fn encode(root: &Root) -> Bytes {
 /// Fails with `Corruption` naming object and offset, or with `Unsupported` naming the version or the
 /// feature that this program does not know.
 pub fn decode(slot: u64, db_uuid: u128, bytes: &Bytes) -> Result<Root> {
+    let root = open(slot, bytes)?;
+    check_stored(&root, db_uuid, &Name::Manifest(slot).path(), BODY_AT)?;
+    Ok(root)
+}
+
+/// The same of whichever database it is a version of; gives which.
+pub(crate) fn decode_any(slot: u64, bytes: &Bytes) -> Result<(u128, Root)> {
+    let root = open(slot, bytes)?;
+    // A uuid of another length is refused by the check.
+    let db_uuid = root.db_uuid[..].try_into().map_or(0, u128::from_le_bytes);
+    check_stored(&root, db_uuid, &Name::Manifest(slot).path(), BODY_AT)?;
+    Ok((db_uuid, root))
+}
+
+fn open(slot: u64, bytes: &Bytes) -> Result<Root> {
     let name = Name::Manifest(slot).path();
     let opened = ENVELOPE.open(seed(slot), bytes).map_err(|bad| bad.of(name.as_str(), 0))?;
     if opened.version != FORMAT_VERSION {
@@ -70,7 +85,6 @@ pub fn decode(slot: u64, db_uuid: u128, bytes: &Bytes) -> Result<Root> {
     if root.id != slot || root.token[..] != opened.token {
         return Err(Error::corruption(name, BODY_AT, "the body belongs to another slot or attempt"));
     }
-    check_stored(&root, db_uuid, &name, BODY_AT)?;
     Ok(root)
 }
 

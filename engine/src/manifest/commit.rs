@@ -16,7 +16,7 @@
 //! Always true: success is reported only for the first object that ever was in its slot; failure only
 //! when our bytes are not that and cannot become it; a version at or under the floor is never served.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -25,7 +25,9 @@ use crate::{
     chaos::{Bug, bug},
     clock::Clock,
     error::{Error, ErrorKind, Result},
-    manifest::{Edit, FIRST_ID, Identity, RING_SLOTS, RingSlot, Root, StoredOptions, View, codec, part},
+    manifest::{
+        Edit, FIRST_ID, Identity, KeyspaceEntry, RING_SLOTS, RingSlot, Root, StoredOptions, View, codec, part,
+    },
     stats::Cause,
     store::{Folder, Name, ObjectId, Sequence, Slot, Store, Token, floor_of},
 };
@@ -86,13 +88,18 @@ struct Seen {
 impl Manifest {
     /// Opens an existing database. `Invalid` with a hint if there is none at this place.
     pub async fn open(store: Store) -> Result<Self> {
-        match Identity::load(&store).await? {
-            Some(identity) => Ok(Self::of(store, identity)),
-            None => {
-                refuse_orphans(&store).await?;
-                Err(no_database(&store))
-            }
-        }
+        let none = no_database(&store);
+        Self::find(store).await?.ok_or(none)
+    }
+
+    /// The database at this place, if there is one.
+    ///
+    /// Fails with `Corruption` if there is data here whose identity object is missing.
+    pub async fn find(store: Store) -> Result<Option<Self>> {
+        let Some(identity) = Identity::load(&store).await? else {
+            return refuse_orphans(&store).await.map(|()| None);
+        };
+        Ok(Some(Self::of(store, identity)))
     }
 
     /// Opens, or creates with `options` if nothing is there (testing the store first). Of two processes
@@ -244,8 +251,14 @@ impl Manifest {
     /// What to commit on when the newest version, `top`, cannot be read any more: the content of `back` in its place.
     ///
     /// Nobody knows what `top` said, but a commit raises an epoch by one at most, so those chosen here are
-    /// above all that were ever given out. `top_hash` is the hash of what lies in its slot.
-    pub(crate) fn above_damaged(&self, back: &View, top: u64, top_hash: u128) -> Result<Arc<View>> {
+    /// above all that were ever given out. `top_hash` is the hash of what lies in its slot. `keyspaces` get names, if they
+    /// have none: entries in them are there.
+    pub(crate) fn above_damaged(
+        &self,
+        back: &View,
+        (top, top_hash): (u64, u128),
+        keyspaces: &BTreeSet<u32>,
+    ) -> Result<Arc<View>> {
         let commits = top.saturating_sub(back.id());
         let raised = u32::try_from(commits)
             .map_err(|_| Error::unsupported("too many versions are damaged to go back over them"))?;
@@ -259,7 +272,32 @@ impl Manifest {
         root.compactor.busy_until_ms = 0;
         root.next_run = root.next_run.saturating_add(commits.saturating_mul(RUNS_PER_COMMIT));
         root.next_keyspace = root.next_keyspace.saturating_add(raised);
+        name_keyspaces(&mut root, keyspaces);
         Ok(Arc::new(View::stored(root, top_hash, Some(back))?))
+    }
+
+    /// What to commit on when versions after `newest` are lost without a trace of what they said, or with one: nobody
+    /// knows how many there were, so the epochs are far above those that anything there belongs to.
+    ///
+    /// `keyspaces` get names: entries in them are there, and what they were called is lost.
+    pub(crate) fn above_lost(
+        &self,
+        newest: &View,
+        (writer, compactor): (u32, u32),
+        keyspaces: &BTreeSet<u32>,
+    ) -> Result<Arc<View>> {
+        let mut root = newest.root.clone();
+        let lost = RING_SLOTS as u32;
+        root.writer.epoch = root.writer.epoch.max(writer).saturating_add(lost);
+        root.writer.counter_floor = 0;
+        root.compactor.epoch = root.compactor.epoch.max(compactor).saturating_add(lost);
+        root.compactor.counter_floor = 0;
+        root.compactor.busy_until_ms = 0;
+        root.next_run = root.next_run.saturating_add(RING_SLOTS as u64 * RUNS_PER_COMMIT);
+        let highest = keyspaces.last().map_or(0, |id| id.saturating_add(1));
+        root.next_keyspace = root.next_keyspace.max(highest).saturating_add(lost);
+        name_keyspaces(&mut root, keyspaces);
+        Ok(Arc::new(View::stored(root, newest.stored_hash(), Some(newest))?))
     }
 
     fn of(store: Store, identity: Identity) -> Self {
@@ -496,6 +534,16 @@ fn resolve(latest: Arc<View>, slot: u64, token: Token) -> Result<Attempt> {
     }
 }
 
+/// Gives a name to each of `ids` that has none.
+fn name_keyspaces(root: &mut Root, ids: &BTreeSet<u32>) {
+    for id in ids {
+        let name = format!("lost-{id}");
+        if root.keyspaces.iter().all(|keyspace| keyspace.id != *id && keyspace.name != name) {
+            root.keyspaces.push(KeyspaceEntry { id: *id, name });
+        }
+    }
+}
+
 /// Gives `root` its place: id, token, ring, wall clock.
 fn prepare(root: &mut Root, id: u64, token: Token, wall_ms: u64) {
     let token = Bytes::copy_from_slice(&token.0);
@@ -536,7 +584,7 @@ async fn refuse_orphans(store: &Store) -> Result<()> {
     let what =
         format!("the identity object is missing, and there are objects of a database at {}", store.url());
     Err(Error::corruption(Name::Identity.path(), 0, what)
-        .hint("restore the object DB from a copy; creating a new database here would lose what is there"))
+        .hint("`esker repair` makes it again, from a copy or from what the versions say of it"))
 }
 
 fn no_database(store: &Store) -> Error {

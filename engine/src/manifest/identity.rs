@@ -11,6 +11,9 @@
 //! 56  XXH3-64 of bytes 0..56      u64
 //! ```
 //!
+//! Format, checksum kind and features have had one value each so far. Whoever adds another raises what the versions
+//! ask of readers as well (`manifest::Root::min_reader`): a repair makes a lost identity again from the versions.
+//!
 //! Its uuid is in every object that could be mistaken for another database's: a prefix that was
 //! deleted and filled again has another uuid, and old processes and caches notice (faults F34).
 //!

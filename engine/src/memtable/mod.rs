@@ -106,6 +106,11 @@ impl Memtable {
         self.max_seq.load(Relaxed)
     }
 
+    /// The greatest full key; `None` if there is no entry.
+    pub fn last_key(&self) -> Option<Bytes> {
+        self.entries.back().map(|node| node.key().key.clone())
+    }
+
     /// The conservation sum of all entries, by a walk of its own: what the flushed SSTs must add up to.
     pub fn sum(&self) -> Sum {
         let mut sum = Sum::default();

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::{
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
-    manifest::{Identity, Manifest, codec, part},
+    manifest::{Identity, Manifest, codec, copy, part},
     repair::{
         Rung, Work,
         proof::{Evidence, Proof},
@@ -66,7 +66,7 @@ pub(super) async fn round(work: &mut Work<'_>, from: &Store, report: &Report) ->
         return Ok(0);
     }
     let ssts = known_ssts(work.store).await?;
-    let with_log = names.iter().any(|name| matches!(name, Name::Wal(_)));
+    let with_log = names.iter().any(|name| matches!(name, Name::Wal(_) | Name::Manifest(_)));
     let evidence = Evidence::gather(work.store, &of_copy, with_log).await?;
     let mut copied = 0;
     for name in names.into_iter().filter(|name| !work.mended.contains(name)).collect::<Vec<_>>() {
@@ -102,10 +102,6 @@ pub(super) async fn round(work: &mut Work<'_>, from: &Store, report: &Report) ->
                 false,
             ),
         }
-    }
-    // What was put back may be damaged again tomorrow, and this round's names are no longer of interest.
-    if work.options.act {
-        work.mended.clear();
     }
     Ok(copied)
 }
@@ -149,6 +145,9 @@ async fn fetch(
         return Ok(Err("it is not there either".to_owned()));
     };
     let ours = store.get(name, Cause::Admin).await?;
+    if ours.as_ref() == Some(&body) {
+        return Ok(Err("it has the same bytes".to_owned()));
+    }
     let proof = match name {
         Name::Identity => Ok(evidence.of_identity()),
         Name::Manifest(id) => codec::decode(*id, identity.db_uuid, &body)
@@ -160,6 +159,8 @@ async fn fetch(
                 .await?
                 .map(|object| evidence.of_log(object.header(), &body, ours.as_ref()))
         }
+        Name::Checkpoint(_) => copy::decode(name, identity.db_uuid, &body)
+            .map(|copy| evidence.of_checkpoint(copy.as_ref(), &body, ours.as_ref())),
         _ => Err(Error::new(ErrorKind::Corruption, "objects of this kind are not copied")),
     };
     match proof {
@@ -182,6 +183,11 @@ async fn put(
         let Some(meta) = meta else { return Ok(()) };
         return put_sst(store, from, name, meta).await;
     };
+    put_whole(store, name, body).await
+}
+
+/// Puts `body` where nothing is, or over what is damaged.
+pub(super) async fn put_whole(store: &Store, name: &Name, body: Bytes) -> Result<()> {
     if store.get(name, Cause::Admin).await?.is_some() {
         return store.put_new(name, vec![body], Cause::Admin).await;
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! 1  read again      what only a first read saw was on the way           verify does that by itself
 //! 2  another copy    a replica of the same database has the object       nothing is lost, where it is proved
+//!    rebuild         the identity, from what the versions say of it      nothing is lost
 //! 3  roll back       to the newest version that is whole, and what the   numbers may be lost; told which
 //!                    log still has of what came after
 //! 4  salvage         what can be read is kept, the rest becomes holes    keys are lost; reads of them say so
@@ -14,10 +15,11 @@
 //! who worked on the damaged state is fenced.
 //!
 //! Always true: nothing is deleted, and no object is overwritten but a damaged one, with bytes that are proved to
-//! be those written first, or, only with [`RepairOptions::unproved`], that nothing contradicts (`proof.rs` says
+//! be, or to mean, those written first, or, only with [`RepairOptions::unproved`], that nothing contradicts (`proof.rs` says
 //! what counts as a proof); without [`RepairOptions::act`] nothing is written at all; every action is told, done or not.
 
 mod copy;
+mod identity;
 mod pinned;
 mod proof;
 mod rollback;
@@ -48,6 +50,8 @@ pub enum Rung {
     Told,
     /// From another copy.
     Copy,
+    /// Made again from what else says what it was.
+    Rebuild,
     /// Back to an older version.
     RollBack,
     /// What can be read is kept.
@@ -62,6 +66,7 @@ impl Rung {
         match self {
             Self::Told => "told",
             Self::Copy => "copy",
+            Self::Rebuild => "rebuild",
             Self::RollBack => "roll_back",
             Self::Salvage => "salvage",
             Self::CutLog => "cut_log",
@@ -128,16 +133,20 @@ pub async fn repair(store: &Store, options: &RepairOptions, progress: Progress<'
     let before = verify::verify(store, &full, progress).await?;
     let mut work = Work { store, options, actions: Vec::new(), mended: BTreeSet::new() };
     let mut now = None;
-    if let Some(from) = &options.from {
-        // What was put back may name more that is missing: a version its SSTs.
-        for _ in 0..ROUNDS {
-            let report = now.as_ref().unwrap_or(&before);
-            let copied = copy::round(&mut work, from, report).await?;
-            if copied == 0 || !options.act {
-                break;
-            }
-            now = Some(verify::verify(store, &full, progress).await?);
+    // What was put back may name more that is missing: a version its SSTs.
+    for _ in 0..ROUNDS {
+        let report = now.as_ref().unwrap_or(&before);
+        let copied = match &options.from {
+            Some(from) => copy::round(&mut work, from, report).await?,
+            None => 0,
+        };
+        let rebuilt = identity::rebuild(&mut work, report).await?;
+        if copied + rebuilt == 0 || !options.act {
+            break;
         }
+        // It may be damaged again tomorrow, and this round's names are no longer of interest.
+        work.mended.clear();
+        now = Some(verify::verify(store, &full, progress).await?);
     }
     let report = now.as_ref().unwrap_or(&before);
     let left: Vec<Finding> =
@@ -145,10 +154,19 @@ pub async fn repair(store: &Store, options: &RepairOptions, progress: Progress<'
     if !left.is_empty() {
         work.give_up_some(&left, report).await?;
     }
-    let acted = work.actions.iter().any(|action| action.done);
-    let actions = work.actions;
-    let after = if acted { Some(verify::verify(store, &full, progress).await?) } else { None };
-    Ok(Outcome { before, actions, after })
+    let mut after = None;
+    if work.actions.iter().any(|action| action.done) {
+        let report = after.insert(verify::verify(store, &full, progress).await?);
+        let left: Vec<Finding> = report.damage().cloned().collect();
+        // Without an identity nothing more can be said than has been.
+        if !left.is_empty()
+            && let Ok(manifest) = Manifest::open(store.clone()).await
+        {
+            let survey = Survey::take(&manifest, &mut Report::default()).await?;
+            work.advise(&left, &survey);
+        }
+    }
+    Ok(Outcome { before, actions: work.actions, after })
 }
 
 /// A repair under way.
@@ -174,14 +192,8 @@ impl Work<'_> {
         let manifest = match Manifest::open(self.store.clone()).await {
             Ok(manifest) => manifest,
             Err(error) => {
-                self.tell(
-                    Rung::Told,
-                    Some(Name::Identity),
-                    format!(
-                        "without its identity nothing can be done: {error}; a copy of it is needed (--from)"
-                    ),
-                    false,
-                );
+                let what = format!("nothing else can be done before the identity is mended: {error}");
+                self.tell(Rung::Told, Some(Name::Identity), what, false);
                 return Ok(());
             }
         };
@@ -198,37 +210,77 @@ impl Work<'_> {
         let Some(latest) = survey.latest.clone() else {
             return rollback::over_damaged(self, &manifest, &survey, &damaged).await;
         };
+        if left.iter().any(|finding| finding.object == Name::Manifest(latest.id() + 1)) {
+            rollback::over_lost(self, &manifest, &latest, &survey, &damaged).await?;
+            self.advise(left, &survey);
+            return Ok(());
+        }
         let log_is_cut = left.iter().any(|finding| matches!(finding.object, Name::Wal(_)));
         let needed = || latest.root.ssts().filter(|sst| !sst.is_hole());
         let is_damaged = needed().any(|sst| damaged.contains_key(&sst.object_id()));
         if is_damaged && self.options.roll_back {
             rollback::roll_back(self, &manifest, &survey, &damaged).await?;
         } else if is_damaged && self.options.salvage {
-            salvage::salvage(self, &manifest, &latest, &damaged).await?;
+            salvage::salvage(self, &manifest, &latest, &survey, &damaged).await?;
         } else if is_damaged {
-            rollback::offer(self, &manifest, &survey, &damaged).await?;
-            let what = "`esker repair --salvage` would keep what can be read of the damaged SSTs, and mark the rest as holes";
+            rollback::offer(self, &manifest, &latest, &survey, &damaged).await?;
+            let too = if log_is_cut { " --cut-log" } else { "" };
+            let what = format!(
+                "`esker repair --salvage{too}` would keep what can be read of the damaged SSTs, and mark the rest as holes"
+            );
             self.tell(Rung::Told, None, what, false);
         }
         if log_is_cut && !(is_damaged && self.options.roll_back) {
-            rollback::cut_log(self, &manifest, &latest).await?;
+            rollback::cut_log(self, &manifest, &latest, is_damaged).await?;
         }
-        for finding in left {
-            let what = match finding.object {
-                Name::Manifest(id) if id < latest.id() => format!(
-                    "version {id} stays as it is, nothing needs it; the next collection that keeps only newer ones takes it"
-                ),
-                Name::Sst(id) if latest.sst(id).is_some() => continue,
-                Name::Wal(_) => continue,
-                Name::Sst(_) => {
-                    format!("{finding}: only a checkpoint needs it, and only another copy helps (--from)")
-                }
-                _ => format!("{finding}: only another copy helps (--from)"),
-            };
-            self.tell(Rung::Told, Some(finding.object.clone()), what, false);
-        }
+        self.advise(left, &survey);
         Ok(())
     }
+
+    /// Says why each of `left` stays, and what would end it; once an object, and not what was said before.
+    fn advise(&mut self, left: &[Finding], survey: &Survey) {
+        let mut objects = BTreeSet::new();
+        for finding in left.iter().filter(|finding| objects.insert(&finding.object)) {
+            let Some(what) = advice(finding, survey) else { continue };
+            if !self.actions.iter().any(|action| action.what == what) {
+                self.tell(Rung::Told, Some(finding.object.clone()), what, false);
+            }
+        }
+    }
+}
+
+/// What to do about damage that no rung of the ladder is for; `None` if one is.
+fn advice(finding: &Finding, survey: &Survey) -> Option<String> {
+    let delete = |of: &Name| match of {
+        Name::Checkpoint(name) => format!("`esker checkpoint URL delete {name}`"),
+        other => other.to_string(),
+    };
+    Some(match &finding.object {
+        Name::Manifest(id) if survey.latest.as_ref().is_some_and(|latest| *id < latest.id()) => format!(
+            "version {id} stays as it is, nothing needs it; the next collection that keeps only newer ones takes it (`esker gc`)"
+        ),
+        // What is missing behind the newest that is there, and the log, have rungs of their own.
+        Name::Manifest(id) if survey.latest.as_ref().is_some_and(|latest| *id > latest.id()) => return None,
+        Name::Wal(_) => return None,
+        name @ Name::Sst(id) => {
+            let checkpoints = survey.ssts.get(id).map_or(&[][..], |named| &named.checkpoints);
+            let names: Vec<String> = checkpoints.iter().map(Name::to_string).collect();
+            if names.is_empty() {
+                return None;
+            }
+            let delete: Vec<String> = checkpoints.iter().map(delete).collect();
+            format!(
+                "{name} is needed by {}: a copy would bring it back (--from), {} gives up what is kept so",
+                names.join(", "),
+                delete.join(", ")
+            )
+        }
+        name @ Name::Checkpoint(_) => {
+            format!("{finding}: a copy would bring it back (--from), {} gives up what it keeps", delete(name))
+        }
+        Name::Pin(_) => format!("{finding}: it lapses by itself, at most a day after its last heartbeat"),
+        _ => format!("{finding}: only another copy helps (--from)"),
+    })
 }
 
 impl Finding {

@@ -6,9 +6,11 @@
 //! sst part   the name is given out once: 64 random bits are in it. An SST is what a version here says of it, a
 //!            part hashes to what one says
 //! manifest   the version behind it, or a pin or checkpoint of it, names its hash; else the ring of a later one
-//!            names its token; else the damaged bytes still carry its token
+//!            names its token; else it gives an epoch out that the log here has, by the same writer; else the damaged
+//!            bytes still carry its token
 //! wal        a version or a log object here is of the same writer and epoch, and a writer fills a slot once;
 //!            else the damaged bytes still carry its token
+//! checkpoint the damaged bytes still carry its token
 //! ```
 //!
 //! A token is 16 random bytes that one attempt draws, and it only ever offers the same bytes. What contradicts
@@ -24,7 +26,7 @@ use bytes::Bytes;
 use crate::{
     clock::on_cpu,
     error::{ErrorKind, Result},
-    manifest::{Identity, Root, codec, copy},
+    manifest::{Identity, Root, VersionCopy, codec, copy},
     stats::Cause,
     store::{Folder, Name, ObjectId, Store, Token},
     wal::{WalHeader, WalObject},
@@ -50,6 +52,8 @@ pub(super) struct Evidence {
     tokens: BTreeMap<u64, Bytes>,
     /// The hashes of parts.
     parts: BTreeMap<ObjectId, Bytes>,
+    /// The writer's epoch in each version that is here.
+    epochs: BTreeMap<u64, u32>,
     /// The writer of each epoch.
     writers: BTreeMap<u32, [u8; 16]>,
     /// The epoch of each log object.
@@ -68,6 +72,7 @@ impl Evidence {
                     Some(id) => {
                         if let Some(root) = if_whole(codec::decode(id, db_uuid, &body))? {
                             evidence.version(&root, codec::object_hash(&body));
+                            evidence.epochs.insert(id, root.writer.epoch);
                         }
                     }
                     None => {
@@ -150,13 +155,33 @@ impl Evidence {
             }
             return Proof::Refuted("a later version says that another attempt made it".to_owned());
         }
-        if let Some(before) = id.checked_sub(1).and_then(|before| self.hashes.get(&before))
-            && root.prev_hash[..] != *before
-        {
-            let before = Name::Manifest(id - 1);
-            return Proof::Refuted(format!("it was made from other bytes than those of {before} here"));
+        if let Some(before) = id.checked_sub(1).and_then(|before| self.hashes.get(&before)) {
+            if root.prev_hash[..] != *before {
+                let before = Name::Manifest(id - 1);
+                return Proof::Refuted(format!("it was made from other bytes than those of {before} here"));
+            }
+            // An epoch is given out by one commit, and the log here has it by the same writer.
+            let (epoch, writer) = (root.writer.epoch, self.writers.get(&root.writer.epoch));
+            let gave_it_out = self.epochs.get(&(id - 1)).is_some_and(|before| *before < epoch);
+            if gave_it_out && writer.is_some_and(|uuid| root.writer.uuid[..] == *uuid) {
+                return Proof::Proved;
+            }
         }
         by_token(body, ours, "no later version is here to say which it was")
+    }
+
+    /// Whether `body`, which holds `copy`, is the checkpoint of that name; `ours` is what lies there.
+    pub(super) fn of_checkpoint(
+        &self,
+        copy: Option<&VersionCopy>,
+        body: &Bytes,
+        ours: Option<&Bytes>,
+    ) -> Proof {
+        let Some(copy) = copy else { return Proof::Refuted("there is no version in it".to_owned()) };
+        if self.hashes.get(&copy.root.id).is_some_and(|hash| *hash != copy.hash.to_le_bytes()) {
+            return Proof::Refuted("it keeps another version than the one of that number here".to_owned());
+        }
+        by_token(body, ours, "a name can be given again, to another version")
     }
 
     /// Whether `body`, whose header this is, is the log object of that slot; `ours` is what lies there.

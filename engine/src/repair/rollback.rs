@@ -18,10 +18,15 @@
 //! Always true: epochs, replay point and last number only go forward, so every fence holds; the old versions
 //! and everything they name stay.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     clock::on_cpu,
+    compaction::log,
     error::{Error, ErrorKind, Result},
     key::Seq,
     manifest::{Edit, Manifest, Run, View, claim, codec, salvage::Restored},
@@ -33,6 +38,7 @@ use crate::{
     verify::{
         Finding, Survey,
         log::{Log, Walked},
+        lost::{self, Epochs},
     },
     wal::{WalHeader, WalObject, record::encode_fence},
 };
@@ -42,21 +48,43 @@ const MEMTABLE_BYTES: usize = 64 << 20;
 /// How long the fence may be without an answer.
 const FENCE_TIME: Duration = Duration::from_secs(60);
 
+const ROLL_BACK: &str = "esker repair --rollback";
+const ROLL_BACK_AND_CUT: &str = "esker repair --rollback --cut-log";
+
 /// Says what a roll-back would do, if one is possible.
 pub(super) async fn offer(
     work: &mut Work<'_>,
     manifest: &Manifest,
+    latest: &Arc<View>,
     survey: &Survey,
     damaged: &BTreeMap<ObjectId, Finding>,
 ) -> Result<()> {
     if let Some(back) = newest_whole(manifest, survey, damaged).await? {
+        let (command, but) = way_back(work, manifest, latest, &back).await?;
         let what = format!(
-            "`esker repair --rollback` would go back to version {}, the newest that is whole, and take what the log has of what came after it",
+            "`{command}` would go back to version {}, the newest that is whole, and take what the log has of what came after it{but}",
             back.id()
         );
         work.tell(Rung::Told, Some(Name::Manifest(back.id())), what, false);
     }
     Ok(())
+}
+
+/// The one command that goes back to `back`, and what the log would not give.
+async fn way_back(
+    work: &Work<'_>,
+    manifest: &Manifest,
+    latest: &View,
+    back: &View,
+) -> Result<(&'static str, String)> {
+    let log = Log::read(work.store, manifest.identity(), &latest.root, false).await?;
+    Ok(match walk(&log, latest, back).holes.first() {
+        None => (ROLL_BACK, String::new()),
+        Some(hole) => {
+            let but = format!("; the log has lost {}: {}", Name::Wal(hole.slot), hole.numbers());
+            (ROLL_BACK_AND_CUT, but)
+        }
+    })
 }
 
 /// Rolls back to the newest version that names nothing damaged.
@@ -67,8 +95,7 @@ pub(super) async fn roll_back(
     damaged: &BTreeMap<ObjectId, Finding>,
 ) -> Result<()> {
     let (Some(latest), Some(back)) = (&survey.latest, newest_whole(manifest, survey, damaged).await?) else {
-        let what =
-            "no version is whole, so there is nothing to roll back to; `--salvage` keeps what can be read";
+        let what = "no version is whole, so there is nothing to roll back to; `esker repair --salvage` keeps what can be read";
         work.tell(Rung::Told, None, what, false);
         return Ok(());
     };
@@ -76,16 +103,25 @@ pub(super) async fn roll_back(
 }
 
 /// Goes on behind what the log has lost.
-pub(super) async fn cut_log(work: &mut Work<'_>, manifest: &Manifest, latest: &Arc<View>) -> Result<()> {
+///
+/// `tree_is_damaged`: the newest version is, too, and what is to be done about that is told as one command.
+pub(super) async fn cut_log(
+    work: &mut Work<'_>,
+    manifest: &Manifest,
+    latest: &Arc<View>,
+    tree_is_damaged: bool,
+) -> Result<()> {
     let log = Log::read(work.store, manifest.identity(), &latest.root, false).await?;
     let walk = log.walk(&latest.root);
     if walk.holes.is_empty() {
         return Ok(());
     }
     if !work.options.cut_log {
+        let command =
+            if tree_is_damaged { "esker repair --salvage --cut-log" } else { "esker repair --cut-log" };
         for hole in &walk.holes {
             let what = format!(
-                "the log has lost {}: {}; a copy would bring it back (--from), `esker repair --cut-log` would go on without it",
+                "the log has lost {}: {}; a copy would bring it back (--from), `{command}` would go on without it",
                 Name::Wal(hole.slot),
                 hole.numbers()
             );
@@ -126,8 +162,9 @@ pub(super) async fn over_damaged(
         return Err(Error::new(ErrorKind::Conflict, format!("version {top} went away meanwhile")));
     };
     if !work.options.roll_back {
+        let (command, but) = way_back(work, manifest, &back, &back).await?;
         let what = format!(
-            "the newest version, {top}, cannot be read; `esker repair --rollback` would go on from version {}, with what the log has of what came after it",
+            "the newest version, {top}, cannot be read; `{command}` would go on from version {}, with what the log has of what came after it{but}",
             back.id()
         );
         work.tell(Rung::Told, Some(Name::Manifest(top)), what, false);
@@ -136,8 +173,59 @@ pub(super) async fn over_damaged(
     // Keyspaces, epochs and counters from the newest that can be read, whether or not its tree is whole.
     let newest = newest(manifest, survey, |_| true).await?;
     let newest = newest.as_ref().unwrap_or(&back);
-    let above = manifest.above_damaged(newest, top, codec::object_hash(&body))?;
-    put_back(work, manifest, &above, &back, Rung::RollBack).await
+    let log = Log::read(work.store, manifest.identity(), &newest.root, false).await?;
+    let unnamed = lost::unnamed_keyspaces(manifest, &log, &newest.root).await?;
+    let above = manifest.above_damaged(newest, (top, codec::object_hash(&body)), &unnamed)?;
+    put_back(work, manifest, &above, &back, Rung::RollBack).await?;
+    tell_names(work, &unnamed);
+    Ok(())
+}
+
+/// The newest version is missing: what is there after the one before it says so. That one is gone on from.
+pub(super) async fn over_lost(
+    work: &mut Work<'_>,
+    manifest: &Manifest,
+    latest: &Arc<View>,
+    survey: &Survey,
+    damaged: &BTreeMap<ObjectId, Finding>,
+) -> Result<()> {
+    let missing = Name::Manifest(latest.id() + 1);
+    let Some(back) = newest_whole(manifest, survey, damaged).await? else {
+        let what = format!("{missing} is missing, and no version is whole; only another copy helps (--from)");
+        work.tell(Rung::Told, Some(missing), what, false);
+        return Ok(());
+    };
+    if !work.options.roll_back {
+        let (command, but) = way_back(work, manifest, latest, &back).await?;
+        let what = format!(
+            "{missing} is missing: a copy would bring it back (--from), `{command}` would go on from version {}, with what the log has of what came after it{but}",
+            back.id()
+        );
+        work.tell(Rung::Told, Some(missing), what, false);
+        return Ok(());
+    }
+    let log = Log::read(work.store, manifest.identity(), &latest.root, false).await?;
+    let unnamed = lost::unnamed_keyspaces(manifest, &log, &latest.root).await?;
+    let epochs = Epochs::of(survey, &log);
+    let jobs = log::read(work.store, manifest.identity().db_uuid, Cause::Admin).await?;
+    let of_jobs =
+        jobs.records.iter().filter_map(|(_, record)| record.as_ref().ok()).map(|record| record.epoch);
+    let compactor = of_jobs.fold(epochs.compactor, u32::max);
+    let above = manifest.above_lost(latest, (epochs.writer, compactor), &unnamed)?;
+    put_back(work, manifest, &above, &back, Rung::RollBack).await?;
+    tell_names(work, &unnamed);
+    Ok(())
+}
+
+fn tell_names(work: &mut Work<'_>, unnamed: &BTreeSet<u32>) {
+    let act = work.options.act;
+    for id in unnamed {
+        let verb = if act { "is" } else { "would be" };
+        let what = format!(
+            "keyspace {id}, whose name was lost with the version that had it, {verb} called lost-{id}"
+        );
+        work.tell(Rung::RollBack, None, what, act);
+    }
 }
 
 /// The newest version of which nothing is damaged.
@@ -191,7 +279,7 @@ async fn put_back(
         && !work.options.cut_log
     {
         let what = format!(
-            "the log that follows {name} has lost {}: {}; a copy would bring it back (--from), `--cut-log` goes on without it",
+            "the log that follows {name} has lost {}: {}; a copy would bring it back (--from), `{ROLL_BACK_AND_CUT}` goes on without it",
             Name::Wal(hole.slot),
             hole.numbers()
         );
@@ -239,8 +327,9 @@ async fn restore(
             back.id(),
             hole.numbers()
         );
-        return Err(Error::corruption(Name::Wal(hole.slot).path(), 0, what)
-            .hint("the tree is as it was; repair again, `--cut-log` goes on without it"));
+        return Err(Error::corruption(Name::Wal(hole.slot).path(), 0, what).hint(
+            "the tree is as it was; repair again, `esker repair --rollback --cut-log` goes on without it",
+        ));
     }
     let mut runs = replay(work, manifest, back, &walk, &mut names).await?;
     runs.extend(back.root.runs.iter().cloned());

@@ -9,6 +9,10 @@
 //! The versions of one key may go on from a damaged block into the next. Those behind it are older than what was
 //! lost, so they are not kept: they would be found in front of the hole. Those before it are newer, and stay.
 //!
+//! Without an index (it is damaged, or the object has lost its end) the blocks are found one after the other
+//! ([`walk`]). Then no separator says what a lost block may have held: its hole goes from the last key that was kept
+//! to the first behind it, and both may have versions in it.
+//!
 //! Always true: what is kept and what is lost add up to what the SST held, by the conservation sum; every key that
 //! may have been in a damaged block lies in a hole; an SST whose blocks all read and that still does not add up
 //! is left alone.
@@ -25,17 +29,21 @@ use crate::{
     key::{KEYSPACE_BYTES, Kind, Seq},
     manifest::{Edit, Manifest, View, salvage::Salvaged},
     repair::{Names, Rung, Work, claim_compactor, tree::Building},
-    sst::{BlockRef, SstMeta, Tail, decode_block, hole::shown, index::Index},
+    sst::{BlockRef, SstMeta, Tail, decode_block, hole::shown, index::Index, walk},
     stats::Cause,
     store::{Name, ObjectId, Store},
-    verify::Finding,
+    verify::{Finding, Survey},
 };
+
+/// Bytes of an SST that are read at a time while its blocks are searched.
+const WINDOW_BYTES: u64 = 1 << 20;
 
 /// Salvages every damaged SST of `latest` in one edit.
 pub(super) async fn salvage(
     work: &mut Work<'_>,
     manifest: &Manifest,
     latest: &Arc<View>,
+    survey: &Survey,
     damaged: &BTreeMap<ObjectId, Finding>,
 ) -> Result<()> {
     let act = work.options.act;
@@ -50,7 +58,7 @@ pub(super) async fn salvage(
             let Some(finding) = damaged.get(&sst.id) else { continue };
             let name = Name::Sst(sst.id);
             let mut saving = Saving::new(work.store, &base, &sst.meta, run.level, &mut names, act)?;
-            saving.read(work.store).await?;
+            saving.read(work.store, survey.stored_bytes(&name)).await?;
             let blocks = (saving.good, sst.meta.blocks);
             let Some(one) = saving.finish(work.store, &mut names, &finding.what).await? else {
                 let what = format!(
@@ -130,15 +138,18 @@ impl<'a> Saving<'a> {
         })
     }
 
-    async fn read(&mut self, store: &Store) -> Result<()> {
+    /// Reads all of it; `stored_bytes` are there.
+    async fn read(&mut self, store: &Store, stored_bytes: u64) -> Result<()> {
         let Some(index) = self.index(store).await? else {
-            self.holes = vec![(self.lost.first_key.clone(), self.lost.last_key.clone())];
-            return Ok(());
+            return self.walk(store, stored_bytes).await;
         };
         for at in 0..index.blocks() {
             let kept = match self.block(store, index.block(at)).await? {
-                Some(block) => self.keep(&index, at, &block)?,
-                None => false,
+                Some(block) if self.fits(Some((&index, at)), &block)? => {
+                    self.keep(&block)?;
+                    true
+                }
+                _ => false,
             };
             if kept {
                 self.good += 1;
@@ -148,6 +159,90 @@ impl<'a> Saving<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Finds and keeps the blocks without an index.
+    async fn walk(&mut self, store: &Store, stored_bytes: u64) -> Result<()> {
+        let end = self.lost.tail_offset.min(stored_bytes);
+        let starts = self.starts(store, stored_bytes).await?;
+        let mut window = Window::default();
+        let (mut at, mut is_lost) = (0, false);
+        while at < end {
+            let mut behind = starts.iter().copied().filter(|start| *start > at);
+            let next = behind.next();
+            // A start that is wrong costs nothing: the one behind it bounds the search.
+            let limit = behind.next().unwrap_or(u64::MAX).min(end) - at;
+            let Some((bytes, block)) = self.find(store, &mut window, at, limit).await? else {
+                is_lost = true;
+                at = next.unwrap_or(end);
+                continue;
+            };
+            at += bytes;
+            if !self.fits(None, &block)? {
+                is_lost = true;
+                continue;
+            }
+            if std::mem::take(&mut is_lost) {
+                let mut cursor = block.cursor();
+                cursor.first()?;
+                let first = Bytes::copy_from_slice(cursor.key());
+                self.lose_until(first.clone());
+                self.skip = Some(first);
+            }
+            self.keep(&block)?;
+            self.good += 1;
+            self.building.send().await?;
+        }
+        if is_lost || end < self.lost.tail_offset {
+            self.lose_until(self.lost.last_key.clone());
+        }
+        Ok(())
+    }
+
+    /// Where blocks may start, by what is left of the index.
+    async fn starts(&self, store: &Store, stored_bytes: u64) -> Result<Vec<u64>> {
+        let meta = self.lost;
+        if stored_bytes < meta.bytes {
+            return Ok(Vec::new());
+        }
+        let name = Name::Sst(meta.object_id());
+        let tail = no_damage(store.get_range(&name, meta.tail_offset..meta.bytes, Cause::Admin).await)?;
+        Ok(tail.map_or_else(Vec::new, |tail| walk::doubtful_ends(meta, &tail)))
+    }
+
+    /// The block that starts at `at` and has at most `limit` bytes, and how many it has.
+    async fn find(
+        &self,
+        store: &Store,
+        window: &mut Window,
+        at: u64,
+        limit: u64,
+    ) -> Result<Option<(u64, Block)>> {
+        let id = self.lost.object_id();
+        let limit = limit.min(walk::MAX_STORED_BLOCK as u64);
+        let mut read_twice = false;
+        loop {
+            let bytes = window.from(at);
+            let held = bytes.len() as u64;
+            let found = on_cpu(move || {
+                let length = walk::find_end(id, at, &bytes)?;
+                let place = BlockRef { offset: at, bytes: length as u32 };
+                let block = decode_block(id, place, bytes.slice(..length)).ok()?;
+                block.validate().ok()?;
+                Some((length as u64, block))
+            })
+            .await?;
+            if found.is_some() || read_twice {
+                return Ok(found);
+            }
+            // What was wrong on the way is right now.
+            read_twice = held >= limit;
+            let more = if read_twice { limit } else { limit.min((2 * held).max(WINDOW_BYTES)) };
+            let name = Name::Sst(id);
+            let read = store.get_range(&name, at..at + more, Cause::Admin).await;
+            let Some(bytes) = no_damage(read)? else { return Ok(None) };
+            *window = Window { start: at, bytes };
+        }
     }
 
     /// The index, if the footer and it can be read.
@@ -179,11 +274,8 @@ impl<'a> Saving<'a> {
         no_damage(store.reread(&name, read).await)
     }
 
-    /// Keeps the entries of block `at`; false if they are not what the index says, and then nothing of it.
-    fn keep(&mut self, index: &Index, at: usize, block: &Block) -> Result<bool> {
-        if !self.fits(index, at, block)? {
-            return Ok(false);
-        }
+    /// Keeps the entries of a block that fits.
+    fn keep(&mut self, block: &Block) -> Result<()> {
         let mut cursor = block.cursor();
         cursor.first()?;
         while cursor.is_valid() {
@@ -200,11 +292,13 @@ impl<'a> Saving<'a> {
             self.last = Some((Bytes::copy_from_slice(entry.key), entry.seq));
             cursor.next()?;
         }
-        Ok(true)
+        Ok(())
     }
 
-    fn fits(&self, index: &Index, at: usize, block: &Block) -> Result<bool> {
-        let (low, high) = (at.checked_sub(1).map(|before| index.separator(before)), index.separator(at));
+    /// Whether the block follows what was kept, and is what the index says of it, where there is one.
+    fn fits(&self, index: Option<(&Index, usize)>, block: &Block) -> Result<bool> {
+        let low = index.and_then(|(index, at)| Some(index.separator(at.checked_sub(1)?)));
+        let high = index.map(|(index, at)| index.separator(at));
         let mut last = self.last.as_ref().map(|(key, seq)| (key.to_vec(), *seq));
         let mut cursor = block.cursor();
         cursor.first()?;
@@ -213,7 +307,8 @@ impl<'a> Saving<'a> {
             let ascends = last
                 .as_ref()
                 .is_none_or(|(key, seq)| entry.key > &key[..] || entry.key == &key[..] && entry.seq < *seq);
-            let within = low.as_ref().is_none_or(|low| entry.key >= &low[..]) && entry.key <= &high[..];
+            let within = low.as_ref().is_none_or(|low| entry.key >= &low[..])
+                && high.as_ref().is_none_or(|high| entry.key <= &high[..]);
             let known = entry.kind != Kind::RangeDelete && entry.key.len() >= KEYSPACE_BYTES;
             let of_sst = self.lost.first_key <= entry.key && entry.key <= &self.lost.last_key[..];
             if !ascends || !within || !known || !of_sst {
@@ -237,6 +332,16 @@ impl<'a> Saving<'a> {
         let first = first.max(self.lost.first_key.clone()).min(last.clone());
         let last = last.min(self.lost.last_key.clone());
         self.skip = index.is_split(at).then(|| last.clone());
+        self.add_hole(first, last);
+    }
+
+    /// Marks everything from what was kept last to the key `last` as lost, both included.
+    fn lose_until(&mut self, last: Bytes) {
+        let first = self.last.as_ref().map_or_else(|| self.lost.first_key.clone(), |(key, _)| key.clone());
+        self.add_hole(first, last);
+    }
+
+    fn add_hole(&mut self, first: Bytes, last: Bytes) {
         match self.holes.last_mut() {
             // Blocks that lie side by side make one hole; only skipped versions may be between two.
             Some((_, end)) if first <= successor(end.to_vec()) => *end = last,
@@ -262,6 +367,23 @@ impl<'a> Saving<'a> {
             })
             .collect();
         Ok(Some(Salvaged { out: self.lost.object_id(), kept, holes }))
+    }
+}
+
+/// Bytes of the object that are held while its blocks are searched.
+#[derive(Default)]
+struct Window {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Window {
+    /// What it holds from byte `at` on.
+    fn from(&self, at: u64) -> Bytes {
+        let skipped = at.checked_sub(self.start).and_then(|skipped| usize::try_from(skipped).ok());
+        skipped
+            .filter(|skipped| *skipped < self.bytes.len())
+            .map_or_else(Bytes::new, |s| self.bytes.slice(s..))
     }
 }
 

@@ -183,6 +183,15 @@ impl Index {
     }
 }
 
+/// What the column of block ends of an index of `blocks` blocks holds, whether or not the rest of it can be believed.
+pub(super) fn doubtful_ends(bytes: &[u8], blocks: u64) -> Vec<u64> {
+    let column = usize::try_from(blocks).ok().and_then(|blocks| blocks.checked_mul(8)).and_then(|column| {
+        let end = bytes.len().checked_sub(COUNTS_BYTES)?;
+        bytes.get(end.checked_sub(column)?..end)
+    });
+    column.unwrap_or_default().chunks_exact(8).map(|end| word64(end, 0)).collect()
+}
+
 /// Collects separators and block ends, in order.
 #[derive(Debug, Default)]
 pub struct IndexBuilder {

@@ -29,6 +29,7 @@ pub mod index;
 pub mod reader;
 mod tally;
 pub mod verify;
+pub mod walk;
 
 pub use builder::{Finished, SstBuilder, SstOptions};
 pub use hole::Hole;

@@ -46,6 +46,7 @@ pub(crate) use self::fetch::Missing;
 pub use self::{
     fetch::is_missing,
     names::{Folder, MAX_NUMBER, Name, ObjectId, Role},
+    retry::is_refused,
     sequence::{Sequence, Slot, Token},
     upload::Upload,
 };
@@ -201,26 +202,26 @@ impl Store {
             Some(name) if folder.numbered(0).is_some() => Some(self.place.location(name)?),
             _ => None,
         };
-        let found = self.list_all(folder, offset.as_ref(), cause).await?;
+        let found = self.list_all(folder.path(), offset.as_ref(), cause).await?;
         Ok(self.place.ours(found, folder, after))
     }
 
-    /// The paths in `folder` that are no names of ours: nobody reads, counts or deletes them.
-    pub async fn strangers(&self, folder: Folder, cause: Cause) -> Result<Vec<String>> {
+    /// The paths under `folder`, a folder of ours or one that holds some, that are no names of ours: nobody reads,
+    /// counts or deletes them.
+    pub async fn strangers(&self, folder: &str, cause: Cause) -> Result<Vec<String>> {
         let found = self.list_all(folder, None, cause).await?;
         let paths = found.iter().map(|meta| self.place.shown(&meta.location));
-        let is_ours = |path: &&str| Name::parse(path).and_then(|name| name.folder()) == Some(folder);
-        Ok(paths.filter(|path| !is_ours(path)).map(str::to_owned).collect())
+        Ok(paths.filter(|path| Name::parse(path).is_none()).map(str::to_owned).collect())
     }
 
     async fn list_all(
         &self,
-        folder: Folder,
+        folder: &str,
         offset: Option<&Path>,
         cause: Cause,
     ) -> Result<Vec<object_store::ObjectMeta>> {
-        let prefix = self.place.path(folder.path())?;
-        let mut patience = self.patience("LIST", folder.path());
+        let prefix = self.place.path(folder)?;
+        let mut patience = self.patience("LIST", folder);
         loop {
             match self.place.list_once(&prefix, offset, patience.attempt_limit(0), cause).await {
                 Ok(found) => return Ok(found),

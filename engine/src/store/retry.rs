@@ -249,6 +249,13 @@ impl<'a> Patience<'a> {
     }
 }
 
+/// Whether `error` is of kind `Invalid` because a store, and not this library, says no: to whoever asks, to the
+/// bucket, to a disk that is read-only.
+pub fn is_refused(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    error.kind() == ErrorKind::Invalid && source.is_some_and(|source| source.is::<Answer>())
+}
+
 /// What a store said, as the source of an [`Error`].
 #[derive(Debug)]
 pub(super) struct Answer(pub(super) String);

@@ -5,8 +5,9 @@
 //! sst      one SST: every checksum, the order, the filter, every count and sum; block by block
 //! order    the newest version across runs: newer runs hold newer versions of a key, no number twice
 //! log      every object of the log, and that the walk over it misses none
+//! lost     what is there and no version knows of: a newer one is missing
 //! jobs     every record of the job log
-//! scrub    survey, log and every SST, again and again, slowly, from where it stopped; no order, jobs and orphans
+//! scrub    survey, log, jobs and every SST, again and again, slowly, from where it stopped; no order and orphans
 //! ```
 //!
 //! What is found is data ([`Finding`]), so that a service can call this as well as a person. A read that failed is
@@ -17,6 +18,7 @@
 
 mod jobs;
 pub mod log;
+pub mod lost;
 mod order;
 mod pace;
 pub mod scrub;
@@ -233,6 +235,7 @@ async fn once(store: &Store, options: &VerifyOptions, progress: Progress<'_>) ->
         }
         let log = log::Log::read(store, &identity, &latest.root, options.quick).await?;
         log.report(&latest.root, &mut report);
+        lost::check(&manifest, &survey, &log, latest, options.quick, &mut report).await?;
         survey.orphans(&mut report);
         jobs::check(&manifest, latest.root.compactor.epoch, &mut report).await?;
     }

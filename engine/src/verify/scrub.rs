@@ -1,8 +1,8 @@
 //! Scrubbing: verifying all the time, slowly, an SST after the other, from where it stopped.
 //!
 //! ```text
-//! round   survey ─▶ log ─▶ SST, SST, SST, … in the order of their ids ─▶ next round
-//!                            └─ the place: this one is done
+//! round   survey ─▶ log ─▶ jobs ─▶ SST, SST, SST, … in the order of their ids ─▶ next round
+//!                                     └─ the place: this one is done
 //! ```
 //!
 //! Always true: nothing is written to the database; a scrub that is stopped goes on behind the last SST that it
@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     manifest::Manifest,
     store::{ObjectId, Store},
-    verify::{Finding, Pace, Report, Survey, log, sst, survey},
+    verify::{Finding, Pace, Report, Survey, jobs, log, sst, survey},
 };
 
 /// How far a scrub has come: what to keep between two runs of it.
@@ -41,7 +41,7 @@ pub struct Scrub {
 /// What a step of a scrub did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stepped {
-    /// A round began: every version and the log were looked at.
+    /// A round began: every version, the log and the job log were looked at.
     Surveyed(Vec<Finding>),
     /// An SST was read.
     Read(ObjectId, Vec<Finding>),
@@ -96,6 +96,7 @@ impl Scrub {
                 log::Log::read(&self.store, &identity, &latest.root, false)
                     .await?
                     .report(&latest.root, &mut report);
+                jobs::check(&manifest, latest.root.compactor.epoch, &mut report).await?;
             }
             let after = self.place.after;
             let todo =

@@ -27,6 +27,8 @@ use crate::{
 
 /// How often the newest version may be collected before it is read.
 const MAX_LOOKS: u32 = 20;
+/// Where the objects that are numbered lie, with whatever lies beside them.
+const NUMBERED: [&str; 4] = ["manifest", "wal", "job", "floor"];
 /// How many missing versions in a row are told one by one.
 const MISSING_ONE_BY_ONE: u64 = 64;
 
@@ -37,6 +39,8 @@ pub struct Named {
     pub meta: SstMeta,
     /// Whether the newest version or a checkpoint names it.
     pub is_needed: bool,
+    /// The checkpoints that name it.
+    pub checkpoints: Vec<Name>,
     /// Whether it is there, with its size.
     pub is_there: bool,
 }
@@ -90,7 +94,7 @@ pub async fn identity(store: &Store, report: &mut Report) -> Result<Option<Ident
 
 /// Notes what lies among numbered objects and is none of ours.
 pub(super) async fn strangers(store: &Store, report: &mut Report) -> Result<()> {
-    for folder in Folder::ALL.into_iter().filter(|folder| folder.numbered(0).is_some()) {
+    for folder in NUMBERED {
         for path in store.strangers(folder, Cause::Admin).await? {
             let what = format!("{path:?} is no name of an object of this database: it is left alone");
             report.add(Finding::notice(Name::Identity, what));
@@ -130,6 +134,16 @@ impl Survey {
     /// The SSTs that are there with their size, and can be read.
     pub fn whole(&self) -> impl Iterator<Item = &Named> {
         self.ssts.values().filter(|named| named.is_there)
+    }
+
+    /// The bytes of this SST, part or blob that are there; 0 if it is not.
+    pub fn stored_bytes(&self, name: &Name) -> u64 {
+        self.there.get(name).copied().unwrap_or(0)
+    }
+
+    /// Every SST, part and blob that is there.
+    pub fn stored(&self) -> impl Iterator<Item = &Name> {
+        self.there.keys()
     }
 
     /// Notes which SSTs, parts and blobs are there and nothing names.
@@ -220,7 +234,12 @@ impl Survey {
                         let finding = Finding::of(&listed.name, error)?;
                         let of_pin = folder == Folder::Pin && finding.object != listed.name;
                         let severity = if of_pin { Severity::Notice } else { finding.severity };
-                        report.add(Finding { severity, ..finding });
+                        let what = if finding.object == listed.name {
+                            finding.what
+                        } else {
+                            format!("{} ({} needs it)", finding.what, listed.name)
+                        };
+                        report.add(Finding { severity, what, ..finding });
                     }
                 }
             }
@@ -231,21 +250,23 @@ impl Survey {
     /// Notes what a version names.
     fn note(&mut self, name: &Name, view: &View, is_needed: bool, report: &mut Report) {
         for meta in view.root.ssts() {
-            if let Some(hole) = &meta.hole {
+            if meta.is_hole() {
+                let object = Name::Sst(meta.lost_id());
                 self.kept.insert(meta.lost_id());
-                if is_needed && matches!(name, Name::Manifest(_)) {
-                    let error = meta.lost();
-                    let what = error.to_string();
-                    let what = what.split(" (in ").next().unwrap_or_default().to_owned();
-                    let what = format!("{what}: {}", hole.why);
-                    let object = Name::Sst(meta.lost_id());
-                    report.add(Finding { severity: Severity::Hole, ..Finding::damage(object, what) });
+                if is_needed
+                    && matches!(name, Name::Manifest(_))
+                    && let Ok(finding) = Finding::of(&object, meta.lost())
+                {
+                    report.add(Finding { severity: Severity::Hole, ..finding });
                 }
                 continue;
             }
-            let fresh = || Named { meta: meta.clone(), is_needed, is_there: false };
+            let fresh = || Named { meta: meta.clone(), is_needed, checkpoints: Vec::new(), is_there: false };
             let named = self.ssts.entry(meta.object_id()).or_insert_with(fresh);
             named.is_needed |= is_needed;
+            if matches!(name, Name::Checkpoint(_)) {
+                named.checkpoints.push(name.clone());
+            }
             if named.meta != *meta {
                 let what = format!("it describes SST {} otherwise than another version", meta.object_id());
                 report.add(Finding::damage(name.clone(), what));

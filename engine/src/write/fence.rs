@@ -23,7 +23,10 @@ use crate::{
     memtable::Memtable,
     stats::Cause,
     wal::replay::{Opening, ReplayedObject},
-    write::head::{Replayed, Start},
+    write::{
+        behind,
+        head::{Replayed, Start},
+    },
 };
 
 /// What lies in more log objects than this is flushed after replay, however little it is.
@@ -45,6 +48,7 @@ pub async fn open(manifest: &Manifest, name: &str, memtable_bytes: usize) -> Res
     let clock = manifest.store().clock().clone();
     let writer_uuid = clock.random();
     let latest = manifest.latest(Cause::Open).await?;
+    behind::check_epoch(manifest, &latest).await?;
     let claimed = claim::writer(manifest, &latest, writer_uuid, name, Cause::Open).await?;
     let epoch = claimed.root.writer.epoch;
     let mut opening = Opening::begin(manifest, claimed, writer_uuid, name);

@@ -8,11 +8,13 @@
 //! | `budget` | one memory budget, and the slow-down before it is full |
 //! | `progress` | how far background work has come |
 //! | `room` | waiting for memory |
+//! | `behind` | opening: refusing to go on behind a version that was lost |
 //! | `fence` | opening: claim the epoch, fence the log, replay it |
 //! | `flush` | the task that turns frozen memtables into level-0 SSTs |
 //!
 //! The task that sends the log lives a floor below, in `wal/writer`.
 
+pub(crate) mod behind;
 pub mod batch;
 pub mod budget;
 pub mod commit;

@@ -1,0 +1,122 @@
+//! Is the newest version that is there the newest there was? One that was deleted from outside is missed by nobody
+//! who lists: the version before it looks like the newest.
+//!
+//! ```text
+//! what is there                             speaks of a lost version if
+//! object of the log, its epoch              no version that is there gave the epoch out
+//! SST or part, the epoch in its name        the same
+//! entry in the log, its keyspace            no version that is there has the keyspace
+//! ```
+//!
+//! What leaves none of these behind (a flush, a merge) loses nothing: the log and the inputs are kept for as long as
+//! a version needs them that is there.
+//!
+//! Always true: what was written while this was looking is taken for lost only if the caller looks again and finds
+//! no newer version.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    clock::on_cpu,
+    error::{Error, ErrorKind, Result},
+    key::split_full_key,
+    manifest::{Manifest, Root, View},
+    stats::Cause,
+    store::{Name, Role},
+    verify::{
+        Finding, Report, Survey,
+        log::{Log, Slot},
+    },
+    wal::WalObject,
+};
+
+/// The highest epochs that anything that is there belongs to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Epochs {
+    /// Of the writer's role.
+    pub writer: u32,
+    /// Of the compactor's role.
+    pub compactor: u32,
+}
+
+/// What says that a version after `root`, the newest, is lost.
+pub(super) async fn check(
+    manifest: &Manifest,
+    survey: &Survey,
+    log: &Log,
+    latest: &View,
+    quick: bool,
+    report: &mut Report,
+) -> Result<()> {
+    let root = &latest.root;
+    let epochs = Epochs::of(survey, log);
+    let mut why = Vec::new();
+    for (role, known, found) in
+        [("writer", root.writer.epoch, epochs.writer), ("compactor", root.compactor.epoch, epochs.compactor)]
+    {
+        if found > known {
+            why.push(format!("there are objects of {role} epoch {found}"));
+        }
+    }
+    if !quick {
+        let unnamed = unnamed_keyspaces(manifest, log, root).await?;
+        why.extend(unnamed.iter().map(|id| format!("there are entries of keyspace {id} in the log")));
+    }
+    if !why.is_empty() {
+        report.add(Finding::damage(Name::Manifest(latest.id() + 1), missing(latest.id(), &why.join(", "))));
+    }
+    Ok(())
+}
+
+/// Why the version after `newest` is taken for lost.
+pub(crate) fn missing(newest: u64, why: &str) -> String {
+    format!(
+        "this version is missing: {why}, and version {newest}, the newest that is there, knows nothing of it"
+    )
+}
+
+impl Epochs {
+    /// What the log and the names of SSTs and parts say.
+    pub(crate) fn of(survey: &Survey, log: &Log) -> Self {
+        let mut epochs = Self::default();
+        for slot in log.slots.values() {
+            if let Slot::Data { epoch, .. } | Slot::Fence { epoch } = slot {
+                epochs.writer = epochs.writer.max(*epoch);
+            }
+        }
+        for id in survey.stored().filter_map(Name::object_id) {
+            let of_role = match id.role {
+                Role::Writer => &mut epochs.writer,
+                Role::Compactor => &mut epochs.compactor,
+            };
+            *of_role = (*of_role).max(id.epoch);
+        }
+        epochs
+    }
+}
+
+/// The keyspaces that entries of the log behind the replay point of `root` are in, and that `root` has not given out.
+pub(crate) async fn unnamed_keyspaces(manifest: &Manifest, log: &Log, root: &Root) -> Result<BTreeSet<u32>> {
+    let mut unnamed = BTreeSet::new();
+    let db_uuid = manifest.identity().db_uuid;
+    for slot in log.walk(root).data {
+        let Some(bytes) = manifest.store().get(&Name::Wal(slot), Cause::Admin).await? else { continue };
+        match on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await? {
+            Ok(WalObject::Data { entries, .. }) => {
+                let ids = entries.iter().filter_map(|entry| split_full_key(&entry.key)).map(|(id, _)| id.0);
+                unnamed.extend(ids.filter(|id| *id >= root.next_keyspace));
+            }
+            Ok(WalObject::Fence { .. }) => {}
+            Err(error) if error.kind() == ErrorKind::Corruption => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(unnamed)
+}
+
+/// The error of whoever would go on from version `newest`, although `why` says that a later one is lost.
+pub(crate) fn refused(newest: u64, why: &str) -> Error {
+    Error::corruption(Name::Manifest(newest + 1).path(), 0, missing(newest, why)).hint(
+        "`esker repair --from COPY` brings it back if a copy has it, `esker repair --rollback` goes on without it",
+    )
+}

@@ -196,6 +196,22 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_refuses_is_no_mistake_on_the_command_line() {
+        use esker::{
+            stats::Cause,
+            store::Folder,
+            testing::{Fault, FaultyStore, Operation, Rule, SimClock},
+        };
+        let faulty = FaultyStore::memory(SimClock::shared(1), 1);
+        faulty.add(Rule::on(Operation::List).meets(Fault::Refuse));
+        let store = faulty.store();
+        let refused = futures::executor::block_on(store.list(Folder::Wal, None, Cause::Admin));
+        let error = refused.expect_err("refused");
+        assert_eq!((error.kind(), code_of(&error)), (ErrorKind::Invalid, Code::Error), "{error}");
+        assert_eq!(code_of(&esker::Error::invalid("a range that ends before it begins")), Code::Usage);
+    }
+
+    #[test]
     fn our_own_errors_carry_their_code_through_context() {
         let error =
             anyhow::Error::new(Stop::not_found("no key \"a\"").hint("look with `esker scan`")).context("get");

@@ -16,7 +16,7 @@
 //! Always true: success is reported only for the first object that ever was in its slot; failure only
 //! when our bytes are not that and cannot become it; a version at or under the floor is never served.
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -25,9 +25,7 @@ use crate::{
     chaos::{Bug, bug},
     clock::Clock,
     error::{Error, ErrorKind, Result},
-    manifest::{
-        Edit, FIRST_ID, Identity, KeyspaceEntry, RING_SLOTS, RingSlot, Root, StoredOptions, View, codec, part,
-    },
+    manifest::{Edit, FIRST_ID, Identity, RING_SLOTS, RingSlot, Root, StoredOptions, View, codec, part},
     stats::Cause,
     store::{Folder, Name, ObjectId, Sequence, Slot, Store, Token, floor_of},
 };
@@ -41,8 +39,6 @@ const FIRST_PAUSE_MS: u64 = 10;
 const LONGEST_PAUSE_MS: u64 = 1_000;
 /// How long the absence of the next version is trusted after it was proved that there was none.
 const TRUST_ABSENCE: Duration = Duration::from_secs(10);
-/// More runs than a commit ever adds.
-const RUNS_PER_COMMIT: u64 = 1 << 20;
 /// How often the latest version may be collected under the reader's feet before that is called an error.
 const MAX_READS: u32 = 20;
 
@@ -246,58 +242,6 @@ impl Manifest {
             }
         }
         Err(Error::unavailable(format!("other commits came first {MAX_TRIES} times or for {COMMIT_TIME:?}")))
-    }
-
-    /// What to commit on when the newest version, `top`, cannot be read any more: the content of `back` in its place.
-    ///
-    /// Nobody knows what `top` said, but a commit raises an epoch by one at most, so those chosen here are
-    /// above all that were ever given out. `top_hash` is the hash of what lies in its slot. `keyspaces` get names, if they
-    /// have none: entries in them are there.
-    pub(crate) fn above_damaged(
-        &self,
-        back: &View,
-        (top, top_hash): (u64, u128),
-        keyspaces: &BTreeSet<u32>,
-    ) -> Result<Arc<View>> {
-        let commits = top.saturating_sub(back.id());
-        let raised = u32::try_from(commits)
-            .map_err(|_| Error::unsupported("too many versions are damaged to go back over them"))?;
-        let mut root = back.root.clone();
-        root.id = top;
-        root.ring.clear();
-        root.writer.epoch = root.writer.epoch.saturating_add(raised);
-        root.writer.counter_floor = 0;
-        root.compactor.epoch = root.compactor.epoch.saturating_add(raised);
-        root.compactor.counter_floor = 0;
-        root.compactor.busy_until_ms = 0;
-        root.next_run = root.next_run.saturating_add(commits.saturating_mul(RUNS_PER_COMMIT));
-        root.next_keyspace = root.next_keyspace.saturating_add(raised);
-        name_keyspaces(&mut root, keyspaces);
-        Ok(Arc::new(View::stored(root, top_hash, Some(back))?))
-    }
-
-    /// What to commit on when versions after `newest` are lost without a trace of what they said, or with one: nobody
-    /// knows how many there were, so the epochs are far above those that anything there belongs to.
-    ///
-    /// `keyspaces` get names: entries in them are there, and what they were called is lost.
-    pub(crate) fn above_lost(
-        &self,
-        newest: &View,
-        (writer, compactor): (u32, u32),
-        keyspaces: &BTreeSet<u32>,
-    ) -> Result<Arc<View>> {
-        let mut root = newest.root.clone();
-        let lost = RING_SLOTS as u32;
-        root.writer.epoch = root.writer.epoch.max(writer).saturating_add(lost);
-        root.writer.counter_floor = 0;
-        root.compactor.epoch = root.compactor.epoch.max(compactor).saturating_add(lost);
-        root.compactor.counter_floor = 0;
-        root.compactor.busy_until_ms = 0;
-        root.next_run = root.next_run.saturating_add(RING_SLOTS as u64 * RUNS_PER_COMMIT);
-        let highest = keyspaces.last().map_or(0, |id| id.saturating_add(1));
-        root.next_keyspace = root.next_keyspace.max(highest).saturating_add(lost);
-        name_keyspaces(&mut root, keyspaces);
-        Ok(Arc::new(View::stored(root, newest.stored_hash(), Some(newest))?))
     }
 
     fn of(store: Store, identity: Identity) -> Self {
@@ -531,16 +475,6 @@ fn resolve(latest: Arc<View>, slot: u64, token: Token) -> Result<Attempt> {
         Some(entry) if entry.token[..] == token.0 => Ok(Attempt::Committed(latest)),
         Some(_) => Ok(Attempt::Lost(latest)),
         None => Err(unknown(slot, "more versions came after it than are remembered")),
-    }
-}
-
-/// Gives a name to each of `ids` that has none.
-fn name_keyspaces(root: &mut Root, ids: &BTreeSet<u32>) {
-    for id in ids {
-        let name = format!("lost-{id}");
-        if root.keyspaces.iter().all(|keyspace| keyspace.id != *id && keyspace.name != name) {
-            root.keyspaces.push(KeyspaceEntry { id: *id, name });
-        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! twice; a run holds SSTs or [holes](crate::sst::hole), not both; epochs, replay point, last sequence number and counter floors never go back; the
 //! conservation sum is the sum of the SSTs' sums.
 
+pub(crate) mod above;
 pub mod checkpoint;
 pub mod claim;
 pub mod codec;

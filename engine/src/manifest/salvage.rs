@@ -62,8 +62,14 @@ pub(crate) fn salvage(root: &mut Root, salvaged: &[Salvaged]) -> Result<()> {
     if let Some(twice) = root.named_twice(&new) {
         return Err(refused(format!("{} is in the version already", codec::sst_name(twice))));
     }
+    let (mut taken, mut put) = (Sum::default(), Sum::default());
     for one in salvaged {
-        replace(root, one)?;
+        replace(root, one, &mut taken, &mut put)?;
+    }
+    // Of several holes in one SST, one tells of all entries.
+    if taken != put {
+        let what = "what was saved and what was not do not add up to what is taken out";
+        return Err(Error::new(ErrorKind::Corruption, what).hint("nothing was changed"));
     }
     root.runs.retain(|run| !run.ssts.is_empty());
     root.runs.iter().try_for_each(codec::check_order).map_err(refused)?;
@@ -71,7 +77,8 @@ pub(crate) fn salvage(root: &mut Root, salvaged: &[Salvaged]) -> Result<()> {
     codec::check_sum(root).map_err(refused)
 }
 
-fn replace(root: &mut Root, one: &Salvaged) -> Result<()> {
+/// Puts one in its place, and adds what is taken out and put in to the sums.
+fn replace(root: &mut Root, one: &Salvaged, taken_sum: &mut Sum, put_sum: &mut Sum) -> Result<()> {
     let id: Bytes = one.out.to_bytes().into();
     let place = root
         .runs
@@ -83,9 +90,9 @@ fn replace(root: &mut Root, one: &Salvaged) -> Result<()> {
         return Err(Error::new(ErrorKind::Conflict, what).hint("look at the newest version again"));
     };
     let taken = root.runs[place].ssts.remove(at);
-    let mut sum = Sum::default();
+    taken_sum.add(&taken.sum());
     for sst in one.kept.iter().chain(&one.holes) {
-        sum.add(&sst.sum());
+        put_sum.add(&sst.sum());
         if sst.first_key < taken.first_key || taken.last_key < sst.last_key {
             return Err(refused(format!("{} reaches beyond what it replaces", codec::sst_name(sst))));
         }
@@ -95,11 +102,6 @@ fn replace(root: &mut Root, one: &Salvaged) -> Result<()> {
                 codec::sst_name(sst)
             )));
         }
-    }
-    if sum != taken.sum() {
-        let what =
-            format!("what was saved of {} and what was not do not add up to it", Name::Sst(one.out).path());
-        return Err(Error::new(ErrorKind::Corruption, what).hint("nothing was changed"));
     }
     let (level, was_hole) = (root.runs[place].level, taken.is_hole());
     let (same, other) = if was_hole { (&one.holes, &one.kept) } else { (&one.kept, &one.holes) };

@@ -107,7 +107,7 @@ pub(super) async fn round(work: &mut Work<'_>, from: &Store, report: &Report) ->
 }
 
 /// Every SST that a version which can be read names.
-async fn known_ssts(store: &Store) -> Result<Vec<SstMeta>> {
+pub(super) async fn known_ssts(store: &Store) -> Result<Vec<SstMeta>> {
     let Ok(manifest) = Manifest::open(store.clone()).await else { return Ok(Vec::new()) };
     let survey = Survey::take(&manifest, &mut Report::default()).await?;
     Ok(survey.ssts.into_values().map(|named| named.meta).collect())

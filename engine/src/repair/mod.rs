@@ -20,8 +20,10 @@
 
 mod copy;
 mod identity;
+mod over;
 mod pinned;
 mod proof;
+mod refill;
 mod rollback;
 mod salvage;
 mod tree;
@@ -149,6 +151,9 @@ pub async fn repair(store: &Store, options: &RepairOptions, progress: Progress<'
         now = Some(verify::verify(store, &full, progress).await?);
     }
     let report = now.as_ref().unwrap_or(&before);
+    if let Some(from) = &options.from {
+        refill::holes(&mut work, from, report).await?;
+    }
     let left: Vec<Finding> =
         report.damage().filter(|finding| !work.mended.contains(&finding.object)).cloned().collect();
     if !left.is_empty() {
@@ -208,10 +213,10 @@ impl Work<'_> {
             })
             .collect();
         let Some(latest) = survey.latest.clone() else {
-            return rollback::over_damaged(self, &manifest, &survey, &damaged).await;
+            return over::damaged(self, &manifest, &survey, &damaged).await;
         };
         if left.iter().any(|finding| finding.object == Name::Manifest(latest.id() + 1)) {
-            rollback::over_lost(self, &manifest, &latest, &survey, &damaged).await?;
+            over::missing(self, &manifest, &latest, &survey, &damaged).await?;
             self.advise(left, &survey);
             return Ok(());
         }

@@ -18,18 +18,13 @@
 //! Always true: epochs, replay point and last number only go forward, so every fence holds; the old versions
 //! and everything they name stay.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     clock::on_cpu,
-    compaction::log,
     error::{Error, ErrorKind, Result},
     key::Seq,
-    manifest::{Edit, Manifest, Run, View, claim, codec, salvage::Restored},
+    manifest::{Edit, Manifest, Run, View, claim, salvage::Restored},
     memtable::Memtable,
     repair::{Names, Rung, Work, claim_compactor, pinned::Pinned, tree},
     sst::SstMeta,
@@ -38,7 +33,6 @@ use crate::{
     verify::{
         Finding, Survey,
         log::{Log, Walked},
-        lost::{self, Epochs},
     },
     wal::{WalHeader, WalObject, record::encode_fence},
 };
@@ -71,7 +65,7 @@ pub(super) async fn offer(
 }
 
 /// The one command that goes back to `back`, and what the log would not give.
-async fn way_back(
+pub(super) async fn way_back(
     work: &Work<'_>,
     manifest: &Manifest,
     latest: &View,
@@ -134,102 +128,8 @@ pub(super) async fn cut_log(
     put_back(work, manifest, &latest, &latest.clone(), Rung::CutLog).await
 }
 
-/// The newest version itself cannot be read: the one before it that is whole is gone on from.
-pub(super) async fn over_damaged(
-    work: &mut Work<'_>,
-    manifest: &Manifest,
-    survey: &Survey,
-    damaged: &BTreeMap<ObjectId, Finding>,
-) -> Result<()> {
-    // Once more, before it is called unreadable: the survey may have met a bad moment, or a commit.
-    let error = match manifest.latest(Cause::Admin).await {
-        Ok(view) => {
-            let what = format!("the newest version, {}, can be read now", view.id());
-            return Err(Error::new(ErrorKind::Conflict, what).hint("run this again"));
-        }
-        Err(error) if error.kind() == ErrorKind::Corruption => error,
-        Err(error) => return Err(error),
-    };
-    let sequence = Sequence::new(work.store.clone(), Folder::Manifest);
-    let top = sequence.latest(0, Cause::Admin).await?;
-    let (Some(top), Some(back)) = (top, newest_whole(manifest, survey, damaged).await?) else {
-        let what =
-            format!("no version of the manifest can be read: {error}; only another copy helps (--from)");
-        work.tell(Rung::Told, None, what, false);
-        return Ok(());
-    };
-    let Some(body) = sequence.get(top, Cause::Admin).await? else {
-        return Err(Error::new(ErrorKind::Conflict, format!("version {top} went away meanwhile")));
-    };
-    if !work.options.roll_back {
-        let (command, but) = way_back(work, manifest, &back, &back).await?;
-        let what = format!(
-            "the newest version, {top}, cannot be read; `{command}` would go on from version {}, with what the log has of what came after it{but}",
-            back.id()
-        );
-        work.tell(Rung::Told, Some(Name::Manifest(top)), what, false);
-        return Ok(());
-    }
-    // Keyspaces, epochs and counters from the newest that can be read, whether or not its tree is whole.
-    let newest = newest(manifest, survey, |_| true).await?;
-    let newest = newest.as_ref().unwrap_or(&back);
-    let log = Log::read(work.store, manifest.identity(), &newest.root, false).await?;
-    let unnamed = lost::unnamed_keyspaces(manifest, &log, &newest.root).await?;
-    let above = manifest.above_damaged(newest, (top, codec::object_hash(&body)), &unnamed)?;
-    put_back(work, manifest, &above, &back, Rung::RollBack).await?;
-    tell_names(work, &unnamed);
-    Ok(())
-}
-
-/// The newest version is missing: what is there after the one before it says so. That one is gone on from.
-pub(super) async fn over_lost(
-    work: &mut Work<'_>,
-    manifest: &Manifest,
-    latest: &Arc<View>,
-    survey: &Survey,
-    damaged: &BTreeMap<ObjectId, Finding>,
-) -> Result<()> {
-    let missing = Name::Manifest(latest.id() + 1);
-    let Some(back) = newest_whole(manifest, survey, damaged).await? else {
-        let what = format!("{missing} is missing, and no version is whole; only another copy helps (--from)");
-        work.tell(Rung::Told, Some(missing), what, false);
-        return Ok(());
-    };
-    if !work.options.roll_back {
-        let (command, but) = way_back(work, manifest, latest, &back).await?;
-        let what = format!(
-            "{missing} is missing: a copy would bring it back (--from), `{command}` would go on from version {}, with what the log has of what came after it{but}",
-            back.id()
-        );
-        work.tell(Rung::Told, Some(missing), what, false);
-        return Ok(());
-    }
-    let log = Log::read(work.store, manifest.identity(), &latest.root, false).await?;
-    let unnamed = lost::unnamed_keyspaces(manifest, &log, &latest.root).await?;
-    let epochs = Epochs::of(survey, &log);
-    let jobs = log::read(work.store, manifest.identity().db_uuid, Cause::Admin).await?;
-    let of_jobs =
-        jobs.records.iter().filter_map(|(_, record)| record.as_ref().ok()).map(|record| record.epoch);
-    let compactor = of_jobs.fold(epochs.compactor, u32::max);
-    let above = manifest.above_lost(latest, (epochs.writer, compactor), &unnamed)?;
-    put_back(work, manifest, &above, &back, Rung::RollBack).await?;
-    tell_names(work, &unnamed);
-    Ok(())
-}
-
-fn tell_names(work: &mut Work<'_>, unnamed: &BTreeSet<u32>) {
-    let act = work.options.act;
-    for id in unnamed {
-        let verb = if act { "is" } else { "would be" };
-        let what = format!(
-            "keyspace {id}, whose name was lost with the version that had it, {verb} called lost-{id}"
-        );
-        work.tell(Rung::RollBack, None, what, act);
-    }
-}
-
 /// The newest version of which nothing is damaged.
-async fn newest_whole(
+pub(super) async fn newest_whole(
     manifest: &Manifest,
     survey: &Survey,
     damaged: &BTreeMap<ObjectId, Finding>,
@@ -240,7 +140,7 @@ async fn newest_whole(
 }
 
 /// The newest version that can be read and of which `is_wanted` says so.
-async fn newest(
+pub(super) async fn newest(
     manifest: &Manifest,
     survey: &Survey,
     is_wanted: impl Fn(&View) -> bool,
@@ -262,7 +162,7 @@ async fn newest(
 }
 
 /// Makes the tree of `back`, and what the log has after it, the newest version, on top of `latest`.
-async fn put_back(
+pub(super) async fn put_back(
     work: &mut Work<'_>,
     manifest: &Manifest,
     latest: &Arc<View>,

@@ -4,7 +4,7 @@
 //! ```text
 //! what is there                             speaks of a lost version if
 //! object of the log, its epoch              no version that is there gave the epoch out
-//! SST or part, the epoch in its name        the same
+//! SST, the epoch in its name                the same
 //! entry in the log, its keyspace            no version that is there has the keyspace
 //! ```
 //!
@@ -76,7 +76,7 @@ pub(crate) fn missing(newest: u64, why: &str) -> String {
 }
 
 impl Epochs {
-    /// What the log and the names of SSTs and parts say.
+    /// What the log and the names of SSTs say.
     pub(crate) fn of(survey: &Survey, log: &Log) -> Self {
         let mut epochs = Self::default();
         for slot in log.slots.values() {
@@ -84,7 +84,9 @@ impl Epochs {
                 epochs.writer = epochs.writer.max(*epoch);
             }
         }
-        for id in survey.stored().filter_map(Name::object_id) {
+        // Not of parts: those of a claim are written before it is made.
+        let ssts = survey.stored().filter(|name| matches!(name, Name::Sst(_)));
+        for id in ssts.filter_map(Name::object_id) {
             let of_role = match id.role {
                 Role::Writer => &mut epochs.writer,
                 Role::Compactor => &mut epochs.compactor,

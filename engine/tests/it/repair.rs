@@ -2,6 +2,8 @@
 
 mod beside;
 mod diverged;
+mod lost;
+mod salvaged;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -232,33 +234,6 @@ async fn any_damaged_block_becomes_a_hole_and_nothing_else_is_lost() {
         db.close().await.expect("closed");
     }
     assert!(lost_somewhere >= 40, "{lost_somewhere} keys were in damaged blocks");
-}
-
-#[tokio::test]
-async fn a_damaged_filter_costs_nothing_and_a_damaged_index_the_range_of_its_sst() {
-    let place = Place::new();
-    let db = place.open().await;
-    let mut model = BTreeMap::new();
-    fill(&db, 0..60, "first", &mut model).await;
-    db.close().await.expect("closed");
-    let meta = only_sst(&place).await;
-    let name = Name::Sst(meta.object_id());
-    let filter = place.copy();
-    filter.flip(&name, meta.tail_offset as usize + 5).await;
-    let after = filter.repair(salvage()).await.after.expect("it acted");
-    assert!(
-        after.is_whole() && after.findings.iter().all(|f| f.severity != Severity::Hole),
-        "{:?}",
-        after.findings
-    );
-    assert_eq!(check(&filter.read(&model).await, &model), 0);
-
-    let footer = place.copy();
-    footer.flip(&name, meta.bytes as usize - 20).await;
-    let after = footer.repair(salvage()).await.after.expect("it acted");
-    assert!(after.is_whole(), "{:?}", after.findings);
-    assert_eq!(check(&footer.read(&model).await, &model), model.len());
-    scans_stop_at_a_hole(&footer, &model).await;
 }
 
 async fn merge_all(place: &Place) -> usize {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use esker::{
     Compaction, Db, Error, ErrorKind, Result,
     codec::frame::checksum,
-    compaction::collect,
+    compaction::{Compactor, collect},
     manifest::{Manifest, View, copy},
     repair::{RepairOptions, repair},
     stats::Cause,
@@ -190,4 +190,38 @@ async fn a_pin_or_checkpoint_of_a_newer_program_is_a_notice_and_holds_collection
         matches!(scrub.step().await.expect("a step"), Stepped::Surveyed(findings) if findings.len() == 2)
     );
     repair(&place.store(), &RepairOptions::default(), &|_, _| {}).await.expect("nothing to mend");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strangers_object_among_the_floors_is_told_of() {
+    let place = World::new().await;
+    place.put("floor/zzz", "somebody else's").await;
+    let report = place.verify().await.expect("verified");
+    let notices = told(&report, Severity::Notice);
+    assert!(report.is_whole() && notices.iter().any(|told| told.contains("floor/zzz")), "{notices:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_job_record_is_a_notice_of_scrubs_too_until_a_compactor_has_decided_about_it() {
+    let place = World::new().await;
+    let claim = || async {
+        let manifest = Manifest::open(place.store()).await.expect("there");
+        Compactor::claim(manifest, "a test", true).await.expect("claimed")
+    };
+    claim().await.release().await.expect("released");
+    place.flip(&Name::Job(1), 50).await;
+    let seen = async || {
+        let verified = place.verify().await.expect("verified");
+        assert!(verified.is_whole());
+        let mut scrub = Scrub::new(place.store(), Place::default(), None);
+        let Stepped::Surveyed(scrubbed) = scrub.step().await.expect("a step") else { panic!("no survey") };
+        assert_eq!(verified.findings, scrubbed);
+        scrubbed.len()
+    };
+    assert_eq!(seen().await, 1);
+    let mut compactor = claim().await;
+    compactor.step().await.expect("a step");
+    compactor.settle_log().await.expect("settled");
+    compactor.release().await.expect("released");
+    assert_eq!(seen().await, 0);
 }

@@ -102,3 +102,17 @@ fn damage_to_a_checkpoint_or_to_what_it_alone_names_is_found() {
     shell.ok(&["checkpoint", url, "delete", "kept"]);
     shell.ok(&["verify", url]);
 }
+
+#[test]
+fn a_checkpoint_was_made_when_it_was_made_in_a_copy_too() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    shell.ok(&["put", url, "k", "v"]);
+    shell.ok(&["checkpoint", url, "create", "one"]);
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
+    let object =
+        fs::File::options().write(true).open(shell.path("db/checkpoint/one")).expect("the checkpoint");
+    let listed = shell.ok(&["checkpoint", url]);
+    object.set_modified(old).expect("another time");
+    assert_eq!(shell.ok(&["checkpoint", url]), listed);
+}

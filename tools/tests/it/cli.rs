@@ -406,6 +406,31 @@ fn wrong_places_and_words_are_told_apart_by_exit_code() {
 }
 
 #[test]
+fn for_a_script_every_error_is_json_and_nothing_else_is_on_stderr() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    shell.ok(&["put", url, "k", "v"]);
+    for words in [
+        &["get", "--json"][..],
+        &["get", url, "k", "--jsn", "--json"],
+        &["frobnicate", url, "--json"],
+        &["scan", url, "--limit", "many", "--json"],
+        &["repair", url, "--salvage", "--rollback", "--json"],
+    ] {
+        let said = shell.run(words);
+        assert_eq!((said.code, said.out.len()), (2, 0), "{words:?}");
+        let told = json(&said.err);
+        assert_eq!(told["kind"], "usage", "{told}");
+        let what = told["error"].as_str().unwrap();
+        assert!(!what.is_empty() && !what.starts_with("error") && told["hint"].is_string(), "{told}");
+    }
+    assert!(shell.ok(&["get", "--help", "--json"]).contains("Usage: esker get"));
+    let said = shell.run(&["checkpoint", url, "create", "one", "--json"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    json(&String::from_utf8(said.out).unwrap());
+}
+
+#[test]
 fn keys_and_values_at_the_limit_fit_and_over_it_are_refused() {
     let shell = Shell::new();
     let url = &shell.url("db");

@@ -166,3 +166,50 @@ fn no_byte_of_the_identity_can_change_unseen() {
         fs::write(&target, &whole).unwrap();
     }
 }
+
+#[test]
+fn a_database_without_its_identity_is_damaged_and_not_absent() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    let copy = fs::read(folder.join("DB")).unwrap();
+    fs::remove_file(folder.join("DB")).unwrap();
+    for words in [
+        &["get", &url, "late"][..],
+        &["put", &url, "k", "v"],
+        &["info", &url],
+        &["lsm", &url],
+        &["wal", &url],
+        &["job", &url],
+        &["gc", &url],
+        &["checkpoint", &url],
+        &["compactor", "--url", &url, "--once"],
+    ] {
+        let said = shell.run(words);
+        assert_eq!(said.code, 4, "{words:?}: {}", said.err);
+        assert!(said.err.contains("DB") && said.err.contains("esker repair"), "{words:?}: {}", said.err);
+    }
+    for verb in ["verify", "scrub", "repair"] {
+        let said = shell.run(&[verb, &url]);
+        assert_eq!(said.code, 4, "{verb}: {}", said.err);
+        assert!(String::from_utf8_lossy(&said.out).contains("DB: "), "{verb}");
+    }
+    assert!(shell.ok(&["repair", &url, "--yes"]).contains("made DB again"));
+    assert_eq!(fs::read(folder.join("DB")).unwrap().len(), copy.len());
+    assert_eq!(shell.ok(&["get", &url, "late"]).trim_end(), "only in the log");
+    shell.ok(&["verify", &url]);
+}
+
+#[test]
+fn a_damaged_job_record_is_told_and_the_advice_ends_it() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    shell.ok(&["compact", &url]);
+    flip(&newest(&folder, "/job/"), 60);
+    assert!(shell.ok(&["scrub", &url]).contains("1 notice"));
+    let told = shell.ok(&["verify", &url]);
+    assert!(told.contains("job/") && told.contains("`esker compact`"), "{told}");
+    shell.ok(&["compact", &url]);
+    assert!(shell.ok(&["scrub", &url]).contains("0 notices"));
+    let told = shell.ok(&["verify", &url]);
+    assert!(!told.contains("job/"), "{told}");
+}

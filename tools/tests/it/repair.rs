@@ -140,3 +140,28 @@ fn a_scrub_finds_what_rots_and_keeps_its_place() {
     fs::write(&cursor, "no cursor").unwrap();
     shell.fails(&words, 2, "not the cursor of a scrub");
 }
+
+#[test]
+fn what_is_left_after_a_repair_is_told_with_what_would_end_it() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    shell.ok(&["checkpoint", &url, "create", "kept"]);
+    fs::remove_file(newest(&folder, "/sst/")).unwrap();
+    let said = shell.run(&["repair", &url, "--salvage", "--yes"]);
+    assert_eq!(said.code, 4, "{}", said.err);
+    let text = String::from_utf8_lossy(&said.out).into_owned();
+    assert!(text.contains("`esker checkpoint URL delete kept`"), "{text}");
+    shell.ok(&["checkpoint", &url, "delete", "kept"]);
+    assert!(shell.ok(&["verify", &url]).contains("whole but for 1 hole"));
+}
+
+#[test]
+fn a_repair_for_a_script_prints_one_object_and_nothing_beside() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    flip(&newest(&folder, "/sst/"), 100);
+    let said = shell.run(&["repair", &url, "--salvage", "--yes", "--json"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let told: serde_json::Value = serde_json::from_slice(&said.out).unwrap();
+    assert_eq!((told["ok"].as_bool(), told["acted"].as_bool()), (Some(true), Some(true)));
+}

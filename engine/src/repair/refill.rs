@@ -214,8 +214,7 @@ async fn each_entry(
     let of = meta.clone();
     let index = on_cpu(move || Tail::decode_index(&of, tail)).await??;
     let mut hole = 0;
-    for place in (0..index.blocks()).map(|at| (at, index.block(at))) {
-        let (at, place) = place;
+    for (at, place) in (0..index.blocks()).map(|at| (at, index.block(at))) {
         while holes.get(hole).is_some_and(|one| at > 0 && one.last_key[..] < index.separator(at - 1)[..]) {
             hole += 1;
         }

@@ -67,8 +67,9 @@ pub(super) async fn damaged(
     let log = Log::read(work.store, manifest.identity(), &newest.root, false).await?;
     let unnamed = lost::unnamed_keyspaces(manifest, &log, &newest.root).await?;
     let above = above::damaged(newest, (top, codec::object_hash(&body)), &unnamed)?;
-    put_back(work, manifest, &above, &back, Rung::RollBack).await?;
-    tell_names(work, &unnamed);
+    if put_back(work, manifest, &above, &back, Rung::RollBack).await? {
+        tell_names(work, &unnamed);
+    }
     Ok(())
 }
 
@@ -103,8 +104,9 @@ pub(super) async fn missing(
         jobs.records.iter().filter_map(|(_, record)| record.as_ref().ok()).map(|record| record.epoch);
     let compactor = of_jobs.fold(epochs.compactor, u32::max);
     let above = above::missing(latest, (epochs.writer, compactor), &unnamed)?;
-    put_back(work, manifest, &above, &back, Rung::RollBack).await?;
-    tell_names(work, &unnamed);
+    if put_back(work, manifest, &above, &back, Rung::RollBack).await? {
+        tell_names(work, &unnamed);
+    }
     Ok(())
 }
 

@@ -93,7 +93,8 @@ pub(super) async fn roll_back(
         work.tell(Rung::Told, None, what, false);
         return Ok(());
     };
-    put_back(work, manifest, latest, &back, Rung::RollBack).await
+    put_back(work, manifest, latest, &back, Rung::RollBack).await?;
+    Ok(())
 }
 
 /// Goes on behind what the log has lost.
@@ -125,7 +126,8 @@ pub(super) async fn cut_log(
     }
     // Where the tree is damaged, too, a salvage may have come first.
     let latest = if work.options.act { manifest.latest(Cause::Admin).await? } else { Arc::clone(latest) };
-    put_back(work, manifest, &latest, &latest.clone(), Rung::CutLog).await
+    put_back(work, manifest, &latest, &latest.clone(), Rung::CutLog).await?;
+    Ok(())
 }
 
 /// The newest version of which nothing is damaged.
@@ -161,14 +163,15 @@ pub(super) async fn newest(
     Ok(None)
 }
 
-/// Makes the tree of `back`, and what the log has after it, the newest version, on top of `latest`.
+/// Makes the tree of `back`, and what the log has after it, the newest version, on top of `latest`. Gives whether that
+/// was done, or would be.
 pub(super) async fn put_back(
     work: &mut Work<'_>,
     manifest: &Manifest,
     latest: &Arc<View>,
     back: &Arc<View>,
     rung: Rung,
-) -> Result<()> {
+) -> Result<bool> {
     let act = work.options.act;
     let store = work.store;
     // Before any role changes hands: is there a way at all?
@@ -184,11 +187,11 @@ pub(super) async fn put_back(
             hole.numbers()
         );
         work.tell(Rung::Told, Some(Name::Wal(hole.slot)), what, false);
-        return Ok(());
+        return Ok(false);
     }
     if !act {
         told(work, rung, latest, back, &log, &walk, &name, false);
-        return Ok(());
+        return Ok(true);
     }
     let pinned = Pinned::on(manifest, back).await?;
     let restored = pinned.during(restore(work, manifest, latest, back, &pinned)).await;
@@ -204,7 +207,7 @@ pub(super) async fn put_back(
         );
         work.tell(Rung::Told, Some(Name::Manifest(back.id())), what, false);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Takes both roles, and commits the tree of `back` with what the log has after it.

@@ -39,6 +39,7 @@
 //! (413,529), of several SSTs of both writers (764,619). 4.2 million states in all. The 19 mutations are in
 //! `mutation.rs`, each with the promise that it breaks.
 
+mod drive;
 mod holders;
 mod mutation;
 mod passes;

@@ -38,6 +38,7 @@
 
 mod collector;
 mod compactors;
+mod drive;
 mod jobs;
 mod mutation;
 mod rules;

@@ -1,6 +1,6 @@
 //! A process of the engine: its way to the store, its clock, its manifest, and the one thing that it is at.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use esker::{
     Result,
@@ -39,6 +39,8 @@ impl<T> Process<T> {
     /// It crashes, or gives up what it was at.
     pub(crate) fn stop(&mut self) {
         (self.work, self.done) = (None, None);
+        // What it had spawned ends.
+        Work::new(pending::<()>()).go_on();
     }
 
     pub(crate) fn is_at_work(&self) -> bool {

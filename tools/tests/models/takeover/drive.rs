@@ -12,7 +12,8 @@
 //! - it uploads before it records, gives up only what it has uploaded, and raises floors between two jobs only (a mark that it
 //!   had sent by then may land when it is fenced);
 //! - it adopts the newest unfinished job above the floor, or ends it, and never passes one over;
-//! - it stops at a record of a newer epoch in its way, and when its own record lies under the floor;
+//! - it stops at a record of a newer epoch in its way or, when it reads the log, anywhere in it, and when its own record
+//!   lies under the floor;
 //! - its collector deletes the records under the floor before it reads the versions.
 //!
 //! Left out: how the GETs of a merge and the requests of one commit interleave with others; a lease; jobs of several
@@ -119,11 +120,11 @@ impl Engine {
                     None => from == 0,
                     Some(slot) => from == slot && self.makes_sense(s, e, slot),
                 };
-                self.mind(e).is_holder && is_next
+                self.mind(e).is_holder && !Self::is_overtaken(s, e) && is_next
             }
             Step::Decline(e, from) => {
                 let is_next = Self::unfinished(s, e) == Some(from) && !self.makes_sense(s, e, from);
-                self.mind(e).is_holder && is_next
+                self.mind(e).is_holder && !Self::is_overtaken(s, e) && is_next
             }
             Step::Start(e, input) => {
                 let mind = self.mind(e);
@@ -135,6 +136,12 @@ impl Engine {
             Step::ReadVersions => (1..=s.floor).all(|slot| s.record(slot).kind == Kind::Absent),
             _ => true,
         }
+    }
+
+    /// Whether compactor `e` would find in the log that another has taken over.
+    fn is_overtaken(s: &State, e: u8) -> bool {
+        let newer = |slot| s.record(slot).kind == Kind::Takeover && s.record(slot).epoch > e;
+        (s.floor + 1..=SLOTS as u8).any(newer)
     }
 
     /// The job that compactor `e` has to decide about. One that names what an older one names carries that on.
@@ -209,19 +216,18 @@ impl Node {
 
     /// It gets ready for what comes next.
     fn prepare(&mut self, ready: Ready) {
-        let process = &mut self.process;
-        if self.ready != ready || !process.is_at_work() {
-            // What it was at may go on to the same: it has read the log, or ended a job that it does not carry on.
-            if ready != Ready::Merge || !process.is_at_work() || self.ready != Ready::Nothing {
-                process.stop();
-                match ready {
-                    Ready::Merge => self.merge(),
-                    Ready::RaiseFloor => self.collect(),
-                    Ready::Nothing => {}
-                }
+        // It has read the log, or ended a job that it does not carry on, and goes on to merge.
+        let is_on_its_way = ready == Ready::Merge && self.ready == Ready::Nothing;
+        let is_ready = ready == self.ready || is_on_its_way;
+        if !is_ready || !self.process.is_at_work() || ready == Ready::Nothing {
+            self.process.stop();
+            match ready {
+                Ready::Merge => self.merge(),
+                Ready::RaiseFloor => self.collect(),
+                Ready::Nothing => {}
             }
-            self.ready = ready;
         }
+        self.ready = ready;
         match ready {
             Ready::Merge => self.process.let_go(|request| !is_of(Folder::Sst)(request)),
             Ready::RaiseFloor => self.process.let_go(|request| !put_of(Folder::JobFloor)(request)),
@@ -304,6 +310,7 @@ impl Driver {
         first.claim();
         first.process.let_go(|_| true);
         first.process.done().expect("it is alone").expect("claimed");
+        first.prepare(Ready::Merge);
         driver
     }
 
@@ -327,6 +334,7 @@ impl Driver {
 
     /// Takes `step`, which leads from `before` to `after` in the model.
     fn take(&mut self, step: Step, before: &State, after: &State) {
+        self.engine.see(before);
         match step {
             Step::Claim(e)
             | Step::FindTail(e)
@@ -372,6 +380,8 @@ impl Driver {
                 At::Idle if holds => node.prepare(mind.ready),
                 // It is fenced, and would see that next.
                 At::Idle if mind.ready == Ready::Nothing => node.prepare(Ready::Nothing),
+                // It had read the log before, and goes on.
+                At::Idle if mind.ready == Ready::Merge => node.ready = Ready::Merge,
                 At::Idle => {}
                 _ => node.ready = Ready::Nothing,
             }

@@ -31,7 +31,7 @@ use super::{
     ALL, Collect,
     state::{At, COLLECTORS, COMPACTED, FIRST, Holder, Pass, READERS, State, Step, bits, name_of},
 };
-use crate::drive::{Answer, Place, Process, Request, along, made, retrace};
+use crate::drive::{Answer, Place, Process, Request, along, list_of, made, object_of, put_of, retrace};
 
 const WALKS: usize = 500;
 /// How far the engine's versions are ahead.
@@ -64,22 +64,6 @@ struct Driver<'a> {
 /// When the engine's version `id` is committed, by the clock of its committer.
 fn time_of(id: u64) -> u64 {
     id * 1000
-}
-
-fn put_of(folder: Folder) -> impl Fn(&Request) -> bool {
-    move |request| matches!(request, Request::Put(name, _) if name.folder() == Some(folder))
-}
-
-/// Whatever concerns objects of `folder`, but for lists of it.
-fn objects_of(folder: Folder) -> impl Fn(&Request) -> bool {
-    move |request| match request {
-        Request::Get(name) | Request::Put(name, _) | Request::Delete(name) => name.folder() == Some(folder),
-        Request::List(_) => false,
-    }
-}
-
-fn list_of(folder: Folder) -> impl Fn(&Request) -> bool {
-    move |request| *request == Request::list(folder)
 }
 
 impl<'a> Driver<'a> {
@@ -322,7 +306,7 @@ impl<'a> Driver<'a> {
             }
             Step::Create => {
                 maker.answer(put_of(Folder::Checkpoint), Answer::Do);
-                maker.let_go(objects_of(Folder::Checkpoint));
+                maker.let_go(object_of(Folder::Checkpoint));
             }
             Step::CreateLater => {
                 let held = maker.held();
@@ -386,10 +370,10 @@ impl<'a> Driver<'a> {
                 let Pass::Doing(task) = was.at else { panic!("it is at {was:?}") };
                 let listed = [Folder::ManifestFloor, Folder::Manifest, Folder::Pin, Folder::Checkpoint];
                 match listed.get(usize::from(task)) {
-                    Some(Folder::ManifestFloor) => collector.let_go(objects_of(Folder::ManifestFloor)),
+                    Some(Folder::ManifestFloor) => collector.let_go(object_of(Folder::ManifestFloor)),
                     Some(folder) => {
                         collector.answer(list_of(*folder), Answer::Do);
-                        let objects = objects_of(*folder);
+                        let objects = object_of(*folder);
                         collector.let_go(|request| {
                             objects(request) || matches!(request, Request::Delete(Name::ManifestFloor(_)))
                         });

@@ -44,6 +44,24 @@ impl Request {
     }
 }
 
+/// Whether a request is a PUT in `folder`.
+pub(crate) fn put_of(folder: Folder) -> impl Fn(&Request) -> bool {
+    move |request| matches!(request, Request::Put(name, _) if name.folder() == Some(folder))
+}
+
+/// Whether a request is a list of `folder`.
+pub(crate) fn list_of(folder: Folder) -> impl Fn(&Request) -> bool {
+    move |request| *request == Request::list(folder)
+}
+
+/// Whether a request concerns an object of `folder`.
+pub(crate) fn object_of(folder: Folder) -> impl Fn(&Request) -> bool {
+    move |request| match request {
+        Request::Get(name) | Request::Put(name, _) | Request::Delete(name) => name.folder() == Some(folder),
+        Request::List(_) => false,
+    }
+}
+
 /// What becomes of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {

@@ -30,7 +30,7 @@ use esker::clock::OneThread;
 use futures::poll;
 use stateright::{Expectation, Model};
 
-pub(crate) use gate::{Answer, Gate, Request};
+pub(crate) use gate::{Answer, Gate, Request, list_of, object_of, put_of};
 pub(crate) use place::Place;
 pub(crate) use process::Process;
 pub(crate) use still::StillClock;

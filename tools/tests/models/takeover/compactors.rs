@@ -110,7 +110,8 @@ impl Takeover {
             }
             (Step::Decline(_, from), At::Read) if !self.has(Mutation::ReadBeforeTakeover) => {
                 let reading = self.adoptable(&s, e);
-                if !reading.unfinished[..reading.jobs].contains(&from) {
+                // Who is fenced by what it reads decides nothing (`ReadLog`).
+                if reading.newest > e || !reading.unfinished[..reading.jobs].contains(&from) {
                     return None;
                 }
                 c.job = from;

@@ -6,15 +6,8 @@
 //! writes the last row again, so that there is a next job.
 //!
 //! A request is let go when the model says so: every append to the job log, every look at its floor, uploads, the edit, and
-//! of the collector the lists, reads and deletes. What the engine does more coarsely restricts the walks ([`Engine`]):
-//!
-//! - it looks at the manifest before it reads the log, before a job and before it raises a floor: who is fenced by then stops;
-//! - it uploads before it records, gives up only what it has uploaded, and raises floors between two jobs only (a mark that it
-//!   had sent by then may land when it is fenced);
-//! - it adopts the newest unfinished job above the floor, or ends it, and never passes one over;
-//! - it stops at a record of a newer epoch in its way or, when it reads the log, anywhere in it, and when its own record
-//!   lies under the floor;
-//! - its collector deletes the records under the floor before it reads the versions.
+//! of the collector the lists, reads and deletes. What the engine does more coarsely restricts the walks
+//! (`engine.rs`).
 //!
 //! Left out: how the GETs of a merge and the requests of one commit interleave with others; a lease; jobs of several
 //! records. Records may be deleted from outside, by another pass.
@@ -34,233 +27,23 @@ use bytes::Bytes;
 use esker::{
     ErrorKind,
     compaction::{
-        Collected, Compactor, collect,
-        job::JobOptions,
+        Collected, collect,
         record::{self, Event, JobRef},
     },
-    manifest::{Edit, StoredOptions, View},
+    manifest::{Edit, View},
     stats::Cause,
     store::{Folder, Name, ObjectId, Role},
 };
-use futures::lock::Mutex;
 
 use super::{
     BOTH, Takeover,
+    engine::{Engine, Ready},
+    node::{Node, options},
     state::{At, Compactor as Seat, EPOCHS, INPUTS, Kind, Pass, Record, SLOTS, State, Step, bits, name_of},
 };
-use crate::drive::{Answer, Place, Process, Request, along_some, made, retrace};
+use crate::drive::{Answer, Place, Process, Request, along_some, list_of, made, object_of, put_of, retrace};
 
 const WALKS: usize = 500;
-
-/// What a compactor that is between two jobs is ready to do without looking at the manifest once more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Ready {
-    #[default]
-    Nothing,
-    Merge,
-    RaiseFloor,
-}
-
-/// What is known of a compactor of the engine beside the state of the model.
-#[derive(Debug, Clone, Copy, Default)]
-struct Mind {
-    was: At,
-    ready: Ready,
-    /// Whether it had the role when it looked, before it read the log; and what the version named.
-    is_holder: bool,
-    seen: u8,
-}
-
-/// Which steps of the model the engine takes.
-#[derive(Debug, Default)]
-struct Engine([Mind; EPOCHS]);
-
-impl Engine {
-    fn mind(&self, e: u8) -> Mind {
-        self.0[usize::from(e - 1)]
-    }
-
-    /// Takes a look at `s`, which comes after the one seen before.
-    fn see(&mut self, s: &State) {
-        for (e, mind) in (1..).zip(&mut self.0) {
-            let c = &s.compactors[usize::from(e - 1)];
-            let (was, holds) = (mind.was, s.epoch == e);
-            mind.was = c.at;
-            match c.at {
-                At::Read if was != At::Read => (mind.is_holder, mind.seen) = (holds, s.latest),
-                At::Idle if holds => {
-                    mind.seen = s.latest;
-                    let raises = c.takeover.saturating_sub(1) > s.floor && s.counter_floor >= c.counter;
-                    mind.ready = if raises { Ready::RaiseFloor } else { Ready::Merge };
-                }
-                // Having read the log it goes on to merge.
-                At::Idle if was == At::Read => mind.ready = Ready::Merge,
-                At::Idle if was == At::Idle => {}
-                _ => mind.ready = Ready::Nothing,
-            }
-        }
-    }
-
-    /// Whether the engine takes `step` from `s`.
-    fn takes(&mut self, s: &State, step: Step) -> bool {
-        self.see(s);
-        let seat = |e: u8| s.compactors[usize::from(e - 1)];
-        match step {
-            Step::Append(e) => {
-                let c = seat(e);
-                let found = s.record(c.slot.clamp(1, SLOTS as u8));
-                let lands = found.kind == Kind::Absent || Takeover::next_record(&c, e) == Some(found);
-                let is_void = lands && c.slot <= s.floor && c.at != At::Take;
-                (c.at != At::Job || c.is_uploaded) && found.epoch <= e && !is_void
-            }
-            Step::AppendLater(e) => seat(e).at != At::Job || seat(e).is_uploaded,
-            Step::CheckFloor(e) => seat(e).at != At::CheckAdopt || seat(e).job > s.floor,
-            Step::ReadLog(e, from) => {
-                let is_next = match Self::unfinished(s, e) {
-                    None => from == 0,
-                    Some(slot) => from == slot && self.makes_sense(s, e, slot),
-                };
-                self.mind(e).is_holder && !Self::is_overtaken(s, e) && is_next
-            }
-            Step::Decline(e, from) => {
-                let is_next = Self::unfinished(s, e) == Some(from) && !self.makes_sense(s, e, from);
-                self.mind(e).is_holder && !Self::is_overtaken(s, e) && is_next
-            }
-            Step::Start(e, input) => {
-                let mind = self.mind(e);
-                let is_ready = mind.ready == Ready::Merge || s.epoch == e;
-                is_ready && mind.seen & input != 0 && s.stored & input != 0
-            }
-            Step::GiveUp(e) => seat(e).is_uploaded,
-            Step::RaiseJobFloor(e) => seat(e).at == At::Idle && self.mind(e).ready == Ready::RaiseFloor,
-            Step::ReadVersions => (1..=s.floor).all(|slot| s.record(slot).kind == Kind::Absent),
-            _ => true,
-        }
-    }
-
-    /// Whether compactor `e` would find in the log that another has taken over.
-    fn is_overtaken(s: &State, e: u8) -> bool {
-        let newer = |slot| s.record(slot).kind == Kind::Takeover && s.record(slot).epoch > e;
-        (s.floor + 1..=SLOTS as u8).any(newer)
-    }
-
-    /// The job that compactor `e` has to decide about. One that names what an older one names carries that on.
-    fn unfinished(s: &State, e: u8) -> Option<u8> {
-        let (mut newest, mut open) = (0, Vec::<u8>::new());
-        for slot in s.floor + 1..s.compactors[usize::from(e - 1)].takeover {
-            let record = s.record(slot);
-            match record.kind {
-                Kind::Takeover => newest = newest.max(record.epoch),
-                Kind::Job if record.epoch >= newest => {
-                    open.retain(|older| s.record(*older).names != record.names);
-                    open.push(slot);
-                }
-                Kind::Done if record.epoch >= newest => open.retain(|job| *job != record.names),
-                _ => {}
-            }
-        }
-        assert!(open.len() <= 1, "a compactor decides before it begins: {open:?}");
-        open.pop()
-    }
-
-    /// Whether the input of the job in `slot` was in the version that compactor `e` saw, and its output is there.
-    fn makes_sense(&self, s: &State, e: u8, slot: u8) -> bool {
-        let job = s.record(slot);
-        self.mind(e).seen & job.input != 0 && s.stored & job.names == job.names
-    }
-}
-
-/// A compactor of the engine.
-struct Node {
-    process: Process<()>,
-    compactor: Arc<Mutex<Option<Compactor>>>,
-    /// What the process is at while the compactor is between two jobs.
-    ready: Ready,
-}
-
-impl Node {
-    fn new(place: &Place, seed: u64) -> Self {
-        Self {
-            process: Process::new(place, seed, options()),
-            compactor: Arc::default(),
-            ready: Ready::Nothing,
-        }
-    }
-
-    fn claim(&mut self) {
-        let (manifest, place) = (self.process.manifest.clone(), self.compactor.clone());
-        let options = JobOptions { record_bytes: 1, ..JobOptions::default() };
-        self.process.begin(async move {
-            let claimed = Compactor::claim(manifest, "compactor", true).await?;
-            *place.lock().await = Some(claimed.with_options(options));
-            Ok(())
-        });
-    }
-
-    fn merge(&mut self) {
-        let compactor = self.compactor.clone();
-        self.process.begin(async move {
-            let mut compactor = compactor.lock().await;
-            compactor.as_mut().expect("it has claimed").step_all().await.map(drop)
-        });
-    }
-
-    fn collect(&mut self) {
-        let compactor = self.compactor.clone();
-        self.process.begin(async move {
-            let mut compactor = compactor.lock().await;
-            let compactor = compactor.as_mut().expect("it has claimed");
-            compactor.collect_with(Some(Duration::ZERO), false).await.map(drop)
-        });
-    }
-
-    /// It gets ready for what comes next.
-    fn prepare(&mut self, ready: Ready) {
-        // It has read the log, or ended a job that it does not carry on, and goes on to merge.
-        let is_on_its_way = ready == Ready::Merge && self.ready == Ready::Nothing;
-        let is_ready = ready == self.ready || is_on_its_way;
-        if !is_ready || !self.process.is_at_work() || ready == Ready::Nothing {
-            self.process.stop();
-            match ready {
-                Ready::Merge => self.merge(),
-                Ready::RaiseFloor => self.collect(),
-                Ready::Nothing => {}
-            }
-        }
-        self.ready = ready;
-        match ready {
-            Ready::Merge => self.process.let_go(|request| !is_of(Folder::Sst)(request)),
-            Ready::RaiseFloor => self.process.let_go(|request| !put_of(Folder::JobFloor)(request)),
-            Ready::Nothing => {}
-        }
-    }
-}
-
-fn options() -> StoredOptions {
-    StoredOptions {
-        wal_window: 2,
-        retention_ms: 0,
-        block_bytes: 64,
-        sst_bytes: 1,
-        ..StoredOptions::default()
-    }
-}
-
-fn put_of(folder: Folder) -> impl Fn(&Request) -> bool {
-    move |request| matches!(request, Request::Put(name, _) if name.folder() == Some(folder))
-}
-
-fn list_of(folder: Folder) -> impl Fn(&Request) -> bool {
-    move |request| *request == Request::list(folder)
-}
-
-/// Whatever concerns objects of `folder`, but for lists of it.
-fn is_of(folder: Folder) -> impl Fn(&Request) -> bool {
-    move |request| match request {
-        Request::Get(name) | Request::Put(name, _) | Request::Delete(name) => name.folder() == Some(folder),
-        Request::List(_) => false,
-    }
-}
 
 /// Whether a compactor asks for this once its record has landed, or another's is in its way.
 fn looks(request: &Request) -> bool {
@@ -435,7 +218,7 @@ impl Driver {
                     _ => {}
                 }
             }
-            Step::ReadLog(_, 0) => process.let_go(|request| !is_of(Folder::Sst)(request)),
+            Step::ReadLog(_, 0) => process.let_go(|request| !object_of(Folder::Sst)(request)),
             Step::ReadLog(..) | Step::Decline(..) => process.let_go(|request| !put_of(Folder::Job)(request)),
             Step::Start(..) => {
                 if node.ready != Ready::Merge {
@@ -464,7 +247,7 @@ impl Driver {
             Step::GiveUp(_) => {
                 if was.job == 0 {
                     process.clock.pass_all_deadlines();
-                    process.answer_all(is_of(Folder::Job), Answer::Lose);
+                    process.answer_all(object_of(Folder::Job), Answer::Lose);
                 }
                 process.answer(put_of(Folder::Sst), Answer::Refuse);
             }
@@ -479,7 +262,7 @@ impl Driver {
             }
             _ => {
                 process.answer(put_of(Folder::JobFloor), Answer::Do);
-                process.let_go(is_of(Folder::JobFloor));
+                process.let_go(object_of(Folder::JobFloor));
                 process.stop();
             }
         }
@@ -491,7 +274,8 @@ impl Driver {
         let node = &mut self.nodes[usize::from(e - 1)];
         node.merge();
         if holds {
-            let logs = |request: &Request| list_of(Folder::JobFloor)(request) || is_of(Folder::Sst)(request);
+            let logs =
+                |request: &Request| list_of(Folder::JobFloor)(request) || object_of(Folder::Sst)(request);
             node.process.let_go(|request| !logs(request));
         } else {
             node.process.let_go(|_| true);
@@ -604,13 +388,13 @@ impl Driver {
             At::Away | At::Fenced | At::CommitFinished => held.is_empty(),
             At::Tail | At::CheckTake | At::CheckAdopt => waits_for(&list_of(Folder::JobFloor)),
             At::Read if !mind.is_holder => held.is_empty(),
-            At::Read => waits_for(&list_of(Folder::JobFloor)) || waits_for(&is_of(Folder::Sst)),
+            At::Read => waits_for(&list_of(Folder::JobFloor)) || waits_for(&object_of(Folder::Sst)),
             At::Take | At::Adopt | At::Finish => waits_for(&appends),
             At::Job if c.is_uploaded && c.job == 0 => waits_for(&appends),
             At::Job | At::CommitAdopted => waits_for(&put_of(Folder::Sst)),
             At::Idle => match node.ready {
                 Ready::Nothing => held.is_empty(),
-                Ready::Merge => waits_for(&is_of(Folder::Sst)),
+                Ready::Merge => waits_for(&object_of(Folder::Sst)),
                 Ready::RaiseFloor => held.is_empty() || waits_for(&raises),
             },
         };

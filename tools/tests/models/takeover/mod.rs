@@ -39,8 +39,10 @@
 mod collector;
 mod compactors;
 mod drive;
+mod engine;
 mod jobs;
 mod mutation;
+mod node;
 mod rules;
 mod state;
 mod steps;

@@ -23,13 +23,13 @@ use esker::{
     testing::{SimClock, single_threaded},
     verify::{VerifyOptions, verify},
 };
-use futures::future::{BoxFuture, FutureExt as _};
+use futures::future::{FutureExt as _, LocalBoxFuture};
 use object_store::{ObjectStore, memory::InMemory};
 
 use super::crashes::gate::{Gate, Meets, World};
 
 type Rows = BTreeMap<Bytes, Bytes>;
-type Call = for<'a> fn(&'a Bench) -> BoxFuture<'a, Result<()>>;
+type Call = for<'a> fn(&'a Bench) -> LocalBoxFuture<'a, Result<()>>;
 
 /// Nothing takes longer.
 const LONG: Duration = Duration::from_secs(3600);
@@ -53,35 +53,40 @@ struct Bench {
 
 /// What is dropped, by name.
 const CALLS: [(&str, Call); 25] = [
-    ("put", |b| write(b).boxed()),
-    ("put, accepted", |b| async { b.db.write(batch(&b.db)).accepted().await.map(drop) }.boxed()),
-    ("durable", |b| async { b.db.write(batch(&b.db)).accepted().await?.durable().await.map(drop) }.boxed()),
-    ("sync", |b| b.db.sync().map(|done| done.map(drop)).boxed()),
-    ("flush", |b| b.db.flush().boxed()),
-    ("compact", |b| b.db.compact().boxed()),
-    ("get", |b| b.db.get("key 03").map(|done| done.map(drop)).boxed()),
-    ("multi_get", |b| b.db.multi_get(["key 01", "key 11", "none"]).map(|done| done.map(drop)).boxed()),
-    ("scan", |b| whole(b.db.scan::<&[u8]>(..)).boxed()),
-    ("scan backwards", |b| whole(b.db.scan::<&[u8]>(..).rev()).boxed()),
-    ("snapshot", |b| async { b.db.snapshot().get("key 05").await.map(drop) }.boxed()),
-    ("keyspace", |b| async { b.db.keyspace("another").await.map(drop) }.boxed()),
-    ("close", |b| b.db.close().boxed()),
-    ("open for reading", |b| async { read(b).await.map(drop) }.boxed()),
-    ("strong read", |b| async { b.reader.strong().await?.get("key 07").await.map(drop) }.boxed()),
+    ("put", |b| write(b).boxed_local()),
+    ("put, accepted", |b| async { b.db.write(batch(&b.db)).accepted().await.map(drop) }.boxed_local()),
+    ("durable", |b| {
+        async { b.db.write(batch(&b.db)).accepted().await?.durable().await.map(drop) }.boxed_local()
+    }),
+    ("sync", |b| b.db.sync().map(|done| done.map(drop)).boxed_local()),
+    ("flush", |b| b.db.flush().boxed_local()),
+    ("compact", |b| b.db.compact().boxed_local()),
+    ("get", |b| b.db.get("key 03").map(|done| done.map(drop)).boxed_local()),
+    ("multi_get", |b| b.db.multi_get(["key 01", "key 11", "none"]).map(|done| done.map(drop)).boxed_local()),
+    ("scan", |b| whole(b.db.scan::<&[u8]>(..)).boxed_local()),
+    ("scan backwards", |b| whole(b.db.scan::<&[u8]>(..).rev()).boxed_local()),
+    ("snapshot", |b| async { b.db.snapshot().get("key 05").await.map(drop) }.boxed_local()),
+    ("keyspace", |b| async { b.db.keyspace("another").await.map(drop) }.boxed_local()),
+    ("close", |b| b.db.close().boxed_local()),
+    ("open for reading", |b| async { read(b).await.map(drop) }.boxed_local()),
+    ("strong read", |b| async { b.reader.strong().await?.get("key 07").await.map(drop) }.boxed_local()),
     ("read at least", |b| {
-        async { b.reader.at_least(b.db.put("token", "t").await?).await?.get("token").await.map(drop) }.boxed()
+        async { b.reader.at_least(b.db.put("token", "t").await?).await?.get("token").await.map(drop) }
+            .boxed_local()
     }),
-    ("claim", |b| async { claim(b).await.map(drop) }.boxed()),
-    ("merge", |b| async { claim(b).await?.step_all().await.map(drop) }.boxed()),
+    ("claim", |b| async { claim(b).await.map(drop) }.boxed_local()),
+    ("merge", |b| async { claim(b).await?.step_all().await.map(drop) }.boxed_local()),
     ("collect", |b| {
-        async { claim(b).await?.collect_with(Some(Duration::ZERO), false).await.map(drop) }.boxed()
+        async { claim(b).await?.collect_with(Some(Duration::ZERO), false).await.map(drop) }.boxed_local()
     }),
-    ("release", |b| async { claim(b).await?.release().await }.boxed()),
-    ("checkpoint", |b| b.db.checkpoint("kept").map(|done| done.map(drop)).boxed()),
-    ("delete checkpoint", |b| b.db.delete_checkpoint(MADE_BEFORE).boxed()),
-    ("verify", |b| verified(b).boxed()),
-    ("repair", |b| repaired(b).boxed()),
-    ("open for writing", |b| async { open(&b.gate, 31).await?.put("token", "t").await.map(drop) }.boxed()),
+    ("release", |b| async { claim(b).await?.release().await }.boxed_local()),
+    ("checkpoint", |b| b.db.checkpoint("kept").map(|done| done.map(drop)).boxed_local()),
+    ("delete checkpoint", |b| b.db.delete_checkpoint(MADE_BEFORE).boxed_local()),
+    ("verify", |b| verified(b).boxed_local()),
+    ("repair", |b| repaired(b).boxed_local()),
+    ("open for writing", |b| {
+        async { open(&b.gate, 31).await?.put("token", "t").await.map(drop) }.boxed_local()
+    }),
 ];
 
 #[test]
@@ -196,7 +201,7 @@ fn check(rows: &Rows, before: &Rows, where_it_was: &str) {
 
 /// A call that is polled so often and no more.
 struct Polls<'a> {
-    call: BoxFuture<'a, Result<()>>,
+    call: LocalBoxFuture<'a, Result<()>>,
     left: usize,
 }
 

@@ -39,7 +39,7 @@ const WEATHERS: [Weather; 4] =
     [None, Some(Meets::FailsBefore), Some(Meets::LosesReply), Some(Meets::LandsLate)];
 const EVERY: u64 = 4;
 /// A checkpoint that is there before each call.
-const MADE_BEFORE: &str = "made before";
+const MADE_BEFORE: &str = "made-before";
 /// The keys that calls write: all of them, or none.
 const WRITTEN: [&str; 3] = ["new 1", "new 2", "new 3"];
 

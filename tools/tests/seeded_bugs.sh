@@ -10,33 +10,38 @@
 #
 #   LIMIT=150       seconds for a group of tests
 #   SEEDS=60        seeds of the simulator, which is asked last; 0 leaves it out
-#   GROUPS_OF_IT    the groups of the engine's `it` binary, in order; `unit` for the unit tests
+#   GROUPS_OF_IT    the groups of the engine's `it` binary, in order; `unit` for the unit tests, `models` for the engine
+#                   driven along the models of the protocol
 #   SKIP_HEALTHY=1  do not first see whether everything passes without a bug
-#   IT, UNIT, SIMULATE   binaries that were built already (with --features seeded-bugs)
+#   IT, UNIT, MODELS, SIMULATE   binaries that were built already (with --features seeded-bugs)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 limit=${LIMIT:-150}
 seeds=${SEEDS:-60}
-groups=${GROUPS_OF_IT:-formats:: wal:: manifest:: store:: repair:: memory:: compaction:: pins:: writing:: reading:: unit faults:: metamorphic:: cancelled:: crashes::}
+groups=${GROUPS_OF_IT:-formats:: wal:: manifest:: store:: repair:: memory:: compaction:: pins:: writing:: reading:: unit faults:: metamorphic:: cancelled:: crashes:: models}
 # A failure is expected here: it is neither shortened for minutes nor noted in the sources.
 export PROPTEST_MAX_SHRINK_ITERS=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=1
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-# The test executables that cargo names, the one of src/lib.rs first.
+# The test executables that cargo names of a package, the one of src/lib.rs first.
 build() {
-  cargo test -p esker --features seeded-bugs --lib --test it --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p'
+  cargo test "$@" --features seeded-bugs --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p'
 }
 if [ -z "${IT:-}" ] || [ -z "${UNIT:-}" ]; then
-  built=$(build)
+  built=$(build -p esker --lib --test it)
   UNIT=$(grep '/esker-' <<<"$built")
   IT=$(grep '/it-' <<<"$built")
 fi
+case " $groups " in
+  *" models "*) if [ -z "${MODELS:-}" ]; then MODELS=$(build -p esker-tools --test models); fi ;;
+esac
 if [ "$seeds" -gt 0 ] && [ -z "${SIMULATE:-}" ]; then
   cargo build --release -p esker-tools --features seeded-bugs --bin simulate
   SIMULATE=target/release/simulate
 fi
-IT=$(realpath "$IT") UNIT=$(realpath "$UNIT") SIMULATE=${SIMULATE:+$(realpath "$SIMULATE")}
+IT=$(realpath "$IT") UNIT=$(realpath "$UNIT")
+MODELS=${MODELS:+$(realpath "$MODELS")} SIMULATE=${SIMULATE:+$(realpath "$SIMULATE")}
 
 now() { date +%s%N; }
 
@@ -75,6 +80,9 @@ find_it() {
     if [ "$group" = unit ]; then
       # Golden files pin bytes, and say nothing about a bug's effect.
       found=$(first_failure "the unit tests" "$UNIT" --skip golden)
+    elif [ "$group" = models ]; then
+      # What a model says of itself does not depend on the engine: only what drives that is asked.
+      found=$(first_failure "the models" "$MODELS" drive::)
     else
       found=$(cd engine && first_failure "\`$group\`" "$IT" "$group")
     fi

@@ -83,9 +83,8 @@ where
     let mut chance = Chance(1);
     let mut taken = 0;
     while taken < MOST_STEPS {
-        let steps = walk(model, &mut chance, WALK_STEPS, |state| {
-            promises.iter().all(|promise| (promise.condition)(model, state))
-        });
+        let is_kept = |state: &M::State| promises.iter().all(|promise| (promise.condition)(model, state));
+        let steps = walk(model, &mut chance, WALK_STEPS, is_kept, |_, _| true);
         taken += steps.len();
         let broken = promises.iter().find(|p| breaking(model, p.condition, steps.iter()).is_some());
         if let Some(promise) = broken {
@@ -106,12 +105,14 @@ where
     false
 }
 
-/// A walk of at most `most` steps by chance; ends early where nothing can happen, or `goes_on` says so.
+/// A walk of at most `most` steps by chance, of those that `takes` allows; ends early where nothing can happen, or
+/// `goes_on` says so.
 pub(crate) fn walk<M: Model>(
     model: &M,
     chance: &mut Chance,
     most: usize,
     mut goes_on: impl FnMut(&M::State) -> bool,
+    mut takes: impl FnMut(&M::State, &M::Action) -> bool,
 ) -> Vec<M::Action>
 where
     M::Action: Clone,
@@ -126,7 +127,9 @@ where
                 return steps;
             }
             let step = able.swap_remove(chance.below(able.len()));
-            if let Some(next) = model.next_state(&state, step.clone()) {
+            if takes(&state, &step)
+                && let Some(next) = model.next_state(&state, step.clone())
+            {
                 steps.push(step);
                 break next;
             }

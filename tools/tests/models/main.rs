@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `commit` | the commit rule of the manifest: verdicts, the floor, the ring, creates that land late or twice | `commit/drive.rs` |
 //! | `fencing` | writers: the log, fences and the jump by K, collection of the log, and a reader that must be right | `fencing/drive.rs` |
-//! | `takeover` | compactors: takeover, adoption of outputs through the job log, and what may be collected | no |
-//! | `collect` | collection beside writers, pins and checkpoints: what is named stays, orphans go | no |
+//! | `takeover` | compactors: takeover, adoption of outputs through the job log, and what may be collected | `takeover/drive.rs` |
+//! | `collect` | collection beside writers, pins and checkpoints: what is named stays, orphans go | `collect/drive.rs` |
 //!
 //! In each folder: `mod.rs` what it promises, its bounds and its tests; `state.rs` its states and steps; `steps.rs` and
 //! files named after who acts, what a step does; `rules.rs` the promises and coverage marks; `mutation.rs` plausible

@@ -1,14 +1,15 @@
 //! The canonical life of a database, and what must be true of it whatever happens on the way.
 //!
 //! ```text
-//! 1 writer A opens a new database, writes, flushes          A
+//! 1 writer A opens a new database, writes, flushes, makes two checkpoints     A
 //! 2 compactor C claims, merges                              C
 //! 3 A writes on, a scan is open over what follows           A
 //! 4 C merges, collects with retention zero                  C
-//! 5 writer B takes over; what A writes now is refused       B, A
-//! 6 compactor D takes over, merges, collects                D
+//! 5 writer B takes over, deletes a checkpoint; what A writes now is refused       B, A
+//! 6 compactor D takes over, merges, collects; verifies, and finds nothing to repair       D
 //! 7 B closes; what was late lands
-//! 8 a sound process opens, reads everything, collects: nothing lost, nothing unwritten, no garbage
+//! 8 a sound process opens, reads everything and the checkpoints, deletes those, collects: nothing lost, nothing
+//!   unwritten, no garbage
 //! ```
 
 use std::{
@@ -25,9 +26,11 @@ use esker::{
     clock::SharedClock,
     compaction::{Compactor, Did, collect},
     manifest::{Manifest, StoredShape},
+    repair::{RepairOptions, repair},
     stats::Cause,
     store::{Folder, Name, Store},
     testing::{SimClock, single_threaded},
+    verify::{VerifyOptions, verify},
 };
 
 use super::gate::{Gate, Meets, World};
@@ -52,6 +55,8 @@ pub(super) struct Fault {
 }
 
 const KEYS: u64 = 24;
+/// The checkpoints that are made; the second is deleted again.
+const CHECKPOINTS: [&str; 2] = ["kept", "deleted"];
 /// Nothing in this life takes longer, by the clock of a world in which hours pass in milliseconds.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -86,6 +91,7 @@ struct Life {
 }
 
 /// A writer that is open, and all it has been asked to write.
+#[derive(Default)]
 struct Writer {
     db: Option<Db>,
     base: Rows,
@@ -94,12 +100,19 @@ struct Writer {
     is_certain: bool,
     /// Whether it was ever open, so that `base` is what it found.
     was_open: bool,
+    /// The checkpoints that it was told of, with what was in them.
+    kept: BTreeMap<&'static str, Rows>,
+    /// What any checkpoint may hold, made or not.
+    may_be_kept: Rows,
 }
 
 impl Life {
     async fn run(self) {
         let mut a = Writer::open(self.gate(Role::A), SimClock::shared(11)).await;
         self.write(Role::A, &mut a, 0..40).await;
+        for name in CHECKPOINTS {
+            self.keep(&mut a, name).await;
+        }
         let mut c = self.claim(Role::C, false).await;
         self.merge(Role::C, &mut c, false).await;
         self.world.land_late().await;
@@ -132,8 +145,10 @@ impl Life {
             self.refused(&a).await;
         }
         self.write(Role::B, &mut b, 100..140).await;
+        self.unkeep(&mut a, &b).await;
         let mut d = self.claim(Role::D, true).await;
         self.merge(Role::D, &mut d, true).await;
+        self.look(Role::D, &d).await;
         if let Some(db) = &b.db
             && let Some(Err(error)) = within(Role::B, self.gate(Role::B), db.close()).await
         {
@@ -185,6 +200,51 @@ impl Life {
         }
         if !matches!(within(role, gate, std::future::ready(())).await, Some(())) {
             (writer.db, writer.is_certain) = (None, false);
+        }
+    }
+
+    async fn keep(&self, writer: &mut Writer, name: &'static str) {
+        let Some(db) = writer.db.clone() else { return };
+        writer.may_be_kept = writer.rows();
+        match within(Role::A, self.gate(Role::A), db.checkpoint(name)).await {
+            Some(Ok(_)) => drop(writer.kept.insert(name, writer.rows())),
+            Some(Err(error)) => assert!(may_happen(error.kind()), "a checkpoint: {error}"),
+            None => (writer.db, writer.is_certain) = (None, false),
+        }
+    }
+
+    /// B deletes the second of A's checkpoints.
+    async fn unkeep(&self, a: &mut Writer, b: &Writer) {
+        let Some(db) = &b.db else { return };
+        let was_made = a.kept.remove(CHECKPOINTS[1]).is_some();
+        match within(Role::B, self.gate(Role::B), db.delete_checkpoint(CHECKPOINTS[1])).await {
+            Some(Err(error)) => {
+                let is_not_there = error.kind() == ErrorKind::Invalid && !was_made;
+                assert!(is_not_there || may_happen(error.kind()), "deleting a checkpoint: {error}");
+            }
+            Some(Ok(())) | None => {}
+        }
+    }
+
+    /// Verifies beside everybody, and repairs what is not damaged.
+    async fn look(&self, role: Role, compactor: &Option<Compactor>) {
+        if compactor.is_none() {
+            return;
+        }
+        let store = store(self.gate(role), SimClock::shared(30 + role as u64));
+        let looked: Option<Result<()>> = within(role, self.gate(role), async {
+            let options = RepairOptions { act: true, name: "repair".to_owned(), ..RepairOptions::default() };
+            let outcome = repair(&store, &options, &|_, _| {}).await?;
+            assert!(outcome.before.is_whole(), "{:?}", outcome.before.findings);
+            assert!(outcome.actions.is_empty(), "{:?}", outcome.actions);
+            let quick = VerifyOptions { quick: true, ..VerifyOptions::default() };
+            let report = verify(&store, &quick, &|_, _| {}).await?;
+            assert!(report.is_whole(), "{:?}", report.findings);
+            Ok(())
+        })
+        .await;
+        if let Some(Err(error)) = looked {
+            assert!(may_happen(error.kind()), "verifying: {error}");
         }
     }
 
@@ -247,6 +307,7 @@ impl Life {
 
         let store = store(&gate, SimClock::shared(97));
         let manifest = Manifest::open(store.clone()).await.expect("it is there");
+        self.judge_checkpoints(a, &db, &store).await;
         self.world.pins_lapse().await;
         let mut compactor = Compactor::claim(manifest.clone(), "last", true).await.expect("a claim");
         while !matches!(compactor.step().await.expect("a merge"), Did::Nothing) {}
@@ -266,10 +327,34 @@ impl Life {
     }
 }
 
+impl Life {
+    /// The checkpoints that were promised are there and whole; then all are deleted, also those that a late PUT has
+    /// brought back.
+    async fn judge_checkpoints(&self, a: &Writer, db: &Db, store: &Store) {
+        let names = db.checkpoints().await.expect("a listing");
+        for name in a.kept.keys() {
+            assert!(names.iter().any(|there| there == name), "the checkpoint {name} is lost");
+        }
+        for name in names {
+            let reader = Reader::builder("gate").store(store.clone()).checkpoint(&name).open().await;
+            let found = match reader {
+                Ok(reader) => rows_of(reader.scan::<&[u8]>(..)).await,
+                Err(error) => Err(error),
+            };
+            match (a.kept.get(&*name), found) {
+                (Some(expected), found) => assert_eq!(&found.expect("it is whole"), expected, "{name}"),
+                // Nobody was told of it. It may have been made too late, of what had been collected by then.
+                (None, Ok(found)) => assert_eq!(found, a.may_be_kept, "{name}"),
+                (None, Err(error)) => assert_eq!(error.kind(), ErrorKind::SnapshotExpired, "{name}: {error}"),
+            }
+            db.delete_checkpoint(&name).await.expect("a sound process can delete it");
+        }
+    }
+}
+
 impl Writer {
     async fn open(gate: &Gate, clock: SharedClock) -> Self {
-        let none =
-            Self { db: None, base: Rows::new(), written: Vec::new(), is_certain: false, was_open: false };
+        let none = Self::default();
         let opened: Option<Result<(Db, Rows)>> = within(Role::A, gate, async {
             let db = Db::builder("gate")
                 .object_store(Arc::new(gate.clone()))

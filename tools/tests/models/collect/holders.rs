@@ -106,7 +106,8 @@ impl Collect {
             }
             (Step::MakerPins, At::Chosen) => maker.at = At::Pinned,
             (Step::MakerChecksFloor, At::Pinned) => {
-                if maker.version > s.floor && !maker.has_lapsed || self.has(Mutation::NoFloorCheckOfPin) {
+                // Whether its pin has lapsed by then, it asks once the checkpoint is there.
+                if maker.version > s.floor || self.has(Mutation::NoFloorCheckOfPin) {
                     maker.at = At::Held;
                 } else {
                     *maker = again;

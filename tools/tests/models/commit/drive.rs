@@ -39,7 +39,7 @@ struct Node {
 
 impl Node {
     fn new(place: &Place, seed: u64) -> Self {
-        let (gate, clock) = (Gate::new(place.store().clone()), Arc::new(StillClock::new(seed)));
+        let (gate, clock) = (Gate::new(place), Arc::new(StillClock::new(seed)));
         let store = Store::from_object_store(Arc::new(gate.clone()), "memory", clock.clone());
         let options = StoredOptions { wal_window: 2, ..StoredOptions::default() };
         let manifest = at_once(&gate, Manifest::open_or_create(store, options));

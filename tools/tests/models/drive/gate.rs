@@ -18,15 +18,22 @@ use futures::{
 };
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+    ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, memory::InMemory,
+    path::Path,
 };
 use parking_lot::Mutex;
+
+use super::place::{Ages, Place};
+
+/// How many objects are deleted at a time: more than there are, so that the driver may choose among them.
+const DELETES: usize = 1000;
 
 /// A request that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Request {
     Get(Name),
     Put(Name, Bytes),
+    Delete(Name),
     List(String),
 }
 
@@ -34,6 +41,24 @@ impl Request {
     /// A list of `folder`.
     pub(crate) fn list(folder: Folder) -> Self {
         Self::List(folder.path().to_owned())
+    }
+}
+
+/// Whether a request is a PUT in `folder`.
+pub(crate) fn put_of(folder: Folder) -> impl Fn(&Request) -> bool {
+    move |request| matches!(request, Request::Put(name, _) if name.folder() == Some(folder))
+}
+
+/// Whether a request is a list of `folder`.
+pub(crate) fn list_of(folder: Folder) -> impl Fn(&Request) -> bool {
+    move |request| *request == Request::list(folder)
+}
+
+/// Whether a request concerns an object of `folder`.
+pub(crate) fn object_of(folder: Folder) -> impl Fn(&Request) -> bool {
+    move |request| match request {
+        Request::Get(name) | Request::Put(name, _) | Request::Delete(name) => name.folder() == Some(folder),
+        Request::List(_) => false,
     }
 }
 
@@ -68,6 +93,7 @@ impl Held {
 #[derive(Clone)]
 pub(crate) struct Gate {
     store: Arc<InMemory>,
+    ages: Ages,
     held: Arc<Mutex<Vec<Held>>>,
     is_open: Arc<AtomicBool>,
 }
@@ -82,8 +108,9 @@ impl Drop for Open {
 }
 
 impl Gate {
-    pub(crate) fn new(store: Arc<InMemory>) -> Self {
-        Self { store, held: Arc::default(), is_open: Arc::default() }
+    pub(crate) fn new(place: &Place) -> Self {
+        let (store, ages) = (place.store().clone(), place.ages().clone());
+        Self { store, ages, held: Arc::default(), is_open: Arc::default() }
     }
 
     /// Requests do not wait until the guard is dropped.
@@ -130,7 +157,7 @@ impl Gate {
         let (gate, path) = (self.clone(), prefix.cloned().unwrap_or_default());
         let listed = async move {
             match gate.wait(|| Request::List(path.to_string()), &path).await {
-                Ok(_) => list(),
+                Ok(_) => list().map(move |meta| meta.map(|meta| gate.ages.shown(meta))).boxed(),
                 Err(error) => stream::iter([Err(error)]).boxed(),
             }
         };
@@ -160,7 +187,10 @@ impl ObjectStore for Gate {
         let body = || Request::Put(name(path), payload.iter().flatten().copied().collect());
         match self.wait(body, path).await? {
             Answer::Done => Ok(PutResult { e_tag: None, version: None, extensions: Default::default() }),
-            _ => self.store.put_opts(path, payload, options).await,
+            _ => {
+                self.ages.is_written(path);
+                self.store.put_opts(path, payload, options).await
+            }
         }
     }
 
@@ -192,7 +222,17 @@ impl ObjectStore for Gate {
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.store.delete_stream(paths)
+        let gate = self.clone();
+        let delete = move |path: Result<Path>| {
+            let gate = gate.clone();
+            async move {
+                let path = path?;
+                gate.wait(|| Request::Delete(name(&path)), &path).await?;
+                gate.store.delete(&path).await?;
+                Ok(path)
+            }
+        };
+        paths.map(delete).buffered(DELETES).boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {

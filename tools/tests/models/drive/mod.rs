@@ -7,11 +7,14 @@
 //! after each step: which request each process waits for, what it was told, what is in the store: as the model says
 //! ```
 //!
-//! There is no runtime and no time: a process is a future that is polled until it waits for the store, its clock
-//! stands still ([`StillClock`]), so a pause ends at once and a deadline comes when the trace says so.
+//! There is no time: a process is a future that is polled until it waits for the store, its clock stands still
+//! ([`StillClock`]), so a pause ends at once and a deadline comes when the trace says so. What the engine spawns runs
+//! in the same thread, whenever a process goes on.
 
 mod gate;
+pub(crate) mod made;
 mod place;
+mod process;
 mod still;
 
 use std::{
@@ -20,16 +23,30 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::Poll,
 };
 
+use esker::clock::OneThread;
+use futures::poll;
 use stateright::{Expectation, Model};
 
-pub(crate) use gate::{Answer, Gate, Request};
+pub(crate) use gate::{Answer, Gate, Request, list_of, object_of, put_of};
 pub(crate) use place::Place;
+pub(crate) use process::Process;
 pub(crate) use still::StillClock;
 
 use crate::explore::{Chance, walk};
+
+/// How often something is polled, and what it has spawned in between, until it is taken to wait for the store.
+const ROUNDS: usize = 8;
+/// The same of what is to come to its end.
+const MANY_ROUNDS: usize = 10_000;
+
+thread_local! {
+    static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime of one thread");
+}
 
 /// How many walks are looked at for the marks that those taken as they come have not reached.
 const LOOKED_AT: usize = 100_000;
@@ -44,21 +61,31 @@ impl<T> Work<T> {
 
     /// Goes on until it waits for the store, or gives what it has come to. Not to be called after that.
     pub(crate) fn go_on(&mut self) -> Option<T> {
-        match self.0.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(done) => Some(done),
-            Poll::Pending => None,
-        }
+        settle(&mut self.0, ROUNDS)
     }
+}
+
+/// What `future` comes to without an answer of the store to what it waits for.
+fn settle<T>(future: &mut (impl Future<Output = T> + Unpin), rounds: usize) -> Option<T> {
+    let _one_thread = OneThread::begin();
+    RUNTIME.with(|runtime| {
+        runtime.block_on(async {
+            for _ in 0..rounds {
+                if let Poll::Ready(done) = poll!(&mut *future) {
+                    return Some(done);
+                }
+                // What it has spawned goes on.
+                tokio::task::yield_now().await;
+            }
+            None
+        })
+    })
 }
 
 /// What a process does in one go, while its requests do not wait.
 pub(crate) fn at_once<T>(gate: &Gate, future: impl Future<Output = T>) -> T {
     let _open = gate.open();
-    let mut future = Box::pin(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(done) => done,
-        Poll::Pending => panic!("something waits for more than the store"),
-    }
+    settle(&mut Box::pin(future), MANY_ROUNDS).expect("something waits for more than the store")
 }
 
 /// Goes along `steps` from where `model` begins: `take` gets each step, with the state before it and the one after.
@@ -88,6 +115,21 @@ pub(crate) fn along<M: Model>(
     model: &M,
     taken: usize,
     steps: usize,
+    drive: impl FnMut(u64, &[M::Action]),
+) -> usize
+where
+    M::Action: Clone + Debug,
+{
+    along_some(what, model, taken, steps, || |_: &M::State, _: &M::Action| true, drive)
+}
+
+/// The same, along walks of such steps only as `takes` says. It is made anew for each walk, and asked at every state.
+pub(crate) fn along_some<M: Model, F: FnMut(&M::State, &M::Action) -> bool>(
+    what: &str,
+    model: &M,
+    taken: usize,
+    steps: usize,
+    takes: impl Fn() -> F,
     mut drive: impl FnMut(u64, &[M::Action]),
 ) -> usize
 where
@@ -102,10 +144,11 @@ where
             break;
         }
         let mut reached = BTreeSet::new();
-        let trace = walk(model, &mut Chance(seed), steps, |state| {
+        let looks = |state: &M::State| {
             reached.extend(marks.iter().filter(|mark| (mark.condition)(model, state)).map(|mark| mark.name));
             true
-        });
+        };
+        let trace = walk(model, &mut Chance(seed), steps, looks, takes());
         if walks >= taken && missing.is_disjoint(&reached) {
             continue;
         }

@@ -19,29 +19,36 @@ const HOUR_MS: u64 = 3_600_000;
 /// The clock of one process.
 #[derive(Debug)]
 pub(crate) struct StillClock {
-    ms: AtomicU64,
+    wall_ms: AtomicU64,
+    monotonic_ms: AtomicU64,
     chance: AtomicU64,
 }
 
 impl StillClock {
     /// A clock whose chance is that of `seed`.
     pub(crate) fn new(seed: u64) -> Self {
-        Self { ms: AtomicU64::new(HOUR_MS), chance: AtomicU64::new(seed) }
+        let hour = || AtomicU64::new(HOUR_MS);
+        Self { wall_ms: hour(), monotonic_ms: hour(), chance: AtomicU64::new(seed) }
     }
 
-    /// Whatever was begun before this has no time left.
+    /// Whatever was begun before this has no time left. The clock on the wall stands still all the same.
     pub(crate) fn pass_all_deadlines(&self) {
-        self.ms.fetch_add(HOUR_MS, Ordering::Relaxed);
+        self.monotonic_ms.fetch_add(HOUR_MS, Ordering::Relaxed);
+    }
+
+    /// Sets the clock on the wall.
+    pub(crate) fn set_wall_ms(&self, ms: u64) {
+        self.wall_ms.store(ms, Ordering::Relaxed);
     }
 }
 
 impl Clock for StillClock {
     fn wall_ms(&self) -> u64 {
-        self.ms.load(Ordering::Relaxed)
+        self.wall_ms.load(Ordering::Relaxed)
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.wall_ms())
+        Duration::from_millis(self.monotonic_ms.load(Ordering::Relaxed))
     }
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {

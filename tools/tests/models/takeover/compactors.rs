@@ -15,6 +15,7 @@ impl Takeover {
         | Step::AppendLater(e)
         | Step::CheckFloor(e)
         | Step::ReadLog(e, _)
+        | Step::Decline(e, _)
         | Step::Start(e, _)
         | Step::Upload(e)
         | Step::Commit(e)
@@ -75,6 +76,8 @@ impl Takeover {
                 if s.floor < c.from {
                     c.at = self.before_commit()
                 } else {
+                    // Both need an end: its own, and the one that it was to carry on.
+                    c.outputs = 0;
                     Self::finish(c)
                 }
             }
@@ -104,6 +107,15 @@ impl Takeover {
                     Some(Mutation::ReadBeforeTakeover) => At::Take,
                     _ => At::Adopt,
                 };
+            }
+            (Step::Decline(_, from), At::Read) if !self.has(Mutation::ReadBeforeTakeover) => {
+                let reading = self.adoptable(&s, e);
+                // Who is fenced by what it reads decides nothing (`ReadLog`).
+                if reading.newest > e || !reading.unfinished[..reading.jobs].contains(&from) {
+                    return None;
+                }
+                c.job = from;
+                Self::finish(c);
             }
             (Step::Start(_, input), At::Idle) => {
                 if c.counter >= self.bounds.outputs[usize::from(e - 1)] || s.latest & input == 0 {

@@ -85,6 +85,7 @@ impl Takeover {
                 c.at = if self.has(Mutation::NoFloorCheck) { self.before_commit() } else { At::CheckAdopt };
             }
             At::Job => c.job = c.slot,
+            At::Finish if c.from != 0 && c.outputs == 0 => (c.job, c.from) = (c.from, 0),
             At::Finish if self.has(Mutation::DoneBeforeCommit) && c.from != 0 => c.at = At::CommitFinished,
             At::Finish => Self::rest(c),
             _ => {}

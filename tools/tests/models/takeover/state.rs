@@ -129,6 +129,8 @@ pub(super) enum Step {
     CheckFloor(u8),
     /// It reads the log before its Takeover, and takes the job in this slot (0: none).
     ReadLog(u8, u8),
+    /// It reads the log, and ends the job in this slot, which makes no sense any more or whose output is gone.
+    Decline(u8, u8),
     /// It starts a job on this input.
     Start(u8, u8),
     Upload(u8),

@@ -42,7 +42,10 @@ impl Model for Takeover {
                 At::Tail => steps.push(Step::FindTail(e)),
                 At::Take | At::Adopt | At::Finish => steps.extend([Step::Append(e), Step::AppendLater(e)]),
                 At::CheckTake | At::CheckAdopt => steps.push(Step::CheckFloor(e)),
-                At::Read => steps.extend((0..=self.bounds.slots).map(|slot| Step::ReadLog(e, slot))),
+                At::Read => {
+                    steps.extend((0..=self.bounds.slots).map(|slot| Step::ReadLog(e, slot)));
+                    steps.extend((1..=self.bounds.slots).map(|slot| Step::Decline(e, slot)));
+                }
                 At::CommitAdopted | At::CommitFinished => steps.push(Step::Commit(e)),
                 At::Idle => {
                     steps.extend(bits(s.latest).map(|input| Step::Start(e, input)));

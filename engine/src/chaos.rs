@@ -120,30 +120,18 @@ pub const fn bug(_which: Bug) -> bool {
     false
 }
 
-/// Whether to do it wrong, in the way of `which`, on purpose: the one bug that was put back, or named by
-/// `ESKER_BUG`.
+/// Whether to do it wrong, in the way of `which`, on purpose: the one bug that `ESKER_BUG` names.
 ///
 /// # Panics
 ///
 /// If `ESKER_BUG` names none: a bug that is not there would be found by nobody.
 #[cfg(feature = "seeded-bugs")]
 pub fn bug(which: Bug) -> bool {
-    *PUT_BACK.get_or_init(named_bug) == Some(which)
-}
-
-/// Puts `which` back, for the whole process.
-///
-/// # Panics
-///
-/// If it was already settled that another one, or none, is there.
-#[cfg(feature = "seeded-bugs")]
-pub fn put_back(which: Bug) {
-    let there = *PUT_BACK.get_or_init(|| Some(which));
-    assert_eq!(there, Some(which), "a process has one bug, from its beginning");
+    *NAMED.get_or_init(named_bug) == Some(which)
 }
 
 #[cfg(feature = "seeded-bugs")]
-static PUT_BACK: std::sync::OnceLock<Option<Bug>> = std::sync::OnceLock::new();
+static NAMED: std::sync::OnceLock<Option<Bug>> = std::sync::OnceLock::new();
 
 #[cfg(feature = "seeded-bugs")]
 fn named_bug() -> Option<Bug> {
@@ -169,16 +157,6 @@ macro_rules! bugs {
             /// Its name in `ESKER_BUG`.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$bug => $name,)* }
-            }
-
-            /// Whose bug it was.
-            pub const fn peers(self) -> &'static str {
-                match self { $(Self::$bug => $peers,)* }
-            }
-
-            /// What it does.
-            pub const fn what(self) -> &'static str {
-                match self { $(Self::$bug => $what,)* }
             }
         }
     };

@@ -3,7 +3,7 @@
 use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use esker::compaction::collect;
+use esker::{compaction::collect, store::Name};
 use serde_json::json;
 
 use crate::{output::Voice, show, target::Target};
@@ -65,8 +65,22 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         args.voice.note(&format!("{name} keeps its version"));
     }
     for name in &collected.held_by {
-        args.voice
-            .note(&format!("what {name} needs cannot be told, so no SST, part or log object was looked at"));
+        args.voice.note(&format!(
+            "what {name} needs cannot be told, so no SST, part or log object was looked at; {}",
+            way_out(name)
+        ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to do about an object that holds collections up because it cannot be read.
+pub(crate) fn way_out(holder: &Name) -> String {
+    match holder {
+        Name::Checkpoint(name) => {
+            format!("use a newer esker if a newer one made it, or `esker checkpoint … delete {name}`")
+        }
+        Name::Pin(_) => "it lapses at most a day after its last heartbeat".to_owned(),
+        _ => "run a compactor (the newest esker that works on this database): it decides about the job log anew"
+            .to_owned(),
+    }
 }

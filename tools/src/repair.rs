@@ -41,6 +41,11 @@ Examples:
 The ladder: read again (always); another copy (--from: nothing is lost); back to the newest version that is
 whole, with what the log has of what came after (--rollback); keep what can be read and mark the rest as
 holes, whose keys then fail to read and never seem absent (--salvage). Nothing is deleted.
+
+A copy that was opened and written has other objects under the same numbers. What --from puts in is proved
+by what is left here: an SST and a part by their names, which are given out once, and what the manifest says
+of them; a version by a hash or token that another names; an object of the log by its writer and epoch; both
+also by the token in the damaged bytes. What is refuted is never put in, what is unproved only with --unproved.
 Exit code 0 if nothing is damaged at the end (holes that are marked are no damage), else 4.";
 
 #[derive(Debug, clap::Args)]
@@ -51,6 +56,9 @@ pub(crate) struct Args {
     /// Another copy of the same database: a URL or a directory
     #[arg(long, value_name = "URL")]
     from: Option<String>,
+    /// Put in from the copy also what nothing here proves to be what was written here first
+    #[arg(long, requires = "from")]
+    unproved: bool,
     /// Go back to the newest version that is whole (fences whoever writes and merges)
     #[arg(long)]
     rollback: bool,
@@ -78,6 +86,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let options = RepairOptions {
         act: args.yes,
         from,
+        unproved: args.unproved,
         roll_back: args.rollback,
         salvage: args.salvage,
         cut_log: args.cut_log,

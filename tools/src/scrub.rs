@@ -1,6 +1,7 @@
 //! `esker scrub`: verify all the time, slowly, from where it stopped.
 //!
-//! Always true: it reads and never writes to the database; the cursor file is replaced whole or not at all, so that
+//! Always true: it reads and never writes to the database; with --every a store that does not answer is told of and
+//! asked again, and ends nothing; the cursor file is replaced whole or not at all, so that
 //! a scrub that is killed goes on where it was.
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bytesize::ByteSize;
 use esker::{
+    Error, ErrorKind,
     clock::SystemClock,
     stats::RequestKind,
     store::ObjectId,
@@ -37,6 +39,9 @@ Examples:
 Reads every SST, version and log object, one line for each finding, the counts at the end of a round.
 Stop it whenever you like: with --cursor it goes on behind the last SST it read. Exit code 4 if
 anything was found to be wrong (with --once, or when it is stopped).";
+
+/// How long a scrub that never stops leaves a store alone that did not answer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -72,7 +77,19 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         let stepped = tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => break,
-            stepped = scrub.step() => stepped?,
+            stepped = scrub.step() => stepped,
+        };
+        let stepped = match stepped {
+            Ok(stepped) => stepped,
+            Err(error) => {
+                let Some(pause) = pause_after(&error, args.every) else { return Err(error.into()) };
+                args.voice.note(&format!("{error}; trying again in {}", humantime::format_duration(pause)));
+                tokio::select! {
+                    biased;
+                    _ = tokio::signal::ctrl_c() => break,
+                    () = clock.sleep(pause) => continue,
+                }
+            }
         };
         match stepped {
             Stepped::Surveyed(findings) | Stepped::Read(_, findings) => {
@@ -102,6 +119,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     }
     out.flush()?;
     Ok(if totals.damage == 0 { ExitCode::SUCCESS } else { Code::Corruption.into() })
+}
+
+/// How long to wait after `error` before the same step is tried again; `None` if the scrub ends with it.
+fn pause_after(error: &Error, every: Option<Duration>) -> Option<Duration> {
+    every.filter(|_| error.kind() == ErrorKind::Unavailable).map(|every| every.min(LONGEST_PAUSE))
 }
 
 /// What was found since the start.
@@ -188,4 +210,18 @@ fn save(path: Option<&Path>, place: Place) -> Result<()> {
     fs::write(&beside, text)
         .and_then(|()| fs::rename(&beside, path))
         .with_context(|| format!("the cursor {} cannot be written", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrub_that_never_stops_outlives_a_store_that_does_not_answer() {
+        let (silent, day) = (Error::unavailable("no answer"), Duration::from_secs(24 * 3600));
+        assert_eq!(pause_after(&silent, Some(day)), Some(LONGEST_PAUSE));
+        assert_eq!(pause_after(&silent, Some(Duration::from_secs(1))), Some(Duration::from_secs(1)));
+        assert_eq!(pause_after(&silent, None), None);
+        assert_eq!(pause_after(&Error::invalid("no database"), Some(day)), None);
+    }
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     exit::Code,
+    gc,
     output::{Out, Voice},
     progress::{self, Of},
     show,
@@ -114,6 +115,7 @@ fn print(args: &Args, out: &mut Out, report: &Report) -> Result<()> {
             "garbage": report.garbage.as_ref().map(|g| g.deleted.len()),
             "garbage_bytes": report.garbage.as_ref().map(|g| g.bytes),
             "waiting": report.garbage.as_ref().map(|g| g.waiting),
+            "held_by": report.garbage.as_ref().map(|g| g.held_by.iter().map(ToString::to_string).collect::<Vec<_>>()),
         }));
     }
     for severity in [Severity::Damage, Severity::Hole, Severity::Notice] {
@@ -162,6 +164,9 @@ fn print(args: &Args, out: &mut Out, report: &Report) -> Result<()> {
             out,
             "what the next collection takes is told only of a whole database; `esker repair` says what can be mended"
         )?,
+    }
+    for name in report.garbage.iter().flat_map(|garbage| &garbage.held_by) {
+        writeln!(out, "no SST, part or log object is collected, because of {name}: {}", gc::way_out(name))?;
     }
     Ok(())
 }

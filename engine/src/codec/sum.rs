@@ -1,4 +1,4 @@
-//! The conservation sum: an order-independent hash of a set of entries (design §5.5).
+//! The conservation sum: an order-independent hash of a set of entries.
 //!
 //! Eight lanes of 32 bits, each a sum modulo the prime 2³² − 5 of the entries' hashes, as in the
 //! "setsum" of Chroma's wal3. Adding commutes and removing undoes it, so a flush or a

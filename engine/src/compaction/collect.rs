@@ -1,4 +1,4 @@
-//! Garbage collection (design §4.5). The only file that deletes.
+//! Garbage collection. The only file that deletes.
 //!
 //! ```text
 //! 1 choose F: the newest version that was superseded longer than the retention ago, never the latest
@@ -11,7 +11,7 @@
 //! 6 delete log objects before every remaining replay point, but never a FENCE
 //! ```
 //!
-//! The order is the proof (an exhaustive model of it finds a lost SST within minutes if 3 comes before 2): a
+//! The order is the proof (the model in `tools/tests/models/collect` loses an SST if 3 comes before 2): a
 //! reader writes its pin and then looks at the floor, so a pin that holds was there before the floor covered its
 //! version. Pins come before checkpoints because a checkpoint is made under a pin that is released afterwards.
 //! Age decides nothing but F, and when a pin was left behind: a wrong clock costs space, or a
@@ -60,7 +60,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, Root, VersionCopy, View, checkpoint, copy, pin::PIN_LIFE_MS},
     stats::Cause,
-    store::{Folder, Listed, Name, ObjectId, Role, Sequence, Store, Token},
+    store::{Folder, Listed, Name, ObjectId, Role, Sequence, Store, Token, floor_of, is_missing},
     wal::WalObject,
 };
 
@@ -108,7 +108,7 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
         u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)
     });
     let marks = pass.list(Folder::ManifestFloor).await?;
-    let old_floor = marks.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0);
+    let old_floor = floor_of(&marks);
     let mut named = Named::nothing();
     let mut collected = Collected {
         floor: pass.choose(&latest, old_floor, retention_ms, &mut named).await?,
@@ -247,11 +247,16 @@ impl Pass<'_> {
             pins.into_iter().partition(|pin| older(pin, copy::MAX_LIFE_MS, store_now_ms));
         let mut gone = old;
         for (pin, held) in self.held(near, latest).await? {
+            let has_lapsed = |copy: &VersionCopy| older(&pin, copy.life_ms, store_now_ms);
             match held {
                 Held::Nothing => gone.push(pin),
-                Held::Version(copy, _) if older(&pin, copy.life_ms, store_now_ms) => gone.push(pin),
+                Held::Version(copy, _) | Held::Unfollowed(copy, _) if has_lapsed(&copy) => gone.push(pin),
                 Held::Version(_, view) => named.keep(&view, pin.name, collected),
-                Held::Unreadable(error) => {
+                // A pin that counts keeps its parts. This one came after the floor, and its reader has seen that, or will.
+                Held::Unfollowed(copy, error) if copy.root.id <= collected.floor && is_missing(&error) => {
+                    tracing::debug!(%error, "a pin holds nothing: its version had been collected before");
+                }
+                Held::Unfollowed(_, error) | Held::Unreadable(error) => {
                     tracing::warn!(%error, "a pin cannot be read, so nothing is collected that it may hold");
                     collected.held_by.push(pin.name);
                 }
@@ -277,7 +282,9 @@ impl Pass<'_> {
         for (checkpoint, held) in self.held(listed, latest).await? {
             match held {
                 Held::Version(_, view) => named.keep(&view, checkpoint.name, collected),
-                Held::Nothing | Held::Unreadable(_) => collected.held_by.push(checkpoint.name),
+                Held::Nothing | Held::Unfollowed(..) | Held::Unreadable(_) => {
+                    collected.held_by.push(checkpoint.name);
+                }
                 // Deleted since it was listed.
                 Held::Absent => {}
             }
@@ -296,23 +303,21 @@ impl Pass<'_> {
     }
 
     async fn held_by(&self, listed: &Listed, near: &View) -> Result<Held> {
-        let unreadable = |error: Error| match error.kind() {
-            ErrorKind::Corruption | ErrorKind::Unsupported => Ok(Held::Unreadable(error)),
-            _ => Err(error),
-        };
         if listed.bytes > copy::MAX_BODY_BYTES + FRAME_BYTES {
             let error = Error::corruption(listed.name.path(), 0, "it is larger than any version can be");
-            return unreadable(error);
+            return Ok(Held::Unreadable(error));
         }
         let copy = match copy::load(self.manifest, &listed.name, Cause::Gc).await {
             Ok(Some(Some(copy))) => copy,
             Ok(Some(None)) => return Ok(Held::Nothing),
             Ok(None) => return Ok(Held::Absent),
-            Err(error) => return unreadable(error),
+            Err(error) if is_unreadable(&error) => return Ok(Held::Unreadable(error)),
+            Err(error) => return Err(error),
         };
         match copy.view(self.manifest, Some(near), Cause::Gc).await {
             Ok(view) => Ok(Held::Version(Box::new(copy), view)),
-            Err(error) => unreadable(error),
+            Err(error) if is_unreadable(&error) => Ok(Held::Unfollowed(Box::new(copy), error)),
+            Err(error) => Err(error),
         }
     }
 
@@ -375,7 +380,7 @@ impl Pass<'_> {
         };
         match self.store.reread(&listed.name, read).await {
             Ok(object) => Ok(matches!(object, Some(WalObject::Data { .. }))),
-            Err(error) if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported) => Ok(false),
+            Err(error) if is_unreadable(&error) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -400,6 +405,8 @@ impl Pass<'_> {
 enum Held {
     /// What a version names.
     Version(Box<VersionCopy>, Arc<View>),
+    /// A version with a part that cannot be read.
+    Unfollowed(Box<VersionCopy>, Error),
     /// Nothing: a pin that was released.
     Nothing,
     /// It cannot be known.
@@ -458,6 +465,11 @@ fn is_settled(id: ObjectId, latest: &Root) -> bool {
     };
     // slatedb #604, PR #1029, #1031, #1044, ZeroFS #453: what was just uploaded was collected.
     bug(Bug::UncommittedCollected) || id.epoch < epoch || (id.epoch == epoch && id.counter < counter_floor)
+}
+
+/// Whether `error` says that what was read cannot be understood, and not that it could not be had.
+fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported)
 }
 
 /// Whether `listed` was written more than `life_ms` before `now_ms`.

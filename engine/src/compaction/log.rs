@@ -38,7 +38,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, edit},
     stats::Cause,
-    store::{Folder, Listed, Name, Sequence, Slot, Store, Token},
+    store::{Folder, Listed, Name, Sequence, Slot, Store, Token, floor_of},
 };
 
 /// How many records make the holder repeat its takeover, so that the floor can follow.
@@ -107,10 +107,6 @@ pub async fn read(store: &Store, db_uuid: u128, cause: Cause) -> Result<Log> {
                 .hint("another collection is running; run this again"));
         }
     }
-}
-
-fn floor_of(marks: &[Listed]) -> u64 {
-    marks.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0)
 }
 
 fn missing(slot: u64) -> Error {

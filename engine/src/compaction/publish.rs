@@ -44,7 +44,7 @@ use crate::{
         record::SoFar,
     },
     error::{Error, ErrorKind, Result},
-    manifest::{Edit, Manifest, RunView, View, edit},
+    manifest::{Edit, Manifest, RunView, View, claim, edit},
     sst::SstMeta,
     stats::Cause,
     store::{Name, ObjectId, is_missing},
@@ -94,18 +94,9 @@ impl Compactor {
     /// Fails with `Conflict`, naming the holder and the time it has left, if another compactor is at work (or was
     /// until it crashed, less than a lease ago, whatever its name) and `force` is off. With `force` the other one is fenced at its next commit.
     pub async fn claim(manifest: Manifest, name: &str, force: bool) -> Result<Compactor> {
-        let clock = Arc::clone(manifest.store().clock());
         let base = manifest.latest(Cause::Compact).await?;
-        let uuid = clock.random();
-        let now_ms = clock.wall_ms();
-        let busy_until_ms = now_ms.saturating_add(LEASE_MS);
-        let edit = Edit::ClaimCompactor { uuid, name: name.to_owned(), busy_until_ms, now_ms, force };
-        let view = manifest.commit(&base, &edit, Cause::Compact).await?;
+        let (view, uuid) = claim::compactor(&manifest, &base, name, LEASE_MS, force, Cause::Compact).await?;
         let state = &view.root.compactor;
-        // A claim whose outcome was found in a later version may have been followed by another's.
-        if state.uuid[..] != uuid.to_le_bytes() && !bug(Bug::ClaimNotChecked) {
-            return Err(edit::fenced("compacting", &state.name, state.epoch, state.epoch.saturating_sub(1)));
-        }
         let mut log = JobLog::new(&manifest, uuid, name, state.epoch);
         match log.take_over().await {
             Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),

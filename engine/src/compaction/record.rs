@@ -1,6 +1,6 @@
 //! A record of the compaction job log, `job/{slot:020}`.
 //!
-//! An [envelope](crate::codec::envelope) with the magic "eskerJOB" around a [`Record`], seeded with the database's uuid
+//! An envelope (`codec/envelope.rs`) with the magic "eskerJOB" around a [`Record`], seeded with the database's uuid
 //! and the slot.
 //!
 //! A record is what a compactor wants its successor to know ([`Event`]): that it holds the role, how far a job

@@ -316,12 +316,12 @@ impl CompactionTask {
             }
         };
         let done = loop {
-            match role.step().await {
+            let did = role.step().await;
+            // Also if nothing was merged: the claim is a version, and what it superseded may be collected from now on.
+            self.core.writer().publish(role.view());
+            match did {
                 Ok(Did::Nothing) => break Ok(()),
-                Ok(_) => {
-                    merged = true;
-                    self.core.writer().publish(role.view());
-                }
+                Ok(_) => merged = true,
                 Err(error) => break Err(error),
             }
         };

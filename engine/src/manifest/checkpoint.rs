@@ -3,12 +3,17 @@
 //! ```text
 //! 1 pin the latest version and look at the floor     (a version collected meanwhile: again with a newer one)
 //! 2 create checkpoint/{name}, put-if-absent          (a name that is taken stays what it is)
-//! 3 release the pin
+//! 3 look whether the version is still above the floor, or the pin still there
+//! 4 release the pin
 //! ```
 //!
 //! The pin is there because a checkpoint that was created and not looked at again (a crash in between) must be
 //! as good as any: whatever was pinned when the checkpoint appeared is kept from then on by one or the other.
 //! Collection therefore lists pins before checkpoints.
+//!
+//! The look afterwards is for a maker that stood still for longer than a pin lives, without its clock noticing. A
+//! version above the floor has lost nothing, and whoever raises the floor later sees the checkpoint; a pin that is there
+//! was not taken for lapsed before the checkpoint could be seen.
 //!
 //! A checkpoint needs nothing of the log: it holds what had been flushed, and whoever makes one through
 //! [`Db::checkpoint`](crate::Db::checkpoint) flushes first.
@@ -56,20 +61,32 @@ pub async fn create(manifest: &Manifest, name: &str) -> Result<Arc<View>> {
         let copy = VersionCopy::of(&view, 0, clock.wall_ms());
         let body = copy::encode(&object, Token::fresh(&**clock), Some(&copy));
         let created = store.create(&object, vec![body], Cause::Admin, Some(GIVE_UP)).await;
-        let pinned = clock.monotonic().saturating_sub(began) < Pin::counts_for();
-        let kept = pinned || pin.is_above_floor(manifest).await.unwrap_or(false);
-        release(&pin, manifest).await;
-        return match created {
-            Ok(Slot::Ours) if kept => Ok(view),
-            Ok(Slot::Ours) => Err(unknown(name).hint("delete it, and make it again")),
+        let unheard = match created {
+            Ok(Slot::Ours) => {
+                let in_time = clock.monotonic().saturating_sub(began) < Pin::counts_for();
+                let kept = pin.is_above_floor(manifest).await.unwrap_or(false)
+                    || in_time && pin.is_there(manifest).await.unwrap_or(false);
+                release(&pin, manifest).await;
+                let again = "it was made too late to be sure of: delete it, and make it again";
+                return if kept { Ok(view) } else { Err(unknown(name).hint(again)) };
+            }
             Ok(Slot::Theirs(bytes)) => match copy::decode(&object, manifest.identity().db_uuid, &bytes) {
                 // What was read may be wrong, and not what is there, which may be ours.
-                Err(error) if error.kind() == ErrorKind::Corruption => Err(unknown(name).because(error)),
-                _ => Err(taken(name)),
+                Err(error) if error.kind() == ErrorKind::Corruption => error,
+                _ => {
+                    release(&pin, manifest).await;
+                    return Err(taken(name));
+                }
             },
-            Err(error) if error.kind() == ErrorKind::Unavailable => Err(unknown(name).because(error)),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == ErrorKind::Unavailable => error,
+            Err(error) => {
+                release(&pin, manifest).await;
+                return Err(error);
+            }
         };
+        // It may yet appear, and is whole as long as the pin counts: that lapses by itself.
+        let look = "look at the list of checkpoints in a quarter of an hour: if it is there, delete it and make it again";
+        return Err(unknown(name).because(unheard).hint(look));
     }
     Err(Error::unavailable(format!(
         "the latest version was collected {MAX_TRIES} times while it was being pinned"

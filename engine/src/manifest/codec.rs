@@ -1,6 +1,6 @@
 //! The stored manifest object.
 //!
-//! An [envelope](crate::codec::envelope) with the magic "eskerMAN" around a `manifest::Root`, seeded with the slot.
+//! An envelope (`codec/envelope.rs`) with the magic "eskerMAN" around a `manifest::Root`, seeded with the slot.
 //!
 //! The seed makes an object that was copied or renamed to another slot an error like a flipped bit.
 //! Protobuf decoders drop fields they do not know, so `min_reader`, `min_writer` and the feature bits
@@ -22,9 +22,9 @@ use crate::{
         sum::Sum,
     },
     error::{Error, Result},
-    manifest::{MAX_LEVEL, MAX_NUMBER, RING_SLOTS, Root, Run, part, wire},
+    manifest::{MAX_LEVEL, RING_SLOTS, Root, Run, part, wire},
     sst::SstMeta,
-    store::{Name, ObjectId},
+    store::{MAX_NUMBER, Name, ObjectId},
 };
 
 /// What this program reads up to.

@@ -11,7 +11,7 @@
 //!
 //! Step 4 is there because a slot can be free twice: once before its first commit, and again after
 //! collection has deleted it. Whoever collects raises the floor first (an object in `floor/manifest/`),
-//! so a create that lands at or under the floor is void, and its creator finds that out (faults §3.2).
+//! so a create that lands at or under the floor is void, and its creator finds that out.
 //!
 //! Always true: success is reported only for the first object that ever was in its slot; failure only
 //! when our bytes are not that and cannot become it; a version at or under the floor is never served.
@@ -27,7 +27,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     manifest::{Edit, FIRST_ID, Identity, RING_SLOTS, RingSlot, Root, StoredOptions, View, codec, part},
     stats::Cause,
-    store::{Folder, Name, ObjectId, Sequence, Slot, Store, Token},
+    store::{Folder, Name, ObjectId, Sequence, Slot, Store, Token, floor_of},
 };
 
 /// How often an edit is rebased before the committer gives up.
@@ -109,8 +109,9 @@ impl Manifest {
             }
         };
         let manifest = Self::of(store, identity);
-        if manifest.shared.sequence.latest(0, Cause::Open).await?.is_none() {
-            manifest.create_first(options).await?;
+        match manifest.top(0, Cause::Open).await {
+            Err(error) if is_unfinished(&error) => manifest.create_first(options).await?,
+            top => drop(top?),
         }
         Ok(manifest)
     }
@@ -130,17 +131,17 @@ impl Manifest {
         for _ in 0..MAX_READS {
             let hint = self.seen().map_or(0, |view| view.id());
             let asked = self.moment();
-            let Some(id) = self.shared.sequence.latest(hint, cause).await? else {
-                return Err(self.no_version().await);
-            };
+            let id = self.top(hint, cause).await?;
             if let Some(view) = self.read_above_floor(id, self.seen().as_deref(), cause).await? {
                 self.remember(&view, asked);
                 return Ok(view);
             }
         }
-        Err(Error::unavailable(format!(
-            "the latest version was collected {MAX_READS} times while it was being read"
-        )))
+        Err(self.void(cause).await?.unwrap_or_else(|| {
+            Error::unavailable(format!(
+                "the latest version was collected {MAX_READS} times while it was being read"
+            ))
+        }))
     }
 
     /// The version `id`; `None` if it has been collected or is not there yet.
@@ -313,6 +314,10 @@ impl Manifest {
             }
             Ok(Some(latest)) => resolve(latest, slot, token),
             Err(e) if ours => Err(unknown(slot, "the floor could not be read").because(e)),
+            // Another's bytes are no proof: ours may have been there before them, and have been collected.
+            Err(e) if e.kind() == ErrorKind::Unavailable => {
+                Err(unknown(slot, "the latest version could not be read").because(e))
+            }
             Err(e) => Err(e),
         }
     }
@@ -329,11 +334,6 @@ impl Manifest {
     /// Creates version 1 of a database whose identity is there and whose manifest is empty.
     async fn create_first(&self, options: StoredOptions) -> Result<()> {
         let store = &self.shared.store;
-        if !is_empty(store, &[Folder::Wal, Folder::Sst, Folder::ManifestFloor]).await?
-            && self.shared.sequence.latest(0, Cause::Open).await?.is_none()
-        {
-            return Err(self.no_version().await);
-        }
         let clock = store.clock();
         let options = StoredOptions { wal_window: self.shared.identity.wal_window, ..options };
         let mut root = Root::first(self.shared.identity.db_uuid, options);
@@ -376,24 +376,41 @@ impl Manifest {
     /// The highest void id; 0 if none is. One LIST.
     pub async fn floor(&self, cause: Cause) -> Result<u64> {
         let listed = self.shared.store.list(Folder::ManifestFloor, None, cause).await?;
-        Ok(listed.iter().filter_map(|listed| listed.name.number()).max().unwrap_or(0))
+        Ok(floor_of(&listed))
     }
 
-    async fn no_version(&self) -> Error {
-        match is_empty(&self.shared.store, &[Folder::Wal, Folder::Sst, Folder::ManifestFloor]).await {
-            Ok(true) => Error::invalid(format!(
-                "the database at {} was never finished being created",
-                self.store().url()
-            ))
-            .because(Unfinished)
-            .hint("open it once for writing to finish that"),
-            Ok(false) => Error::corruption(
-                Name::Manifest(FIRST_ID).path(),
-                0,
-                "there is data here, and every version of the manifest is missing",
-            ),
-            Err(error) => error,
+    /// Why no version counts, if the floor has no version above it. Two LISTs, the floor first: when it was raised a
+    /// version above it was there, and the newest is never deleted.
+    pub(crate) async fn void(&self, cause: Cause) -> Result<Option<Error>> {
+        let floor = self.floor(cause).await?;
+        let Some(top) = self.shared.sequence.latest(0, cause).await?.filter(|top| *top <= floor) else {
+            return Ok(None);
+        };
+        let what = format!("this mark declares every version void: the newest that is there is {top}");
+        Ok(Some(Error::corruption(Name::ManifestFloor(floor).path(), 0, what).hint(
+            "if versions after it were lost, bring them back (esker repair --from); if there never were any, \
+             the mark is not esker's: delete that object",
+        )))
+    }
+
+    /// The highest id listed. Fails with the reason if there is none: `Corruption`, or [`is_unfinished`].
+    async fn top(&self, hint: u64, cause: Cause) -> Result<u64> {
+        let Shared { store, sequence, .. } = &*self.shared;
+        if let Some(id) = sequence.latest(hint, cause).await? {
+            return Ok(id);
         }
+        if is_empty(store, &[Folder::Wal, Folder::Sst, Folder::ManifestFloor]).await? {
+            let what = format!("the database at {} was never finished being created", store.url());
+            return Err(Error::invalid(what)
+                .because(Unfinished)
+                .hint("open it once for writing to finish that"));
+        }
+        // What is there came after the first version, which may have come after the listing. From then on there
+        // always is a version, so only a listing that begins now can say that they are gone.
+        sequence.latest(0, cause).await?.ok_or_else(|| {
+            let what = "there is data here, and every version of the manifest is missing";
+            Error::corruption(Name::Manifest(FIRST_ID).path(), 0, what)
+        })
     }
 
     fn seen(&self) -> Option<Arc<View>> {

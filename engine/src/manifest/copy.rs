@@ -1,6 +1,6 @@
 //! A full copy of a version outside the manifest: what a pin and a checkpoint are.
 //!
-//! An [envelope](crate::codec::envelope) with the magic "eskerPIN" or "eskerCPT", seeded with the hash of the object's
+//! An envelope (`codec/envelope.rs`) with the magic "eskerPIN" or "eskerCPT", seeded with the hash of the object's
 //! own path, around: the root in its stored form, with the names of its parts; the hash of its object; how long a pin
 //! lives; when and by whom it was made.
 //!

@@ -2,7 +2,7 @@
 //!
 //! A version is a [`Root`], stored as one small object of the numbered sequence `manifest/`. Readers
 //! use it as a [`View`]; writers and compactors change it by committing an [`Edit`] through
-//! [`Manifest`], under the commit rule of design §4.2. Long runs move into immutable `part/` objects
+//! [`Manifest`], under the commit rule (see `store::sequence`). Long runs move into immutable `part/` objects
 //! that the root names ([`part`]), so a commit stays small however large the database is.
 //!
 //! Always true of every version (checked when it is read and when it is made): runs are ordered
@@ -11,6 +11,7 @@
 //! conservation sum is the sum of the SSTs' sums.
 
 pub mod checkpoint;
+pub mod claim;
 pub mod codec;
 pub mod commit;
 pub mod copy;
@@ -47,9 +48,6 @@ pub const RING_SLOTS: usize = 64;
 pub const FIRST_ID: u64 = 1;
 /// The deepest level there can be. With the smallest base and ratio it holds more than any store does.
 pub const MAX_LEVEL: u32 = 15;
-/// The largest id, slot, number or counter that a version may carry: nothing that counts by ones gets
-/// there, and adding to it cannot overflow.
-pub const MAX_NUMBER: u64 = 1 << 62;
 /// The first slot of the log.
 pub const FIRST_SLOT: u64 = 1;
 
@@ -199,7 +197,7 @@ pub struct Run {
     pub parts: Vec<part::PartRef>,
 }
 
-/// Options that change bytes or meaning, stored once and read by everyone (design §2.5).
+/// Options that change bytes or meaning, stored once and read by everyone.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StoredOptions {
     /// Raw bytes at which a block is closed.

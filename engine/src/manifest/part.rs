@@ -33,7 +33,7 @@ use crate::{
     manifest::{Root, Run, codec, wire},
     sst::SstMeta,
     stats::Cause,
-    store::{Name, ObjectId, Store},
+    store::{Missing, Name, ObjectId, Store},
 };
 
 /// The bytes of SST entries that a root carries itself before the longest runs go into parts.
@@ -273,7 +273,9 @@ async fn fetch(store: Store, part: PartRef, cause: Cause) -> Result<Vec<SstMeta>
         Ok(Some(ssts))
     };
     let ssts = store.reread(&name, read).await?;
-    ssts.ok_or_else(|| Error::corruption(name.path(), 0, "a part of the manifest is missing"))
+    ssts.ok_or_else(|| {
+        Error::corruption(name.path(), 0, "a part of the manifest is missing").because(Missing)
+    })
 }
 
 /// What becomes of a stretch of a run.

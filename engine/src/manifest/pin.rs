@@ -8,7 +8,7 @@
 //!
 //! Write first and look afterwards: a pass of collection raises the floor before it lists pins, so a pass
 //! whose floor does not cover the version when we look has not listed pins yet, or never needs to
-//! (`sst_gc_lease.py` among the protocol's models finds the lost SST within seconds if either order is turned round).
+//! (the model of collection, `tools/tests/models/collect`, finds the lost SST if either order is turned round).
 //!
 //! **Why a pin is released by a PUT and not by a delete:** a reader needs no permission to delete anything, and
 //! nothing outside collection deletes. What is left is a hundred bytes until the next pass.
@@ -74,6 +74,14 @@ impl Pin {
     /// Whether the version has not been collected. One LIST.
     pub async fn is_above_floor(&self, manifest: &Manifest) -> Result<bool> {
         Ok(self.version > manifest.floor(Cause::Pin).await?)
+    }
+
+    /// Whether it is still in the store and was not released. One GET.
+    ///
+    /// A pass of collection deletes what has lapsed before it lists checkpoints, so what was there before this
+    /// is seen by every pass that does not heed this pin.
+    pub async fn is_there(&self, manifest: &Manifest) -> Result<bool> {
+        Ok(matches!(copy::load(manifest, &self.name, Cause::Pin).await?, Some(Some(_))))
     }
 
     /// Gives it up: it holds nothing any more. If this fails it lapses by itself.

@@ -2,11 +2,15 @@
 //!
 //! ```text
 //! missing   created, if nothing has come there meanwhile
-//! damaged   overwritten: the name then holds the bytes that were written under it first
+//! damaged   overwritten
 //! ```
 //!
-//! Always true: what is put back was checked against what the manifest, or the object itself, says of it, its
-//! place and its database included; an SST is checked again where it was put.
+//! A copy that was itself opened and written has other objects under the same numbers. So what is put back is
+//! proved by what is here to be what was written first ([`super::proof`] says how); what nothing proves is told, and
+//! put in only with [`RepairOptions::unproved`](super::RepairOptions::unproved).
+//!
+//! Always true: what is put in was checked against what the manifest, or the object itself, says of it, its
+//! place and its database included, and nothing here contradicts it; an SST is checked again where it was put.
 
 use bytes::Bytes;
 
@@ -14,10 +18,13 @@ use crate::{
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
     manifest::{Identity, Manifest, codec, part},
-    repair::{Rung, Work},
+    repair::{
+        Rung, Work,
+        proof::{Evidence, Proof},
+    },
     sst::SstMeta,
     stats::Cause,
-    store::{DEFAULT_DEADLINE, Folder, Name, Slot, Store},
+    store::{DEFAULT_DEADLINE, Name, Slot, Store},
     verify::{Pace, Report, Severity, Survey, sst},
     wal::WalObject,
 };
@@ -59,17 +66,32 @@ pub(super) async fn round(work: &mut Work<'_>, from: &Store, report: &Report) ->
         return Ok(0);
     }
     let ssts = known_ssts(work.store).await?;
+    let with_log = names.iter().any(|name| matches!(name, Name::Wal(_)));
+    let evidence = Evidence::gather(work.store, &of_copy, with_log).await?;
     let mut copied = 0;
     for name in names.into_iter().filter(|name| !work.mended.contains(name)).collect::<Vec<_>>() {
         let meta = name.object_id().and_then(|id| ssts.iter().find(|meta| meta.object_id() == id));
-        match fetch(work.store, from, &name, &of_copy, meta).await? {
-            Ok(body) => {
+        match fetch(work.store, from, &name, &of_copy, meta, &evidence).await? {
+            Ok(Had { unproved: Some(why), .. }) if !work.options.unproved => work.tell(
+                Rung::Told,
+                Some(name.clone()),
+                format!(
+                    "{} has {name}, and it is unproved that it is what was written here: {why}; `--unproved` would put it in",
+                    from.url()
+                ),
+                false,
+            ),
+            Ok(Had { body, unproved }) => {
                 let act = work.options.act;
                 if act {
                     put(work.store, from, &name, body, meta).await?;
                 }
                 let verb = if act { "put back" } else { "would put back" };
-                work.tell(Rung::Copy, Some(name.clone()), format!("{verb} {name} from {}", from.url()), act);
+                let doubt = unproved.map_or(String::new(), |why| {
+                    format!(", unproved to be what was written here: {why}")
+                });
+                let what = format!("{verb} {name} from {}{doubt}", from.url());
+                work.tell(Rung::Copy, Some(name.clone()), what, act);
                 work.mended.insert(name);
                 copied += 1;
             }
@@ -95,68 +117,57 @@ async fn known_ssts(store: &Store) -> Result<Vec<SstMeta>> {
     Ok(survey.ssts.into_values().map(|named| named.meta).collect())
 }
 
-/// The object as the copy has it, if it is whole; else why not. An SST is only checked, and has no body.
+/// An object as the copy has it: whole, and not contradicted.
+struct Had {
+    /// The bytes; none of an SST, which is only checked.
+    body: Option<Bytes>,
+    /// Why it is not proved to be what was written first, if it is not.
+    unproved: Option<String>,
+}
+
+/// The object as the copy has it, if it is whole and may be what was written first; else why not.
 async fn fetch(
     store: &Store,
     from: &Store,
     name: &Name,
     identity: &Identity,
     meta: Option<&SstMeta>,
-) -> Result<Result<Option<Bytes>, String>> {
+    evidence: &Evidence,
+) -> Result<Result<Had, String>> {
     if let Name::Sst(_) = name {
         let Some(meta) = meta else {
             return Ok(Err("no version that can be read says what it was".to_owned()));
         };
         let findings = sst::check(from, meta, &Pace::new(from.clock().clone(), None)).await?;
         let damage = findings.into_iter().find(|finding| finding.severity == Severity::Damage);
-        return Ok(damage.map_or(Ok(None), |finding| Err(finding.what)));
+        return Ok(match damage {
+            None => Ok(Had { body: None, unproved: None }),
+            Some(finding) => Err(finding.what),
+        });
     }
     let Some(body) = from.get(name, Cause::Admin).await? else {
         return Ok(Err("it is not there either".to_owned()));
     };
-    let checked = match name {
-        Name::Identity => is_of(store, identity).await,
+    let ours = store.get(name, Cause::Admin).await?;
+    let proof = match name {
+        Name::Identity => Ok(evidence.of_identity()),
         Name::Manifest(id) => codec::decode(*id, identity.db_uuid, &body)
-            .map(drop)
-            .and(follows(store, *id, identity, &body).await),
-        Name::Part(id) => part::decode(*id, &body).map(drop),
+            .map(|root| evidence.of_version(&root, &body, ours.as_ref())),
+        Name::Part(id) => part::decode(*id, &body).map(|_| evidence.of_part(*id, &body)),
         Name::Wal(slot) => {
-            let (slot, db_uuid, body) = (*slot, identity.db_uuid, body.clone());
-            on_cpu(move || WalObject::decode(slot, db_uuid, body)).await?.map(drop)
+            let (slot, db_uuid, whole) = (*slot, identity.db_uuid, body.clone());
+            on_cpu(move || WalObject::decode(slot, db_uuid, whole))
+                .await?
+                .map(|object| evidence.of_log(object.header(), &body, ours.as_ref()))
         }
         _ => Err(Error::new(ErrorKind::Corruption, "objects of this kind are not copied")),
     };
-    match checked {
-        Ok(()) => Ok(Ok(Some(body))),
+    match proof {
+        Ok(Proof::Proved) => Ok(Ok(Had { body: Some(body), unproved: None })),
+        Ok(Proof::Unproved(why)) => Ok(Ok(Had { body: Some(body), unproved: Some(why) })),
+        Ok(Proof::Refuted(why)) => Ok(Err(why)),
         Err(error) if error.kind() == ErrorKind::Corruption => Ok(Err(error.to_string())),
         Err(error) => Err(error),
-    }
-}
-
-/// A version that is here must be of the database that the copy's identity is of.
-async fn is_of(store: &Store, identity: &Identity) -> Result<()> {
-    for listed in store.list(Folder::Manifest, None, Cause::Admin).await?.into_iter().rev() {
-        let (Some(id), Some(body)) = (listed.name.number(), store.get(&listed.name, Cause::Admin).await?)
-        else {
-            continue;
-        };
-        if codec::decode(id, identity.db_uuid, &body).is_ok() {
-            return Ok(());
-        }
-    }
-    Err(Error::new(ErrorKind::Corruption, "no version that is here belongs to the copy's database"))
-}
-
-/// The version behind must name this one's hash: a copy of a copy that was rolled back may hold another.
-async fn follows(store: &Store, id: u64, identity: &Identity, body: &Bytes) -> Result<()> {
-    let name = Name::Manifest(id + 1);
-    let Some(next) = store.get(&name, Cause::Admin).await? else { return Ok(()) };
-    match codec::decode(id + 1, identity.db_uuid, &next) {
-        Ok(next) if next.prev_hash[..] != codec::object_hash(body).to_le_bytes() => {
-            Err(Error::corruption(Name::Manifest(id).path(), 0, format!("{name} was made from other bytes")))
-        }
-        // What is wrong with the one behind is its own affair.
-        _ => Ok(()),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 1  read again      what only a first read saw was on the way           verify does that by itself
-//! 2  another copy    a replica of the same database has the object       nothing is lost
+//! 2  another copy    a replica of the same database has the object       nothing is lost, where it is proved
 //! 3  roll back       to the newest version that is whole, and what the   numbers may be lost; told which
 //!                    log still has of what came after
 //! 4  salvage         what can be read is kept, the rest becomes holes    keys are lost; reads of them say so
@@ -13,10 +13,13 @@
 //! and goes on beside a live writer; a roll-back and a cut take both roles, under fresh epochs, so everyone
 //! who worked on the damaged state is fenced.
 //!
-//! Always true: nothing is deleted, and no object is overwritten but a damaged one with the very bytes that were
-//! written first; without [`RepairOptions::act`] nothing is written at all; every action is told, done or not.
+//! Always true: nothing is deleted, and no object is overwritten but a damaged one, with bytes that are proved to
+//! be those written first, or, only with [`RepairOptions::unproved`], that nothing contradicts (`proof.rs` says
+//! what counts as a proof); without [`RepairOptions::act`] nothing is written at all; every action is told, done or not.
 
 mod copy;
+mod pinned;
+mod proof;
 mod rollback;
 mod salvage;
 mod tree;
@@ -29,9 +32,9 @@ use std::{
 
 use crate::{
     error::Result,
-    manifest::{Edit, Manifest, View, edit},
+    manifest::{Manifest, View, claim},
     stats::Cause,
-    store::{Folder, Name, ObjectId, Role, Store},
+    store::{Name, ObjectId, Role, Store},
     verify::{self, Finding, Progress, Report, Severity, Survey, VerifyOptions},
 };
 
@@ -92,6 +95,9 @@ pub struct RepairOptions {
     pub act: bool,
     /// Another copy of the same database.
     pub from: Option<Store>,
+    /// Put in from the copy also what nothing here proves to be what was written first: a copy that was itself
+    /// opened and written may have another object under the same number.
+    pub unproved: bool,
     /// Roll back to the newest version that is whole, if the newest is not.
     pub roll_back: bool,
     /// Keep what can be read of damaged SSTs, and mark the rest as holes.
@@ -228,34 +234,16 @@ impl Work<'_> {
 impl Finding {
     /// Whether it speaks of bytes that are not right, and not of a first read that was not.
     fn what_is_wrong(&self) -> bool {
-        self.severity == Severity::Damage || self.what.ends_with(verify::survey::SUPERSEDED)
+        self.severity == Severity::Damage || self.is_superseded
     }
 }
 
 /// Takes the compactor's role, whoever has it.
 async fn claim_compactor(manifest: &Manifest, base: &Arc<View>, name: &str) -> Result<(Arc<View>, Names)> {
-    let clock = manifest.store().clock();
-    let (uuid, now_ms) = (clock.random(), clock.wall_ms());
-    let edit = Edit::ClaimCompactor { uuid, name: name.to_owned(), busy_until_ms: 0, now_ms, force: true };
-    let view = manifest.commit(base, &edit, Cause::Admin).await?;
+    let (view, _) = claim::compactor(manifest, base, name, 0, true, Cause::Admin).await?;
     let state = &view.root.compactor;
-    if state.uuid[..] != uuid.to_le_bytes() {
-        return Err(edit::fenced("compacting", &state.name, state.epoch, state.epoch.saturating_sub(1)));
-    }
     let names = Names { epoch: state.epoch, counter: state.counter_floor };
     Ok((view, names))
-}
-
-/// Takes the writer's role, whoever has it. The uuid is that of the new writer.
-async fn claim_writer(manifest: &Manifest, base: &Arc<View>, name: &str) -> Result<(Arc<View>, u128)> {
-    let uuid = manifest.store().clock().random();
-    let edit = Edit::ClaimWriter { uuid, name: name.to_owned() };
-    let view = manifest.commit(base, &edit, Cause::Admin).await?;
-    let state = &view.root.writer;
-    if state.uuid[..] != uuid.to_le_bytes() {
-        return Err(edit::fenced("writing to", &state.name, state.epoch, state.epoch.saturating_sub(1)));
-    }
-    Ok((view, uuid))
 }
 
 /// Gives out never-reused names in the compactor's epoch. In a dry run the epoch is 0, and nothing gets that name.
@@ -275,10 +263,4 @@ impl Names {
         self.counter += 1;
         ObjectId { role: Role::Compactor, epoch: self.epoch, counter: self.counter - 1, nonce }
     }
-}
-
-/// The floor: versions up to it are void.
-async fn floor(store: &Store) -> Result<u64> {
-    let marks = store.list(Folder::ManifestFloor, None, Cause::Admin).await?;
-    Ok(marks.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0))
 }

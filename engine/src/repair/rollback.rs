@@ -12,6 +12,9 @@
 //! A cut of the log is the same with the newest version itself: everything that can be read, before and behind
 //! the hole, goes into level 0, and the replay point moves behind it.
 //!
+//! Collection needs no role and goes on beside it, so the older version is pinned before anything is claimed, and
+//! the log is looked at again when no one can add to it: what was lost of it meanwhile stops the repair.
+//!
 //! Always true: epochs, replay point and last number only go forward, so every fence holds; the old versions
 //! and everything they name stay.
 
@@ -21,9 +24,9 @@ use crate::{
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
     key::Seq,
-    manifest::{Edit, Manifest, Run, View, codec, salvage::Restored},
+    manifest::{Edit, Manifest, Run, View, claim, codec, salvage::Restored},
     memtable::Memtable,
-    repair::{Names, Rung, Work, claim_compactor, claim_writer, floor, tree},
+    repair::{Names, Rung, Work, claim_compactor, pinned::Pinned, tree},
     sst::SstMeta,
     stats::Cause,
     store::{Folder, Name, ObjectId, Sequence, Slot, Token},
@@ -102,15 +105,21 @@ pub(super) async fn over_damaged(
     survey: &Survey,
     damaged: &BTreeMap<ObjectId, Finding>,
 ) -> Result<()> {
+    // Once more, before it is called unreadable: the survey may have met a bad moment, or a commit.
+    let error = match manifest.latest(Cause::Admin).await {
+        Ok(view) => {
+            let what = format!("the newest version, {}, can be read now", view.id());
+            return Err(Error::new(ErrorKind::Conflict, what).hint("run this again"));
+        }
+        Err(error) if error.kind() == ErrorKind::Corruption => error,
+        Err(error) => return Err(error),
+    };
     let sequence = Sequence::new(work.store.clone(), Folder::Manifest);
     let top = sequence.latest(0, Cause::Admin).await?;
     let (Some(top), Some(back)) = (top, newest_whole(manifest, survey, damaged).await?) else {
-        work.tell(
-            Rung::Told,
-            None,
-            "no version of the manifest can be read; only another copy helps (--from)",
-            false,
-        );
+        let what =
+            format!("no version of the manifest can be read: {error}; only another copy helps (--from)");
+        work.tell(Rung::Told, None, what, false);
         return Ok(());
     };
     let Some(body) = sequence.get(top, Cause::Admin).await? else {
@@ -124,7 +133,10 @@ pub(super) async fn over_damaged(
         work.tell(Rung::Told, Some(Name::Manifest(top)), what, false);
         return Ok(());
     }
-    let above = manifest.above_damaged(&back, top, codec::object_hash(&body))?;
+    // Keyspaces, epochs and counters from the newest that can be read, whether or not its tree is whole.
+    let newest = newest(manifest, survey, |_| true).await?;
+    let newest = newest.as_ref().unwrap_or(&back);
+    let above = manifest.above_damaged(newest, top, codec::object_hash(&body))?;
     put_back(work, manifest, &above, &back, Rung::RollBack).await
 }
 
@@ -134,6 +146,17 @@ async fn newest_whole(
     survey: &Survey,
     damaged: &BTreeMap<ObjectId, Finding>,
 ) -> Result<Option<Arc<View>>> {
+    let is_whole =
+        |view: &View| !view.root.ssts().any(|sst| !sst.is_hole() && damaged.contains_key(&sst.object_id()));
+    newest(manifest, survey, is_whole).await
+}
+
+/// The newest version that can be read and of which `is_wanted` says so.
+async fn newest(
+    manifest: &Manifest,
+    survey: &Survey,
+    is_wanted: impl Fn(&View) -> bool,
+) -> Result<Option<Arc<View>>> {
     let mut near: Option<Arc<View>> = survey.latest.clone();
     for id in survey.versions.iter().rev() {
         let view = match manifest.stored_version(*id, near.as_deref(), Cause::Admin).await {
@@ -142,7 +165,7 @@ async fn newest_whole(
             Err(error) if error.kind() == ErrorKind::Corruption => continue,
             Err(error) => return Err(error),
         };
-        if !view.root.ssts().any(|sst| !sst.is_hole() && damaged.contains_key(&sst.object_id())) {
+        if is_wanted(&view) {
             return Ok(Some(view));
         }
         near = Some(view);
@@ -179,9 +202,46 @@ async fn put_back(
         told(work, rung, latest, back, &log, &walk, &name, false);
         return Ok(());
     }
-    let (base, uuid) = claim_writer(manifest, latest, &work.options.name).await?;
+    let pinned = Pinned::on(manifest, back).await?;
+    let restored = pinned.during(restore(work, manifest, latest, back, &pinned)).await;
+    let is_held = pinned.check().is_ok();
+    pinned.release().await;
+    let (view, log, walk) = restored?;
+    told(work, rung, latest, back, &log, &walk, &name, true);
+    let what = format!("version {} is the newest now; whoever wrote or merged before is fenced", view.id());
+    work.tell(rung, Some(Name::Manifest(view.id())), what, true);
+    if !is_held {
+        let what = format!(
+            "the pin on {name} lapsed while it was put back: run `esker verify`, what it named may be gone"
+        );
+        work.tell(Rung::Told, Some(Name::Manifest(back.id())), what, false);
+    }
+    Ok(())
+}
+
+/// Takes both roles, and commits the tree of `back` with what the log has after it.
+async fn restore(
+    work: &Work<'_>,
+    manifest: &Manifest,
+    latest: &Arc<View>,
+    back: &Arc<View>,
+    pinned: &Pinned<'_>,
+) -> Result<(Arc<View>, Log, Walked)> {
+    let uuid = work.store.clock().random();
+    let base = claim::writer(manifest, latest, uuid, &work.options.name, Cause::Admin).await?;
     let (base, mut names) = claim_compactor(manifest, &base, &work.options.name).await?;
     let (log, walk) = fence(work, manifest, &base, back, uuid).await?;
+    if let Some(hole) = walk.holes.first()
+        && !work.options.cut_log
+    {
+        let what = format!(
+            "the log that follows version {} was collected or lost while it was put back: {}",
+            back.id(),
+            hole.numbers()
+        );
+        return Err(Error::corruption(Name::Wal(hole.slot).path(), 0, what)
+            .hint("the tree is as it was; repair again, `--cut-log` goes on without it"));
+    }
     let mut runs = replay(work, manifest, back, &walk, &mut names).await?;
     runs.extend(back.root.runs.iter().cloned());
     let last_seq = base.root.writer.last_seq.max(walk.last_seq);
@@ -194,17 +254,9 @@ async fn put_back(
         last_seq,
         counter_floor: names.counter,
     });
+    pinned.check()?;
     let view = manifest.commit(&base, &edit, Cause::Admin).await?;
-    told(work, rung, latest, back, &log, &walk, &name, true);
-    let what = format!("version {} is the newest now; whoever wrote or merged before is fenced", view.id());
-    work.tell(rung, Some(Name::Manifest(view.id())), what, true);
-    if floor(store).await? >= back.id() {
-        let what = format!(
-            "{name} was collected while it was put back: run `esker verify`, what it named may be gone"
-        );
-        work.tell(Rung::Told, Some(Name::Manifest(back.id())), what, false);
-    }
-    Ok(())
+    Ok((view, log, walk))
 }
 
 fn walk(log: &Log, latest: &View, back: &View) -> Walked {

@@ -43,7 +43,7 @@ pub fn is_missing(error: &Error) -> bool {
 
 /// The source of errors about objects that are not there.
 #[derive(Debug)]
-struct Missing;
+pub(crate) struct Missing;
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

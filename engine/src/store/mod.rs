@@ -42,9 +42,10 @@ use futures::{StreamExt as _, stream};
 pub use object_store::ObjectStore;
 use object_store::path::Path;
 
+pub(crate) use self::fetch::Missing;
 pub use self::{
     fetch::is_missing,
-    names::{Folder, Name, ObjectId, Role},
+    names::{Folder, MAX_NUMBER, Name, ObjectId, Role},
     sequence::{Sequence, Slot, Token},
     upload::Upload,
 };
@@ -86,6 +87,11 @@ pub struct Listed {
     pub bytes: u64,
     /// When it was written by the store's clock, in milliseconds since the Unix epoch. For people.
     pub modified_ms: u64,
+}
+
+/// The floor that `marks` declare: the highest of them, 0 if there is none. Numbers up to it are void.
+pub fn floor_of(marks: &[Listed]) -> u64 {
+    marks.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0)
 }
 
 /// What all clones of a store share.
@@ -190,16 +196,34 @@ impl Store {
     /// Everything in `folder`, sorted by name; complete, or an error. With `after`, only names after
     /// it. Objects whose names are not ours are left out.
     pub async fn list(&self, folder: Folder, after: Option<&Name>, cause: Cause) -> Result<Vec<Listed>> {
-        let prefix = self.place.path(folder.path())?;
         // The order of paths is the order of names only where names are numbers.
         let offset = match after {
             Some(name) if folder.numbered(0).is_some() => Some(self.place.location(name)?),
             _ => None,
         };
+        let found = self.list_all(folder, offset.as_ref(), cause).await?;
+        Ok(self.place.ours(found, folder, after))
+    }
+
+    /// The paths in `folder` that are no names of ours: nobody reads, counts or deletes them.
+    pub async fn strangers(&self, folder: Folder, cause: Cause) -> Result<Vec<String>> {
+        let found = self.list_all(folder, None, cause).await?;
+        let paths = found.iter().map(|meta| self.place.shown(&meta.location));
+        let is_ours = |path: &&str| Name::parse(path).and_then(|name| name.folder()) == Some(folder);
+        Ok(paths.filter(|path| !is_ours(path)).map(str::to_owned).collect())
+    }
+
+    async fn list_all(
+        &self,
+        folder: Folder,
+        offset: Option<&Path>,
+        cause: Cause,
+    ) -> Result<Vec<object_store::ObjectMeta>> {
+        let prefix = self.place.path(folder.path())?;
         let mut patience = self.patience("LIST", folder.path());
         loop {
-            match self.place.list_once(&prefix, offset.as_ref(), patience.attempt_limit(0), cause).await {
-                Ok(found) => return Ok(self.place.ours(found, folder, after)),
+            match self.place.list_once(&prefix, offset, patience.attempt_limit(0), cause).await {
+                Ok(found) => return Ok(found),
                 Err(failure) => patience.wait(failure).await?,
             }
         }
@@ -245,7 +269,7 @@ impl fmt::Debug for Store {
 impl Place {
     /// The path of `name` in the store.
     fn location(&self, name: &Name) -> Result<Path> {
-        if !name.is_valid() {
+        if matches!(name, Name::Checkpoint(_)) && !name.is_valid() {
             return Err(Error::invalid("the name of a checkpoint is outside the grammar")
                 .hint("make it with Name::checkpoint"));
         }

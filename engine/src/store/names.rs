@@ -16,7 +16,8 @@
 //! object id = {role}{epoch:08x}-{counter:010x}-{nonce:016x}      role is w or c
 //! ```
 //!
-//! Numbers are decimal and padded, so that the order of names is the order of numbers. The hash
+//! Numbers are decimal and padded, so that the order of names is the order of numbers, and at most [`MAX_NUMBER`]:
+//! what lies past that is a stranger's, like everything else outside the grammar, and is left alone. The hash
 //! spreads SSTs over prefixes, because stores scale requests by prefix. No user bytes are in a name.
 //!
 //! Always true: `Name::parse(&name.path()) == Some(name)` for every valid name, and a path that
@@ -33,6 +34,9 @@ pub const OBJECT_ID_BYTES: usize = 21;
 
 /// The longest name of a checkpoint, in bytes.
 pub const MAX_CHECKPOINT_NAME_BYTES: usize = 100;
+
+/// The largest id, slot, number or counter: nothing that counts by ones gets there, and adding to it cannot overflow.
+pub const MAX_NUMBER: u64 = 1 << 62;
 
 /// An object of a database.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -188,9 +192,13 @@ impl Name {
         }
     }
 
-    /// Whether the grammar has this name; only a checkpoint's can be outside it.
+    /// Whether the grammar has this name; only a checkpoint's, and one with a number past [`MAX_NUMBER`], can be
+    /// outside it.
     pub fn is_valid(&self) -> bool {
-        !matches!(self, Name::Checkpoint(name) if !is_checkpoint_name(name))
+        match self {
+            Name::Checkpoint(name) => is_checkpoint_name(name),
+            name => name.number().is_none_or(|number| number <= MAX_NUMBER),
+        }
     }
 }
 

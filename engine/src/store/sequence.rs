@@ -25,7 +25,7 @@ use bytes::Bytes;
 use object_store::{PutMode, PutOptions, PutPayload};
 
 use super::{
-    Folder, Name, Store,
+    Folder, MAX_NUMBER, Name, Store,
     retry::{Failure, Patience},
 };
 use crate::{
@@ -137,6 +137,10 @@ impl Store {
         give_up: Option<Duration>,
     ) -> Result<Slot> {
         let location = self.place.location(name)?;
+        // No listing would show it.
+        if name.number().is_some_and(|number| number > MAX_NUMBER) {
+            return Err(Error::invalid("no object can have a number this large").on(name.path()));
+        }
         let payload = PutPayload::from_iter(body);
         if payload.content_length() < TOKEN_AT.end {
             return Err(

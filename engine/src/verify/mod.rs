@@ -6,7 +6,7 @@
 //! order    the newest version across runs: newer runs hold newer versions of a key, no number twice
 //! log      every object of the log, and that the walk over it misses none
 //! jobs     every record of the job log
-//! scrub    all of that, again and again, slowly, from where it stopped
+//! scrub    survey, log and every SST, again and again, slowly, from where it stopped; no order, jobs and orphans
 //! ```
 //!
 //! What is found is data ([`Finding`]), so that a service can call this as well as a person. A read that failed is
@@ -78,12 +78,14 @@ pub struct Finding {
     pub offset: Option<u64>,
     /// What is wrong: a sentence without a full stop.
     pub what: String,
+    /// Whether it is damage that only superseded versions are touched by, and therefore a notice.
+    pub is_superseded: bool,
 }
 
 impl Finding {
     /// Damage of `object`.
     pub fn damage(object: Name, what: impl Into<String>) -> Self {
-        Self { severity: Severity::Damage, object, offset: None, what: what.into() }
+        Self { severity: Severity::Damage, object, offset: None, what: what.into(), is_superseded: false }
     }
     /// Something worth knowing about `object`.
     pub fn notice(object: Name, what: impl Into<String>) -> Self {
@@ -108,6 +110,7 @@ impl Finding {
             object: error.object().and_then(Name::parse).unwrap_or_else(|| object.clone()),
             offset: error.offset(),
             what: place(without.unwrap_or(&text)),
+            is_superseded: false,
         })
     }
 }
@@ -220,6 +223,7 @@ async fn once(store: &Store, options: &VerifyOptions, progress: Progress<'_>) ->
         }
     };
     let survey = Survey::take(&manifest, &mut report).await?;
+    survey::strangers(store, &mut report).await?;
     if !options.quick {
         ssts(store, options, &survey, progress, &mut report).await?;
     }
@@ -229,7 +233,7 @@ async fn once(store: &Store, options: &VerifyOptions, progress: Progress<'_>) ->
         }
         let log = log::Log::read(store, &identity, &latest.root, options.quick).await?;
         log.report(&latest.root, &mut report);
-        survey.orphans(&log, latest, &mut report);
+        survey.orphans(&mut report);
         jobs::check(&manifest, latest.root.compactor.epoch, &mut report).await?;
     }
     if report.is_whole() {

@@ -8,6 +8,8 @@
 //! Always true: nothing is written to the database; a scrub that is stopped goes on behind the last SST that it
 //! finished; SSTs that come and go while a round lasts are checked in it or in the next.
 
+use std::collections::VecDeque;
+
 use crate::{
     error::Result,
     manifest::Manifest,
@@ -33,7 +35,7 @@ pub struct Scrub {
     /// SSTs checked and bytes read since this was made.
     done: (u64, u64),
     /// What is left of this round.
-    left: Option<std::vec::IntoIter<survey::Named>>,
+    left: Option<VecDeque<survey::Named>>,
 }
 
 /// What a step of a scrub did.
@@ -64,26 +66,21 @@ impl Scrub {
         self.done
     }
 
-    /// One step. Fails as the store does; the next call tries the same again.
+    /// One step. Fails as the store does; the next call tries the same again, as it does when this one is dropped.
     pub async fn step(&mut self) -> Result<Stepped> {
-        let Some(left) = &mut self.left else { return self.survey().await };
-        let Some(named) = left.next() else {
+        let Some(left) = &self.left else { return self.survey().await };
+        let Some(named) = left.front().cloned() else {
             self.left = None;
             self.place = Place { rounds: self.place.rounds + 1, after: None };
             return Ok(Stepped::Finished);
         };
         let id = named.meta.object_id();
-        let mut findings = match sst::check(&self.store, &named.meta, &self.pace).await {
-            Ok(findings) => findings,
-            Err(error) => {
-                let rest = std::iter::once(named).chain(std::mem::take(left)).collect::<Vec<_>>();
-                self.left = Some(rest.into_iter());
-                return Err(error);
-            }
-        };
+        let mut findings = sst::check(&self.store, &named.meta, &self.pace).await?;
         if !findings.is_empty() {
             findings = self.still_named(&named, findings).await?;
         }
+        // Only now: an error before this leaves it to the next call, findings and all.
+        self.left.as_mut().and_then(VecDeque::pop_front);
         self.done = (self.done.0 + 1, self.done.1 + named.meta.bytes);
         self.place.after = Some(id);
         Ok(Stepped::Read(id, findings))
@@ -91,7 +88,7 @@ impl Scrub {
 
     async fn survey(&mut self) -> Result<Stepped> {
         let mut report = Report::default();
-        let mut ssts = Vec::new();
+        let mut ssts = VecDeque::new();
         if let Some(identity) = survey::identity(&self.store, &mut report).await? {
             let manifest = Manifest::open(self.store.clone()).await?;
             let survey = Survey::take(&manifest, &mut report).await?;
@@ -105,7 +102,7 @@ impl Scrub {
                 survey.whole().filter(|named| after.is_none_or(|after| named.meta.object_id() > after));
             ssts = todo.cloned().collect();
         }
-        self.left = Some(ssts.into_iter());
+        self.left = Some(ssts);
         Ok(Stepped::Surveyed(report.findings))
     }
 

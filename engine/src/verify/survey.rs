@@ -17,17 +17,16 @@ use std::{
 };
 
 use crate::{
-    error::Result,
+    error::{Error, ErrorKind, Result},
     manifest::{Identity, Manifest, View, copy},
     sst::SstMeta,
     stats::Cause,
-    store::{Folder, Name, ObjectId, Store},
-    verify::{Finding, Report, Severity, log::Log},
+    store::{Folder, Name, ObjectId, Store, floor_of},
+    verify::{Finding, Report, Severity},
 };
 
-/// The end of a sentence about damage that the newest version is not touched by.
-pub(crate) const SUPERSEDED: &str = "(only superseded versions name it)";
-
+/// How often the newest version may be collected before it is read.
+const MAX_LOOKS: u32 = 20;
 /// How many missing versions in a row are told one by one.
 const MISSING_ONE_BY_ONE: u64 = 64;
 
@@ -63,8 +62,8 @@ impl Named {
         if self.is_needed || finding.severity != Severity::Damage {
             return finding;
         }
-        let what = format!("{} {SUPERSEDED}", finding.what);
-        Finding { severity: Severity::Notice, what, ..finding }
+        let what = format!("{} (only superseded versions name it)", finding.what);
+        Finding { severity: Severity::Notice, what, is_superseded: true, ..finding }
     }
 }
 
@@ -89,11 +88,38 @@ pub async fn identity(store: &Store, report: &mut Report) -> Result<Option<Ident
     }
 }
 
+/// Notes what lies among numbered objects and is none of ours.
+pub(super) async fn strangers(store: &Store, report: &mut Report) -> Result<()> {
+    for folder in Folder::ALL.into_iter().filter(|folder| folder.numbered(0).is_some()) {
+        for path in store.strangers(folder, Cause::Admin).await? {
+            let what = format!("{path:?} is no name of an object of this database: it is left alone");
+            report.add(Finding::notice(Name::Identity, what));
+        }
+    }
+    Ok(())
+}
+
 impl Survey {
-    /// Looks at every version, and at what is there.
+    /// Looks at every version, and at what is there. If it finds no newest version, there is damage in the report.
+    ///
+    /// Fails with `Unavailable` if the newest version is collected again and again before it has been read.
     pub async fn take(manifest: &Manifest, report: &mut Report) -> Result<Self> {
-        let mut survey = Self::default();
-        survey.versions(manifest, report).await?;
+        let mut looks = 1;
+        let mut survey = loop {
+            let (mut survey, mut found) = (Self::default(), Report::default());
+            survey.versions(manifest, &mut found).await?;
+            if survey.latest.is_some() || !found.is_whole() {
+                report.versions += found.versions;
+                report.more += found.more;
+                found.findings.into_iter().for_each(|finding| report.add(finding));
+                break survey;
+            }
+            if looks == MAX_LOOKS {
+                let what = format!("the newest version went away {looks} times before it was read");
+                return Err(Error::unavailable(what).hint("a collection is running; run this again"));
+            }
+            looks += 1;
+        };
         survey.copies(manifest, report).await?;
         survey.references(manifest.store(), report).await?;
         report.ssts = survey.ssts.len() as u64;
@@ -106,8 +132,8 @@ impl Survey {
         self.ssts.values().filter(|named| named.is_there)
     }
 
-    /// Notes what is there and nothing names. `log` says which of its objects nobody needs.
-    pub(super) fn orphans(&self, _log: &Log, _latest: &View, report: &mut Report) {
+    /// Notes which SSTs, parts and blobs are there and nothing names.
+    pub(super) fn orphans(&self, report: &mut Report) {
         let named = |id: &ObjectId| self.ssts.contains_key(id) || self.kept.contains(id);
         let orphan = |name: &Name| name.object_id().is_some_and(|id| !named(&id));
         report.orphans.extend(
@@ -120,10 +146,17 @@ impl Survey {
         let listed = store.list(Folder::Manifest, None, Cause::Admin).await?;
         // After the versions: the floor is raised before any of them is deleted.
         let floor = store.list(Folder::ManifestFloor, None, Cause::Admin).await?;
-        let floor = floor.iter().filter_map(|mark| mark.name.number()).max().unwrap_or(0);
+        let floor = floor_of(&floor);
         let mut next = floor + 1;
         let mut before: Option<Arc<View>> = None;
         let last = listed.last().and_then(|object| object.name.number());
+        if last.is_none() {
+            report.add(Finding::damage(Name::Identity, "there is a database, and no version of it"));
+        } else if last <= Some(floor)
+            && let Some(error) = manifest.void(Cause::Admin).await?
+        {
+            report.add(Finding::of(&Name::ManifestFloor(floor), error)?);
+        }
         for object in listed {
             let Some(id) = object.name.number().filter(|id| *id >= next) else { continue };
             if next < id {
@@ -153,9 +186,6 @@ impl Survey {
                 None => before = None,
             }
         }
-        if self.versions.is_empty() && report.is_whole() {
-            report.add(Finding::damage(Name::Identity, "there is a database, and no version of it"));
-        }
         Ok(())
     }
 
@@ -181,6 +211,10 @@ impl Survey {
                         let parts = view.root.runs.iter().flat_map(|run| &run.parts);
                         self.kept.extend(parts.filter_map(|part| part.object_id()));
                     }
+                    // A newer program's: it holds collections up, and nothing that this one reads.
+                    Err(error) if error.kind() == ErrorKind::Unsupported => {
+                        report.add(Finding::notice(listed.name, error.to_string()));
+                    }
                     // A pin whose reader has gone may have lost its parts to a collection.
                     Err(error) => {
                         let finding = Finding::of(&listed.name, error)?;
@@ -205,7 +239,7 @@ impl Survey {
                     let what = what.split(" (in ").next().unwrap_or_default().to_owned();
                     let what = format!("{what}: {}", hole.why);
                     let object = Name::Sst(meta.lost_id());
-                    report.add(Finding { severity: Severity::Hole, object, offset: None, what });
+                    report.add(Finding { severity: Severity::Hole, ..Finding::damage(object, what) });
                 }
                 continue;
             }

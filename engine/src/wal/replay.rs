@@ -12,7 +12,7 @@
 //! lie in (f, f+K), and nobody ever reads those. An object of an older epoch than one met before is void
 //! and is stepped over. The first absent slot is the tail.
 //!
-//! [`Opening`] takes the log over (design §4.3): it walks to the tail t, creates a FENCE in t, and
+//! [`Opening`] takes the log over: it walks to the tail t, creates a FENCE in t, and
 //! checks that the epoch is still its own. Until the fence is ours, what an older writer lands in t is
 //! simply walked over, so one pass both probes and replays. The new writer's k-th object goes to t+K+k.
 //!
@@ -110,7 +110,7 @@ impl Walk {
     ///
     /// Asking again after `None` looks at the absent slot again: that is how a reader follows, one GET a
     /// time while nothing is new. An absent slot can also have been collected: a reader asks the manifest
-    /// for a moved replay point before it trusts one (faults §3.7).
+    /// for a moved replay point before it trusts one.
     pub async fn next(&mut self) -> Result<Option<WalObject>> {
         loop {
             let slot = self.cursor.slot;

@@ -4,7 +4,7 @@
 //!  put ──► open buffer ──seal──► queue ──► at most K uploads ──► landed, in slot order
 //!          (write/head)          (Pipe)    (run)                 (Landing)
 //!
-//!  the k-th object goes to slot t+K+k, t being our fence (design §4.3)
+//!  the k-th object goes to slot t+K+k, t being our fence
 //! ```
 //!
 //! Group commit without a timer: whoever wants durability pokes the task. If a slot of the window is
@@ -265,7 +265,7 @@ impl LogWriter {
                     Ok(_) if bug(Bug::AcknowledgedOutOfOrder) => {}
                     Ok((slot, last_seq)) => pipe.landed(slot, last_seq),
                     Err(error) => {
-                        // What is still in flight can only land in slots that nobody will read (design §4.3).
+                        // What is still in flight can only land in slots that nobody will read.
                         ends(&error);
                         pipe.stop(&error);
                         return error;

@@ -1,4 +1,4 @@
-//! Opening for writing: claim the epoch, fence the log, replay what is in it (design §4.3).
+//! Opening for writing: claim the epoch, fence the log, replay what is in it.
 //!
 //! ```text
 //!  claim    commit writer.epoch + 1         the old writer can commit no more versions
@@ -17,10 +17,9 @@
 use std::{mem, sync::Arc};
 
 use crate::{
-    chaos::{Bug, bug},
     error::Result,
     key::Seq,
-    manifest::{Edit, Manifest, edit},
+    manifest::{Manifest, claim},
     memtable::Memtable,
     stats::Cause,
     wal::replay::{Opening, ReplayedObject},
@@ -46,14 +45,8 @@ pub async fn open(manifest: &Manifest, name: &str, memtable_bytes: usize) -> Res
     let clock = manifest.store().clock().clone();
     let writer_uuid = clock.random();
     let latest = manifest.latest(Cause::Open).await?;
-    let claim = Edit::ClaimWriter { uuid: writer_uuid, name: name.to_owned() };
-    let claimed = manifest.commit(&latest, &claim, Cause::Open).await?;
-    let owner = &claimed.root.writer;
-    // slatedb #271: the claim found was not the claim made.
-    if owner.uuid[..] != writer_uuid.to_le_bytes() && !bug(Bug::ClaimNotChecked) {
-        return Err(edit::fenced("writing to", &owner.name, owner.epoch, owner.epoch.saturating_sub(1)));
-    }
-    let epoch = owner.epoch;
+    let claimed = claim::writer(manifest, &latest, writer_uuid, name, Cause::Open).await?;
+    let epoch = claimed.root.writer.epoch;
     let mut opening = Opening::begin(manifest, claimed, writer_uuid, name);
     let mut replay = Replay { memtable_bytes, full: Vec::new(), open: Memtable::new(), last_seq: 0 };
     while let Some(object) = opening.next().await? {

@@ -14,5 +14,6 @@ mod reading;
 mod refetch;
 mod repair;
 mod store;
+mod verifying;
 mod wal;
 mod writing;

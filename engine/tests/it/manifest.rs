@@ -151,6 +151,28 @@ async fn a_creation_that_was_cut_short_is_finished_but_a_lost_manifest_is_not_re
 }
 
 #[tokio::test]
+async fn a_first_version_that_comes_between_two_listings_is_found_and_not_called_lost() {
+    let place = memory();
+    let (manifest, view) = create(place.store()).await;
+    let log = vec![Bytes::from_static(b"a fence of the first writer")];
+    manifest.store().put_new(&Name::Wal(1), log, Cause::Wal).await.expect("put");
+    for late in ["latest", "open"] {
+        // The listing of versions was made before version 1 was there, that of the log after.
+        let rule = Rule::on(Operation::List).path("manifest").node(late).nth(1);
+        place.add(rule.meets(Fault::FalseMissing));
+        let store = place.node(late).store();
+        let found = match late {
+            "latest" => {
+                Manifest::open(store).await.expect("opened").latest(Cause::Open).await.expect("found")
+            }
+            _ => create(store).await.1,
+        };
+        assert_eq!(found.id(), view.id());
+    }
+    assert_eq!(place.faults(), 2, "both met the old listing");
+}
+
+#[tokio::test]
 async fn racing_committers_all_succeed_and_nothing_is_lost() {
     let place = memory();
     let (manifest, view) = create(place.store()).await;

@@ -1,5 +1,8 @@
 //! Damage × remedy: what was readable stays readable, what is lost is said to be lost, and nothing is deleted.
 
+mod beside;
+mod diverged;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
@@ -478,6 +481,31 @@ async fn a_newest_version_that_cannot_be_read_is_gone_over() {
     let report = place.verify().await;
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     assert_eq!(check(&place.read(&model).await, &model), 0);
+}
+
+/// The newest version and an SST of the one before it are damaged: the tree is an older one's, and the keyspaces are not.
+#[tokio::test]
+async fn going_back_over_a_damaged_newest_version_keeps_the_keyspaces_of_the_one_before_it() {
+    let place = Place::new();
+    let db = place.open().await;
+    let mut model = BTreeMap::new();
+    for round in ["a", "b", "c"] {
+        fill(&db, 0..60, round, &mut model).await;
+    }
+    db.keyspace("late").await.expect("created").put("k", "v").await.expect("put");
+    drop(db);
+    merge_all(&place).await;
+    let view = place.view().await;
+    let merged = view.runs.iter().find(|run| run.level > 0).expect("it was merged").ssts[0].id;
+    place.open().await.close().await.expect("one more version");
+    place.flip(&Name::Manifest(place.view().await.id()), 60).await;
+    place.flip(&Name::Sst(merged), 50).await;
+    let options = RepairOptions { roll_back: true, name: "a test".to_owned(), ..RepairOptions::default() };
+    let outcome = place.repair(options).await;
+    assert!(outcome.actions.iter().any(|action| action.done), "{:?}", outcome.actions);
+    assert_eq!(check(&place.read(&model).await, &model), 0);
+    let late = place.open().await.keyspace("late").await.expect("it is there");
+    assert_eq!(late.get("k").await.expect("read").as_deref(), Some(&b"v"[..]));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use esker::{
     key::{Kind, Seq},
     manifest::{Edit, Manifest, StoredOptions, View},
     stats::{Cause, RequestKind},
-    store::{Folder, Name, Sequence, Slot},
-    testing::FaultyStore,
+    store::{Folder, Name, Sequence, Slot, Store},
+    testing::{Fault, FaultyStore, Latency, Operation, Rule, SimClock, single_threaded},
     wal::{
         Cursor, LogBuffer, Op, Opened, Opening, WalHeader, WalObject, Walk,
         record::{encode_data, encode_fence},
@@ -21,9 +22,15 @@ use esker::{
 };
 use proptest::prelude::*;
 
+/// How many times a writer in these tests fills its window before it looks at the manifest.
+const WINDOWS_A_FLUSH: u32 = 200;
+
 /// A database with window `k`.
 async fn database(k: u32) -> Manifest {
-    let store = FaultyStore::memory(SystemClock::shared(), 1).store();
+    database_in(FaultyStore::memory(SystemClock::shared(), 1).store(), k).await
+}
+
+async fn database_in(store: Store, k: u32) -> Manifest {
     let options = StoredOptions { retention_ms: 900_000, wal_window: k, ..StoredOptions::default() };
     Manifest::open_or_create(store, options).await.expect("created")
 }
@@ -274,43 +281,61 @@ async fn a_cursor_steps_over_void_objects_of_either_kind() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the old writer must be able to run at any moment of the takeover"
-)]
-async fn an_opener_takes_the_log_from_a_writer_that_keeps_writing() {
-    for k in [1u32, 2, 8] {
-        let manifest = database(k).await;
-        let (opened, _) = take_over(&manifest, claim(&manifest, "old").await, "old").await.expect("ours");
-        let old = elsewhere(&manifest).await;
-        let first = opened.next_slot;
-        let writer = tokio::task::spawn(async move {
-            let mut acknowledged = 0;
-            loop {
+#[test]
+fn an_opener_takes_the_log_from_a_writer_that_keeps_writing() {
+    let _one = single_threaded();
+    let mut fenced = 0;
+    for (seed, k) in (0..20).flat_map(|seed| [1u32, 2, 8].map(|k| (seed, k))) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        fenced += usize::from(runtime.expect("a runtime").block_on(take_over_while_it_writes(seed, k)));
+    }
+    assert!(fenced > 40, "the log itself fenced the writer in {fenced} of 60 runs only");
+}
+
+/// Every request takes a time of its own, so that each seed is another order of them; with every other seed the writer
+/// rests between two windows, for with eight objects always on their way it is quicker than the opener at nearly every
+/// slot, until it looks at the manifest. Gives whether it learned of the opener from the log, and not from the
+/// manifest, which it asks now and then as a flush does.
+async fn take_over_while_it_writes(seed: u64, k: u32) -> bool {
+    let faulty = FaultyStore::memory(SimClock::shared(seed), seed);
+    let slowly = Latency::Uniform(Duration::from_millis(1), Duration::from_millis(5));
+    faulty.add(Rule::on(Operation::Any).meets(Fault::Latency(slowly)));
+    let manifest = database_in(faulty.node("new").store(), k).await;
+    let (opened, _) = take_over(&manifest, claim(&manifest, "old").await, "old").await.expect("ours");
+    let old = Manifest::open(faulty.node("old").store()).await.expect("opened");
+    let first = opened.next_slot;
+    let writer = async {
+        let mut acknowledged = 0;
+        loop {
+            for _ in 0..WINDOWS_A_FLUSH {
                 let window = (0..k as u64).map(|n| {
                     let (slot, value) = (first + acknowledged + n, format!("{}", acknowledged + n));
-                    let body = data(&old, 1, slot, acknowledged + n + 1, &value);
-                    let old = &old;
-                    async move { put(old, slot, body).await }
+                    put(&old, slot, data(&old, 1, slot, acknowledged + n + 1, &value))
                 });
                 for verdict in futures::future::join_all(window).await {
                     match verdict {
                         Slot::Ours => acknowledged += 1,
-                        Slot::Theirs(_) => return acknowledged,
+                        Slot::Theirs(_) => return (acknowledged, true),
                     }
                 }
-                tokio::task::yield_now().await;
+                if seed % 2 == 1 {
+                    old.store().clock().sleep(Duration::from_millis(10)).await;
+                }
             }
-        });
-        while manifest.store().get(&Name::Wal(first + 5), Cause::Wal).await.expect("read").is_none() {
-            tokio::task::yield_now().await;
+            if old.latest(Cause::Flush).await.expect("read").root.writer.epoch > 1 {
+                return (acknowledged, false);
+            }
         }
-        let (_, values) = take_over(&manifest, claim(&manifest, "new").await, "new").await.expect("ours");
-        let acknowledged = writer.await.expect("it ends when it is fenced");
-        let expected: Vec<_> = (0..acknowledged).map(|n| n.to_string()).collect();
-        assert_eq!(values, expected, "K = {k}");
-    }
+    };
+    let opener = async {
+        while manifest.store().get(&Name::Wal(first + 5), Cause::Wal).await.expect("read").is_none() {}
+        let claimed = claim(&manifest, "new").await;
+        take_over(&manifest, claimed, "new").await.expect("ours").1
+    };
+    let ((acknowledged, fenced), values) = tokio::join!(writer, opener);
+    let expected: Vec<_> = (0..acknowledged).map(|n| n.to_string()).collect();
+    assert_eq!(values, expected, "seed {seed}, K = {k}");
+    fenced
 }
 
 /// One writer of the model below.

@@ -18,6 +18,8 @@
 //!
 //! Always true: what is reported is wrong; a search that is given up is counted, and never passes for a proof.
 
+mod search;
+
 use std::collections::{BTreeMap, HashSet};
 
 use super::{
@@ -28,13 +30,11 @@ use super::{
     },
     order::{Fate, Order},
 };
+use search::{Verdict, search};
 
 /// The rule.
 pub(crate) const RULE: &str =
     "the reads and writes of a key take effect one after the other, each during its call";
-
-/// Choices after which the search of one key is given up.
-const MOST_CHOICES: usize = 200_000;
 
 /// What was checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -172,8 +172,9 @@ fn own(history: &History, order: &Order, handle: HandleId, epoch: u32, opened: P
             Reads::Handle => operation,
             Reads::Snapshot(taken) => &history.operations[taken],
         };
+        // One that was still under way may have seen what is not in the register.
         if let (true, Some(returned)) = (of_handle(operation), call.returned)
-            && call.invoked.order < end
+            && returned.order < end
         {
             read(&mut register, op, operation, (call.invoked.order, returned.order));
         }
@@ -311,136 +312,6 @@ fn verdict<'a>(values: impl Iterator<Item = Vec<&'a Action>>) -> Result<(), Conf
         }
     }
     Ok(())
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Right,
-    Wrong(Conflict),
-    GivenUp,
-}
-
-/// A state of the search.
-struct Choice {
-    /// What was put last to get to it.
-    put: Vec<usize>,
-    /// What the key has in it.
-    value: Option<Stamp>,
-    /// The writes still to be tried from it.
-    others: Vec<usize>,
-}
-
-/// Looks for an order. Reads that fit are put at once, since they change nothing; only writes are choices.
-fn search(mut actions: Vec<Action>) -> Verdict {
-    actions.sort_unstable_by_key(|action| (action.from, action.to));
-    let mut search = Search { done: vec![false; actions.len()], first: 0, value: None, actions };
-    let mut seen = HashSet::new();
-    let mut choices: Vec<Choice> = Vec::new();
-    let (mut tried, mut least_left, mut stuck) = (0, usize::MAX, None);
-    let mut put = search.put_reads();
-    loop {
-        let left = search.left();
-        if left == 0 {
-            return Verdict::Right;
-        }
-        if left <= least_left {
-            least_left = left;
-            stuck = search.next_to_end();
-        }
-        tried += 1;
-        if tried > MOST_CHOICES {
-            return Verdict::GivenUp;
-        }
-        let others = if seen.insert(search.state()) { search.writes() } else { Vec::new() };
-        choices.push(Choice { put: std::mem::take(&mut put), value: search.value, others });
-        // The next write to try: of this state, or of the nearest before it that has one left.
-        loop {
-            let Some(choice) = choices.last_mut() else {
-                let ops: Vec<OpId> = stuck.into_iter().collect();
-                let named = ops.iter().map(|op| format!("operation {op}")).collect::<String>();
-                return Verdict::Wrong(Conflict {
-                    what: format!("no order of the calls explains what was read; {named} fits nowhere"),
-                    ops,
-                });
-            };
-            search.value = choice.value;
-            if let Some(next) = choice.others.pop() {
-                put = vec![next];
-                search.done[next] = true;
-                search.value = search.actions[next].value;
-                let reads = search.put_reads();
-                put.extend(reads);
-                break;
-            }
-            let undone = choices.pop().map(|choice| choice.put).unwrap_or_default();
-            search.undo(&undone);
-        }
-    }
-}
-
-struct Search {
-    actions: Vec<Action>,
-    done: Vec<bool>,
-    /// All before it are done.
-    first: usize,
-    value: Option<Stamp>,
-}
-
-impl Search {
-    /// What can come next: nothing that is not done ends before it begins.
-    fn next(&self) -> impl Iterator<Item = usize> + '_ {
-        let mut first_end = u64::MAX;
-        let open = (self.first..self.actions.len()).filter(|at| !self.done[*at]);
-        open.take_while(move |at| {
-            let action = &self.actions[*at];
-            let is_next = action.from <= first_end;
-            first_end = first_end.min(action.to);
-            is_next
-        })
-    }
-
-    fn put_reads(&mut self) -> Vec<usize> {
-        let mut put = Vec::new();
-        loop {
-            while self.done.get(self.first) == Some(&true) {
-                self.first += 1;
-            }
-            let fits = |at: &usize| !self.actions[*at].is_write && self.actions[*at].value == self.value;
-            let reads: Vec<usize> = self.next().filter(fits).collect();
-            if reads.is_empty() {
-                return put;
-            }
-            reads.iter().for_each(|at| self.done[*at] = true);
-            put.extend(reads);
-        }
-    }
-
-    fn writes(&self) -> Vec<usize> {
-        self.next().filter(|at| self.actions[*at].is_write).collect()
-    }
-
-    /// How many calls must still be put: all but writes of unknown outcome.
-    fn left(&self) -> usize {
-        let open = (self.first..self.actions.len()).filter(|at| !self.done[*at]);
-        open.filter(|at| !self.actions[*at].is_write || self.actions[*at].to != u64::MAX).count()
-    }
-
-    fn undo(&mut self, put: &[usize]) {
-        for at in put {
-            self.done[*at] = false;
-            self.first = self.first.min(*at);
-        }
-    }
-
-    fn state(&self) -> (Option<Stamp>, usize, Vec<usize>) {
-        let ahead = (self.first..self.actions.len()).filter(|at| self.done[*at]).collect();
-        (self.value, self.first, ahead)
-    }
-
-    fn next_to_end(&self) -> Option<OpId> {
-        let open = self.next().map(|at| &self.actions[at]);
-        open.min_by_key(|action| (action.is_write, action.to)).map(|action| action.op)
-    }
 }
 
 #[cfg(test)]
@@ -591,6 +462,53 @@ mod tests {
             }
         }
         assert!(found > 80, "only {found} of 300 spoilt histories were found out");
+    }
+
+    /// Whether some order explains what was read: all that are possible are tried.
+    fn naively_right(
+        actions: &[Action],
+        put: u32,
+        value: Option<Stamp>,
+        seen: &mut HashSet<(u32, Option<Stamp>)>,
+    ) -> bool {
+        let open = || (0..actions.len()).filter(|at| put & (1 << at) == 0);
+        if open().all(|at| actions[at].is_write && actions[at].to == u64::MAX) {
+            return true;
+        }
+        if !seen.insert((put, value)) {
+            return false;
+        }
+        let first_end = open().map(|at| actions[at].to).min().unwrap_or(0);
+        open().any(|at| {
+            let action = &actions[at];
+            action.from <= first_end
+                && (action.is_write || action.value == value)
+                && naively_right(actions, put | 1 << at, action.value, seen)
+        })
+    }
+
+    #[test]
+    fn the_search_agrees_with_one_that_tries_everything() {
+        let (mut right, mut wrong) = (0, 0);
+        for seed in 0..4_000 {
+            let mut dice = dice(seed + 77);
+            let mut actions = true_history(seed, 12, 3 + seed % 5);
+            for action in &mut actions {
+                if action.is_write && dice(5) == 0 {
+                    action.to = u64::MAX;
+                }
+            }
+            for _ in 0..dice(3) {
+                let (one, other) = (dice(actions.len() as u64) as usize, dice(actions.len() as u64) as usize);
+                if !actions[one].is_write {
+                    actions[one].value = actions[other].value;
+                }
+            }
+            let expected = naively_right(&actions, 0, None, &mut HashSet::new());
+            *(if expected { &mut right } else { &mut wrong }) += 1;
+            assert_eq!(search(actions.clone()) == Verdict::Right, expected, "seed {seed}: {actions:#?}");
+        }
+        assert!(right > 1_000 && wrong > 300, "{right} right, {wrong} wrong");
     }
 
     #[test]

@@ -29,7 +29,7 @@ use super::{
     judge::judge,
     life::Life,
     store::SimStore,
-    swarm::Merging,
+    swarm::{LEAST_MEMTABLE_BYTES, Merging},
     workload,
     world::SharedWorld,
 };
@@ -142,7 +142,7 @@ impl Machine {
                 Task::spawn(workload::writer_client(client, db.clone(), handle, epoch, Arc::clone(&over)))
             })
             .collect();
-        let closes_after = process.dice.wait_ms(60_000);
+        let closes_after = process.dice.wait_ms(process.world.drawn.close_every_ms);
         tokio::select! {
             biased;
             () = over.notified() => {
@@ -227,7 +227,7 @@ impl Process {
             };
             let options = Options {
                 memory_bytes,
-                memtable_bytes: dice.spread(4_096..=32_768) as usize,
+                memtable_bytes: dice.spread(LEAST_MEMTABLE_BYTES..=drawn.memtable_bytes) as usize,
                 cache_bytes: dice.spread(65_536..=4 << 20) as usize,
                 compaction,
                 deadline: Duration::from_millis(dice.spread(1_000..=60_000)),

@@ -88,6 +88,8 @@ pub(crate) struct Drawn {
     /// Keys are drawn as `keys * unit^skew`: 1 is even, more is skewed.
     pub(crate) key_skew: f64,
     pub(crate) value_bytes: u64,
+    /// Memtables are drawn up to this size.
+    pub(crate) memtable_bytes: u64,
     /// A client waits this long between two operations, about.
     pub(crate) think_ms: u64,
     pub(crate) durable: f64,
@@ -105,10 +107,22 @@ pub(crate) struct Drawn {
     pub(crate) pause_every_ms: u64,
     pub(crate) longest_pause_ms: u64,
     pub(crate) takeover_every_ms: u64,
+    /// A writer closes by itself after this, about.
+    pub(crate) close_every_ms: u64,
     pub(crate) forbid_every_ms: u64,
     pub(crate) skewed: bool,
     pub(crate) storm: (u64, u64),
 }
+
+/// The smallest memtable that the engine takes, and the largest that is drawn.
+pub(crate) const LEAST_MEMTABLE_BYTES: u64 = 4_096;
+const MOST_MEMTABLE_BYTES: u64 = 32_768;
+
+/// What a row has beside its value, about.
+const ROW_BYTES: f64 = 50.0;
+
+/// How long the work of a run takes at least in which writers merge and have time for it.
+const PATIENT_PACE_MS: u64 = 15 * 60 * 1000;
 
 impl Drawn {
     /// What `seed` draws.
@@ -141,6 +155,7 @@ impl Drawn {
             keys: dice.spread(4..=400),
             key_skew: dice.pick(&[1.0, 2.0, 4.0]),
             value_bytes: dice.spread(16..=3_000),
+            memtable_bytes: 0,
             think_ms: dice.spread(20..=1_000),
             durable: dice.pick(&[0.3, 0.7, 1.0]),
             batches: dice.pick(&[0.05, 0.2]),
@@ -157,24 +172,50 @@ impl Drawn {
             pause_every_ms: u64::from(dice.chance(0.6)),
             longest_pause_ms: dice.pick(&[1_000, 60_000, 36_000_000]),
             takeover_every_ms: 0,
+            close_every_ms: 60_000,
             forbid_every_ms: u64::from(dice.chance(0.3)),
             skewed: dice.chance(0.5),
             storm: dice.pick(&[(0, 0), (20, 20), (50, 10), (100, 5)]),
         };
-        // About how long the work takes; disturbances come so many times in it.
         let clients = drawn.writer_clients + drawn.readers * drawn.reader_clients;
+        // What is written fills each level 0 several times.
+        let written = operations as f64 * (1.0 - drawn.reads) * drawn.writer_clients as f64 / clients as f64
+            * (1.0 + 3.5 * drawn.batches)
+            * (ROW_BYTES + drawn.value_bytes as f64 / (drawn.value_bytes as f64).ln());
+        let flushes = written as u64 / LEAST_MEMTABLE_BYTES;
+        drawn.shape.l0_runs = u64::from(drawn.shape.l0_runs).min((flushes / 5).max(1)) as u32;
+        drawn.memtable_bytes = (written as u64 / (4 * u64::from(drawn.shape.l0_runs) + 4))
+            .clamp(LEAST_MEMTABLE_BYTES, MOST_MEMTABLE_BYTES);
+        // A writer that merges waits until the one before it, if that ended without a word, cannot be at it any more.
+        let patient = merging == Merging::Writer && !dice.chance(0.1);
+        if patient {
+            drawn.think_ms = drawn.think_ms.max(PATIENT_PACE_MS * clients / operations.max(1));
+        }
+        // About how long the work takes; disturbances come so many times in it.
         let pace_ms = operations * (drawn.think_ms + drawn.latency_ms) / clients;
         let mut every = |least: u64, most: u64| (pace_ms / dice.spread(least..=most)).max(50);
         // Opening takes some twenty requests, and should succeed sometimes.
         drawn.crash_every_ms = every(2, 30).max(200 + 20 * drawn.latency_ms);
         drawn.takeover_every_ms = every(3, 20);
         drawn.collect_every_ms = every(10, 200);
+        if patient {
+            drawn.crash_every_ms = drawn.crash_every_ms.max(PATIENT_PACE_MS / 30);
+            drawn.takeover_every_ms = drawn.takeover_every_ms.max(PATIENT_PACE_MS / 6);
+            drawn.close_every_ms = PATIENT_PACE_MS / 3;
+        }
         if drawn.pause_every_ms > 0 {
             drawn.pause_every_ms = every(1, 20);
         }
         if drawn.forbid_every_ms > 0 {
             drawn.forbid_every_ms = every(1, 3);
         }
+        // A version is kept for less than a process lives, so that reads outlive the grace. By a clock that is a day
+        // ahead nothing is kept at all, and a pin comes too late.
+        let most = Duration::from_millis(drawn.crash_every_ms.saturating_mul(4).max(2_000));
+        drawn.retention = match drawn.skewed && dice.chance(0.7) {
+            true => Duration::ZERO,
+            false => drawn.retention.min(most),
+        };
         let mut rate = |chance: f64, most: f64| if dice.chance(chance) { dice.unit() * most } else { 0.0 };
         drawn.rates = Rates {
             lost: rate(0.7, 0.05),

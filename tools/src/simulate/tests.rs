@@ -500,6 +500,20 @@ fn a_handle_that_goes_back_in_time_is_found() {
 }
 
 #[test]
+fn a_get_that_is_under_way_while_writes_are_lost_may_have_seen_them() {
+    let mut toy = Toy::new();
+    toy.put(&["a"]);
+    let (first, now) = (toy.writer, toy.tick());
+    let get = toy.history.invoke(1, first, Call::Get(Reads::Handle, vec![Key::new(0, "a")]), now);
+    toy.accept(&["b"]);
+    let seen = toy.accept(&["a"]);
+    let now = toy.tick();
+    toy.history.returns(get, Outcome::Values(vec![wrote(seen)]), now);
+    toy.take_over();
+    toy.check().unwrap();
+}
+
+#[test]
 fn a_writer_that_does_not_see_its_own_write_is_found() {
     let mut toy = Toy::new();
     let old = toy.put(&["a"]);

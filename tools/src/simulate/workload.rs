@@ -130,9 +130,7 @@ impl Client {
         if let Some(limit) = range.limit {
             scan = scan.limit(limit);
         }
-        let healed = self.process.world.is_healed();
-        let slow_ms =
-            if self.process.dice.chance(0.2) && !healed { self.process.dice.spread(1..=5_000) } else { 0 };
+        let slow_ms = if self.process.world.is_healed() { 0 } else { self.slow_ms() };
         let mut rows = Vec::new();
         let cut_short = loop {
             match scan.next().await {
@@ -152,6 +150,19 @@ impl Client {
         };
         self.returns(op, Outcome::Rows { rows, cut_short });
         cut_short.is_none()
+    }
+
+    /// How long a scan stands still at a row: most not at all, some for longer than the grace after which they pin.
+    fn slow_ms(&mut self) -> u64 {
+        let retention_ms = self.process.world.drawn.retention.as_millis() as u64;
+        let dice = &mut self.process.dice;
+        if !dice.chance(0.2) {
+            return 0;
+        }
+        if retention_ms > 5_000 && dice.chance(0.3) {
+            return dice.between(retention_ms / 2 + 1..=retention_ms);
+        }
+        dice.spread(1..=5_000)
     }
 
     /// Takes a snapshot, and reads from it now and then.

@@ -111,6 +111,22 @@ fn a_version_missing_above_the_floor_is_named() {
 }
 
 #[test]
+fn what_holds_collections_up_is_told_with_a_way_out() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    fs::create_dir_all(folder.join("job")).unwrap();
+    fs::write(folder.join("job/00000000000000000009"), "a record that nobody can read").unwrap();
+    let said = shell.run(&["verify", &url]);
+    let told = String::from_utf8_lossy(&said.out).into_owned();
+    assert_eq!(said.code, 0, "{told}{}", said.err);
+    let holds = |line: &str| line.contains("because of job/") && line.contains("run a compactor");
+    assert!(told.lines().any(holds), "{told}");
+    assert!(shell.ok(&["verify", &url, "--json"]).contains("\"held_by\""));
+    let said = shell.run(&["gc", &url]);
+    assert!(said.code == 0 && said.err.contains("run a compactor"), "{}", said.err);
+}
+
+#[test]
 fn a_newer_format_is_refused_and_said_to_be_newer() {
     let shell = Shell::new();
     let (url, folder) = database(&shell);

@@ -2,21 +2,25 @@
 
 use proptest::prelude::*;
 
-use crate::store::names::{Folder, Name, ObjectId, Role};
+use crate::store::names::{Folder, MAX_NUMBER, Name, ObjectId, Role};
 
 fn object_id() -> impl Strategy<Value = ObjectId> {
     (prop_oneof![Just(Role::Writer), Just(Role::Compactor)], any::<u32>(), any::<u64>(), any::<u64>())
         .prop_map(|(role, epoch, counter, nonce)| ObjectId { role, epoch, counter, nonce })
 }
 
+fn number() -> impl Strategy<Value = u64> {
+    0..=MAX_NUMBER
+}
+
 fn name() -> impl Strategy<Value = Name> {
     prop_oneof![
         Just(Name::Identity),
-        any::<u64>().prop_map(Name::Manifest),
-        any::<u64>().prop_map(Name::Wal),
-        any::<u64>().prop_map(Name::Job),
-        any::<u64>().prop_map(Name::ManifestFloor),
-        any::<u64>().prop_map(Name::JobFloor),
+        number().prop_map(Name::Manifest),
+        number().prop_map(Name::Wal),
+        number().prop_map(Name::Job),
+        number().prop_map(Name::ManifestFloor),
+        number().prop_map(Name::JobFloor),
         object_id().prop_map(Name::Sst),
         object_id().prop_map(Name::Part),
         object_id().prop_map(Name::Blob),
@@ -61,7 +65,7 @@ fn paths_are_what_the_grammar_draws() {
     assert_eq!(id.to_string(), "w0000001f-0000000002-0000000000000abc");
     assert_eq!(Name::Identity.path(), "DB");
     assert_eq!(Name::Manifest(7).path(), "manifest/00000000000000000007");
-    assert_eq!(Name::Wal(u64::MAX).path(), "wal/18446744073709551615");
+    assert_eq!(Name::Wal(MAX_NUMBER).path(), "wal/04611686018427387904");
     assert_eq!(Name::JobFloor(1).path(), "floor/job/00000000000000000001");
     assert_eq!(Name::Pin(1).path(), "pin/00000000000000000000000000000001");
     assert_eq!(Name::Checkpoint("a.b".into()).path(), "checkpoint/a.b");
@@ -97,6 +101,9 @@ fn hostile_names_are_nobodys() {
         "manifest//00000000000000000007",
         "manifest/0000000000000000000x",
         "manifest/99999999999999999999",
+        "manifest/18446744073709551615",
+        "floor/manifest/18446744073709551615",
+        "wal/04611686018427387905",
         "manifest/000000000000000000007",
         "manifest/00000000000000000007#1",
         "manifest/٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٠٧",

@@ -7,7 +7,7 @@ use esker::{
     ErrorKind,
     compaction::collect,
     key::Kind,
-    manifest::{Edit, StoredShape},
+    manifest::{Edit, Manifest, StoredShape},
     stats::Cause,
     store::{Folder, Name, ObjectId, Role},
     testing::{FaultyStore, Operation, Rule},
@@ -155,6 +155,41 @@ async fn a_pass_that_crashes_anywhere_is_finished_by_the_next() {
             db.holds_what_was_written().await;
             collect(&db.manifest, NONE, false).await.expect("a pass");
             db.holds_no_garbage().await;
+            db.holds_what_was_written().await;
+            if !crashed {
+                assert!(n > 8, "there were {n} requests to crash at");
+                break;
+            }
+        }
+    }
+}
+
+/// The slots after a version that somebody has read are free once collection has deleted what was in them, and
+/// must not count from the moment when the first of them is: a commit into one would be heard of by nobody.
+#[tokio::test]
+async fn a_commit_on_an_old_version_counts_wherever_a_pass_has_crashed() {
+    for fault in CRASHES {
+        for n in 1.. {
+            let clock = TestClock::new();
+            let faulty = FaultyStore::memory(clock.clone(), n);
+            let db = Database::create_in(faulty.store(), clock, small(&StoredShape::leveled())).await;
+            let slow = Manifest::open(faulty.store()).await.expect("the same database");
+            let base = slow.latest(Cause::Manifest).await.expect("a version that will be old");
+            let db = merged_in(db).await;
+            faulty.add(Rule::on(Operation::Any).nth(n).meets(fault));
+            let pass = collect(&db.manifest, NONE, false);
+            let crashed = Crash { future: Box::pin(pass), faulty: &faulty }.await.is_none();
+            faulty.clear();
+            let late = Edit::CreateKeyspace { epoch: db.epoch, name: "late".to_owned() };
+            let said = slow.commit(&base, &late, Cause::Manifest).await.expect("rebased on the latest");
+            collect(&db.manifest, NONE, false).await.expect("a pass");
+            let latest = db.latest().await;
+            assert!(
+                latest.keyspace("late").is_some(),
+                "after {fault:?} at request {n} it was committed as version {}, and version {} does not know of it",
+                said.id(),
+                latest.id()
+            );
             db.holds_what_was_written().await;
             if !crashed {
                 assert!(n > 8, "there were {n} requests to crash at");

@@ -307,3 +307,51 @@ async fn a_checkpoint_that_appears_between_any_two_requests_of_a_pass_is_whole()
         }
     }
 }
+
+/// A version so large that a part of it lies in objects of its own; it is collected, and a pin on it appears all the same.
+#[tokio::test]
+async fn a_pin_that_came_too_late_and_whose_parts_are_gone_holds_nothing_up() {
+    let mut db = Database::create(small(&StoredShape::leveled())).await;
+    for n in 0..400 {
+        db.flush(&[put(&format!("key {n}"), "a value")]).await;
+    }
+    let then = db.latest().await;
+    assert!(then.root.runs.iter().any(|run| !run.parts.is_empty()), "the version has no parts");
+    let mut merged = Merged { held: Vec::new(), then, db };
+    for name in ["a", "b"] {
+        let mut compactor = merged.db.claim(name).await;
+        compactor.step_all().await.expect("a merge");
+        merged.db.flush(&[put("d", name)]).await;
+    }
+    merged.collect().await;
+    let pin = Pin::on(&merged.then, &*merged.db.clock.clone());
+    assert!(!pin.write(&merged.db.manifest).await.expect("a pin"), "its version is under the floor");
+    let mut compactor = merged.db.claim("c").await;
+    compactor.step_all().await.expect("a merge");
+    let pass = merged.collect().await;
+    assert_eq!((&pass.held_by[..], &pass.kept_for[..]), (&[][..], &[][..]));
+    assert!(pass.deleted.iter().any(|(name, _)| matches!(name, Name::Sst(_))), "{pass:?}");
+}
+
+/// Whoever makes a checkpoint stands still between pin and checkpoint for longer than pins live, and its clock with it.
+#[tokio::test]
+async fn a_checkpoint_made_after_its_pin_had_lapsed_is_not_said_to_be_kept() {
+    let clock = TestClock::new();
+    let faulty = FaultyStore::memory(clock.clone(), 1);
+    let db = Database::create_in(faulty.sound_store(), clock, small(&StoredShape::leveled())).await;
+    let mut merged = Merged::grown(db).await;
+    let makers = Manifest::open(faulty.store()).await.expect("the database");
+    faulty.add(Rule::on(Operation::Put).path("checkpoint/").nth(1).meets(Fault::FailBefore));
+    let mut made = Box::pin(checkpoint::create(&makers, "kept"));
+    assert!(reaches_fault(&mut made, &faulty).await, "it is pinned, and about to be created");
+    let pins = merged.db.store.list(Folder::Pin, None, Cause::Admin).await.expect("a listing");
+    // What a pass does that finds the pin lapsed.
+    for pin in pins {
+        merged.db.store.delete(&[pin.name], Cause::Gc).await.expect("a deletion");
+    }
+    merged.merge().await;
+    merged.collect().await;
+    let error = made.await.expect_err("its SSTs are gone");
+    assert_eq!(error.kind(), esker::ErrorKind::OutcomeUnknown, "{error}");
+    assert!(error.to_string().contains("make it again"), "{error}");
+}

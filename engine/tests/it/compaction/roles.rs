@@ -9,11 +9,11 @@ use esker::{
     manifest::{Edit, Manifest, StoredShape},
     stats::Cause,
     store::Store,
-    testing::{Fault, FaultyStore, Operation, Rule, SimClock},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
 };
 use object_store::memory::InMemory;
 
-use super::fixture::{Database, TestClock, put, reach_fault, small};
+use super::fixture::{Database, TestClock, Write, put, reach_fault, small};
 
 async fn with_work() -> Database {
     work_for(Database::create(small(&StoredShape::leveled())).await).await
@@ -130,6 +130,50 @@ async fn who_lost_the_role_stops_cleanly_and_says_to_whom() {
         db.flush(&[put("a", format!("again {n}"))]).await;
     }
     assert!(!db.settle(&mut second).await.is_empty());
+    db.holds_what_was_written().await;
+}
+
+/// A value that does not compress well, so that SSTs are many.
+fn noise(mut x: u64) -> String {
+    let next = || {
+        x = x.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        format!("{:016x}", x ^ (x >> 29))
+    };
+    std::iter::repeat_with(next).take(6).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_job_longer_than_its_lease_is_making_is_not_collected_by_another() {
+    let _one = single_threaded();
+    let clock = SimClock::shared(1);
+    let faulty = FaultyStore::memory(clock.clone(), 1);
+    let options = small(&StoredShape::leveled());
+    let mut db = Database::create_in(faulty.sound_store(), TestClock::new(), options).await;
+    for n in 0..4 {
+        let writes: Vec<Write> = (0..800).map(|row| put(&format!("{row:03}"), noise(row << 8 | n))).collect();
+        db.flush(&writes).await;
+    }
+    let through = Manifest::open(faulty.store()).await.expect("the same database");
+    let mut slow = Compactor::claim(through, "one:1", false).await.expect("the role");
+    // While it uploads, and when all is uploaded and read back but not committed, another collects every second.
+    faulty.add(Rule::on(Operation::Put).path("sst/").meets(Fault::Delay(Duration::from_secs(5))));
+    faulty.add(Rule::on(Operation::Put).path("manifest/").meets(Fault::Delay(Duration::from_secs(2))));
+    let (began, mut waiting) = (clock.monotonic(), 0);
+    let collecting = async {
+        loop {
+            clock.sleep(Duration::from_secs(1)).await;
+            let pass = collect(&db.manifest, Some(Duration::ZERO), false).await.expect("a pass");
+            waiting = waiting.max(pass.waiting);
+        }
+    };
+    tokio::select! {
+        biased;
+        did = slow.step() => assert!(matches!(did.expect("a step"), Did::Merged { .. })),
+        () = collecting => {}
+    }
+    let took = clock.monotonic() - began;
+    assert!(took > Duration::from_millis(LEASE_MS), "the job took {took:?}");
+    assert!(waiting > 10, "{waiting} SSTs waited for their producer");
     db.holds_what_was_written().await;
 }
 

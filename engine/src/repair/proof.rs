@@ -1,0 +1,198 @@
+//! Is what another copy has what was written here first? A replica that was opened and written has the same uuid,
+//! and other objects under the same numbers.
+//!
+//! ```text
+//! DB         a version that is here is of the same uuid, which is drawn once
+//! sst part   the name is given out once: 64 random bits are in it. An SST is what a version here says of it, a
+//!            part hashes to what one says
+//! manifest   the version behind it, or a pin or checkpoint of it, names its hash; else the ring of a later one
+//!            names its token; else the damaged bytes still carry its token
+//! wal        a version or a log object here is of the same writer and epoch, and a writer fills a slot once;
+//!            else the damaged bytes still carry its token
+//! ```
+//!
+//! A token is 16 random bytes that one attempt draws, and it only ever offers the same bytes. What contradicts
+//! the evidence is refuted and never put in; what nothing speaks for is unproved: it was written in the same
+//! database under the same number, here or in the copy.
+//!
+//! Always true: nothing is called proved on the word of the copy alone.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::{
+    clock::on_cpu,
+    error::{ErrorKind, Result},
+    manifest::{Identity, Root, codec, copy},
+    stats::Cause,
+    store::{Folder, Name, ObjectId, Store, Token},
+    wal::{WalHeader, WalObject},
+};
+
+/// What the evidence says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// These are the bytes.
+    Proved,
+    /// Nothing speaks for it; why.
+    Unproved(String),
+    /// These are not the bytes; why.
+    Refuted(String),
+}
+
+/// What is here and whole, and speaks of what is not.
+#[derive(Debug, Default)]
+pub(super) struct Evidence {
+    /// The hashes of versions: of those that are here, and those that a version, pin or checkpoint names.
+    hashes: BTreeMap<u64, [u8; 16]>,
+    /// The tokens of versions, from the rings.
+    tokens: BTreeMap<u64, Bytes>,
+    /// The hashes of parts.
+    parts: BTreeMap<ObjectId, Bytes>,
+    /// The writer of each epoch.
+    writers: BTreeMap<u32, [u8; 16]>,
+    /// The epoch of each log object.
+    log: BTreeMap<u64, u32>,
+}
+
+impl Evidence {
+    /// Reads every version, pin and checkpoint of `store`, and its log if `with_log`.
+    pub(super) async fn gather(store: &Store, identity: &Identity, with_log: bool) -> Result<Self> {
+        let mut evidence = Self::default();
+        let db_uuid = identity.db_uuid;
+        for folder in [Folder::Manifest, Folder::Checkpoint, Folder::Pin] {
+            for listed in store.list(folder, None, Cause::Admin).await? {
+                let Some(body) = store.get(&listed.name, Cause::Admin).await? else { continue };
+                match listed.name.number().filter(|_| folder == Folder::Manifest) {
+                    Some(id) => {
+                        if let Some(root) = if_whole(codec::decode(id, db_uuid, &body))? {
+                            evidence.version(&root, codec::object_hash(&body));
+                        }
+                    }
+                    None => {
+                        if let Some(copy) = if_whole(copy::decode(&listed.name, db_uuid, &body))?.flatten() {
+                            evidence.version(&copy.root, copy.hash);
+                        }
+                    }
+                }
+            }
+        }
+        if with_log {
+            for listed in store.list(Folder::Wal, None, Cause::Admin).await? {
+                let (Some(slot), Some(body)) =
+                    (listed.name.number(), store.get(&listed.name, Cause::Admin).await?)
+                else {
+                    continue;
+                };
+                let decoded = on_cpu(move || WalObject::decode(slot, db_uuid, body)).await?;
+                if let Some(object) = if_whole(decoded)? {
+                    let header = object.header();
+                    evidence.log.insert(slot, header.epoch);
+                    evidence.writers.entry(header.epoch).or_insert(header.writer_uuid.to_le_bytes());
+                }
+            }
+        }
+        Ok(evidence)
+    }
+
+    fn version(&mut self, root: &Root, hash: u128) {
+        // Of those who name it, versions come first.
+        self.hashes.entry(root.id).or_insert(hash.to_le_bytes());
+        if let (Some(before), Ok(hash)) = (root.id.checked_sub(1), root.prev_hash[..].try_into()) {
+            self.hashes.entry(before).or_insert(hash);
+        }
+        for slot in &root.ring {
+            self.tokens.insert(slot.id, slot.token.clone());
+        }
+        for part in root.runs.iter().flat_map(|run| &run.parts) {
+            if let Some(id) = part.object_id() {
+                self.parts.insert(id, part.hash.clone());
+            }
+        }
+        if let Ok(uuid) = root.writer.uuid[..].try_into() {
+            self.writers.entry(root.writer.epoch).or_insert(uuid);
+        }
+    }
+
+    /// Whether the copy's identity is that of the database here.
+    pub(super) fn of_identity(&self) -> Proof {
+        // Versions of another database are no evidence.
+        if self.hashes.is_empty() {
+            return Proof::Refuted("no version that is here belongs to the copy's database".to_owned());
+        }
+        Proof::Proved
+    }
+
+    /// Whether `body` is the part `id`.
+    pub(super) fn of_part(&self, id: ObjectId, body: &Bytes) -> Proof {
+        match self.parts.get(&id) {
+            Some(hash) if hash[..] != codec::object_hash(body).to_le_bytes() => {
+                Proof::Refuted("a version names another hash of it".to_owned())
+            }
+            _ => Proof::Proved,
+        }
+    }
+
+    /// Whether `body`, which is `root`, is the version of that number; `ours` is what lies there.
+    pub(super) fn of_version(&self, root: &Root, body: &Bytes, ours: Option<&Bytes>) -> Proof {
+        let id = root.id;
+        if let Some(hash) = self.hashes.get(&id) {
+            if *hash == codec::object_hash(body).to_le_bytes() {
+                return Proof::Proved;
+            }
+            let what = "what was made from it, or keeps it, names another hash";
+            return Proof::Refuted(what.to_owned());
+        }
+        if let Some(token) = self.tokens.get(&id) {
+            if *token == root.token {
+                return Proof::Proved;
+            }
+            return Proof::Refuted("a later version says that another attempt made it".to_owned());
+        }
+        if let Some(before) = id.checked_sub(1).and_then(|before| self.hashes.get(&before))
+            && root.prev_hash[..] != *before
+        {
+            let before = Name::Manifest(id - 1);
+            return Proof::Refuted(format!("it was made from other bytes than those of {before} here"));
+        }
+        by_token(body, ours, "no later version is here to say which it was")
+    }
+
+    /// Whether `body`, whose header this is, is the log object of that slot; `ours` is what lies there.
+    pub(super) fn of_log(&self, header: &WalHeader, body: &Bytes, ours: Option<&Bytes>) -> Proof {
+        let epoch = header.epoch;
+        match self.writers.get(&epoch) {
+            Some(uuid) if *uuid != header.writer_uuid.to_le_bytes() => {
+                return Proof::Refuted(format!("another writer had epoch {epoch} here"));
+            }
+            _ => {}
+        }
+        if self.log.range(..header.slot).next_back().is_some_and(|(_, before)| *before > epoch) {
+            return Proof::Refuted(format!("epoch {epoch} was over before that slot"));
+        }
+        if self.writers.contains_key(&epoch) {
+            return Proof::Proved;
+        }
+        by_token(body, ours, &format!("nothing here is of its writer, in epoch {epoch}"))
+    }
+}
+
+/// What the damaged bytes say, if there are any.
+fn by_token(body: &Bytes, ours: Option<&Bytes>, otherwise: &str) -> Proof {
+    let (of_copy, ours) = (Token::of(body), ours.and_then(|ours| Token::of(ours)));
+    match ours {
+        Some(_) if ours == of_copy => Proof::Proved,
+        Some(_) => Proof::Unproved(format!("{otherwise}, and the damaged bytes carry another token")),
+        None => Proof::Unproved(otherwise.to_owned()),
+    }
+}
+
+/// What was decoded; `None` if it is damaged.
+fn if_whole<T>(decoded: Result<T>) -> Result<Option<T>> {
+    match decoded {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,196 @@
+//! Writing while one request is held back, or one write is given up: what may happen meanwhile, and what may not.
+//!
+//! Always true: each test runs in one thread and virtual time, so that a request is held back for as long as it says,
+//! and nothing happens between two lines that do not wait.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use esker::{
+    Builder, Compaction, Db, WriteBatch,
+    clock::SharedClock,
+    compaction::collect,
+    manifest::Manifest,
+    stats::Cause,
+    store::Folder,
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
+};
+use futures::FutureExt as _;
+
+use super::{rows, value};
+
+const MOMENT: Duration = Duration::from_millis(100);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A store, and the time that passes there.
+struct Place {
+    store: FaultyStore,
+    clock: SharedClock,
+}
+
+impl Place {
+    fn new() -> Self {
+        let clock = SimClock::shared(1);
+        Self { store: FaultyStore::memory(clock.clone(), 1), clock }
+    }
+
+    /// A small database that merges nothing by itself.
+    fn builder(&self) -> Builder {
+        Db::builder("held back")
+            .object_store(Arc::new(self.store.clone()))
+            .clock(self.clock.clone())
+            .compaction(Compaction::Off)
+            .memory_bytes(1 << 20)
+            .cache_bytes(64 << 10)
+    }
+
+    async fn open(&self) -> Db {
+        self.builder().open().await.unwrap()
+    }
+
+    /// What came of `call` in this time, if anything did.
+    async fn within<T>(&self, time: Duration, call: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = call => Some(done),
+            () = self.clock.sleep(time) => None,
+        }
+    }
+
+    /// The slots of the log that are filled.
+    async fn slots(&self) -> Vec<u64> {
+        let listed = self.store.sound_store().list(Folder::Wal, None, Cause::Admin).await.unwrap();
+        listed.iter().filter_map(|listed| listed.name.number()).collect()
+    }
+}
+
+/// Runs in one thread and virtual time.
+fn simulated(test: impl Future<Output = ()>) {
+    let _one = single_threaded();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(test);
+}
+
+#[test]
+fn a_log_object_that_lands_early_is_not_acknowledged_before_the_one_below_it() {
+    simulated(async {
+        let place = Place::new();
+        let db = place.open().await;
+        db.put("before", "v").await.unwrap();
+        let last = *place.slots().await.last().unwrap();
+
+        place.store.add(Rule::on(Operation::Put).path("wal/").nth(1).meets(Fault::Delay(3 * SECOND)));
+        let below = db.put("below", "v").accepted().await.unwrap();
+        assert!(place.within(MOMENT, below.durable()).await.is_none(), "it is on its way");
+        let early = db.put("early", "v").accepted().await.unwrap();
+        let (below_done, early_done) =
+            tokio::join!(place.within(SECOND, below.durable()), place.within(SECOND, early.durable()));
+        let slots = place.slots().await;
+        assert!(!slots.contains(&(last + 1)) && slots.contains(&(last + 2)), "{slots:?} after {last}");
+        assert!(below_done.is_none(), "acknowledged, and not there: {below_done:?}");
+        assert!(early_done.is_none(), "acknowledged before what lies below it: {early_done:?}");
+
+        early.durable().await.unwrap();
+        below.durable().now_or_never().expect("it was acknowledged earlier").unwrap();
+        drop(db);
+        assert_eq!(rows(&place.open().await).await.len(), 3);
+    });
+}
+
+#[test]
+fn a_write_that_is_dropped_while_it_waits_for_memory_leaves_nothing_charged() {
+    simulated(async {
+        let place = Place::new();
+        let db = place.builder().memtable_bytes(512 << 10).open().await.unwrap();
+        let (empty, limit) = db.memory();
+        // While the store takes nothing, nothing is given back.
+        place.store.add(Rule::on(Operation::Put));
+        let mut written = 0_u32;
+        while db.memory().0 < limit / 10 * 8 {
+            db.put(written.to_be_bytes(), vec![b'v'; 1000]).accepted().await.unwrap();
+            written += 1;
+        }
+        let held = db.memory().0;
+        let batch = || {
+            let mut batch = WriteBatch::new();
+            batch.put(&db, "one of two", vec![b'v'; 10_000]).put(&db, "two of two", vec![b'v'; 10_000]);
+            batch
+        };
+        for _ in 0..20 {
+            let paused = db.put("paused", vec![b'v'; 20_000]).accepted().now_or_never();
+            assert!(paused.is_none(), "it is slowed down");
+            assert_eq!(db.memory().0, held, "after a put that was given up in its pause");
+            let paused = db.write(batch()).accepted().now_or_never();
+            assert!(paused.is_none(), "it is slowed down");
+            assert_eq!(db.memory().0, held, "after a batch that was given up in its pause");
+            let in_line = db.put("in line", vec![b'v'; 900_000]).accepted().now_or_never();
+            assert!(in_line.is_none(), "there is no room");
+            assert_eq!(db.memory().0, held, "after a put that was given up in line");
+        }
+        place.store.clear();
+        while db.flush().await.is_err() {}
+        place.clock.sleep(MINUTE).await;
+        assert_eq!(db.memory().0, empty, "everything is flushed");
+        assert_eq!(rows(&db).await.len() as u32, written, "what was dropped was not written");
+    });
+}
+
+#[test]
+fn a_collection_between_the_upload_and_the_commit_of_a_flush_takes_nothing_of_it() {
+    simulated(async {
+        let place = Place::new();
+        let db = place.open().await;
+        let others = Manifest::open(place.store.sound_store()).await.unwrap();
+        let mut uncommitted = Vec::new();
+        for round in 0..4_u32 {
+            for n in 0..50_u32 {
+                db.put(n.to_be_bytes(), round.to_be_bytes()).accepted().await.unwrap();
+            }
+            place
+                .store
+                .add(Rule::on(Operation::Put).path("manifest/").nth(1).meets(Fault::Delay(2 * SECOND)));
+            let mut waiting = 0;
+            let collecting = async {
+                loop {
+                    place.clock.sleep(MOMENT).await;
+                    let pass = collect(&others, Some(Duration::ZERO), false).await.unwrap();
+                    waiting = waiting.max(pass.waiting);
+                }
+            };
+            tokio::select! {
+                biased;
+                flushed = db.flush() => flushed.unwrap(),
+                () = collecting => {}
+            }
+            uncommitted.push(waiting);
+            place.store.clear();
+        }
+        drop(db);
+        let db = place.open().await;
+        for n in 0..50_u32 {
+            assert_eq!(value(&db, n.to_be_bytes()).await.unwrap(), 3_u32.to_be_bytes());
+        }
+        assert_eq!(db.view().root.runs.len(), 4);
+        assert_eq!(rows(&db).await.len(), 50);
+        assert_eq!(uncommitted, [1; 4], "each SST lay there when garbage was collected, and waited");
+    });
+}
+
+#[test]
+fn a_flush_that_failed_is_made_again_though_nobody_writes_after_it() {
+    simulated(async {
+        for fault in [Fault::Refuse, Fault::FailBefore] {
+            let place = Place::new();
+            let db = place.builder().memtable_bytes(4 << 10).open().await.unwrap();
+            place.store.add(Rule::on(Operation::Put).path("sst/").meets(fault));
+            // It fills the memtable, so that nobody has to ask for the flush.
+            db.put("k", vec![b'v'; 5000]).await.unwrap();
+            place.clock.sleep(2 * MINUTE).await;
+            assert_eq!(db.view().root.runs.len(), 0, "{fault:?}");
+            assert!(place.store.faults() > 4, "{fault:?} was met {} times", place.store.faults());
+            place.store.clear();
+            place.clock.sleep(MINUTE).await;
+            assert_eq!(db.view().root.runs.len(), 1, "a minute after the last {fault:?}");
+        }
+    });
+}

@@ -78,6 +78,13 @@ impl BlockCursor {
         self.index < self.block.entries()
     }
 
+    /// The number of the entry under the cursor.
+    #[inline]
+    pub(crate) fn index(&self) -> usize {
+        debug_assert!(self.is_valid());
+        self.index
+    }
+
     /// The entry under the cursor. Call only when valid (asserted in debug; never panics else).
     #[inline]
     pub fn entry(&self) -> EntryRef<'_> {

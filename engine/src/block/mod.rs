@@ -33,6 +33,7 @@
 pub mod builder;
 pub mod cursor;
 mod search;
+pub mod stretch;
 
 #[cfg(test)]
 mod tests;

@@ -92,6 +92,16 @@ fn versions_of_a_key_are_found_across_restarts() {
 }
 
 #[test]
+fn a_stretch_with_keys_too_large_to_write_out_is_not_taken_apart() {
+    let long = |n: u8| Bytes::from([vec![b'k'; 60_000], vec![n]].concat());
+    let rows: Vec<_> = (0..10).map(|n| Entry { key: long(n), ..row("", 1) }).collect();
+    let block = build(&rows, 16);
+    assert!(block.stretch(0..10).unwrap().is_none());
+    assert_eq!(block.stretch(2..4).unwrap().unwrap().key(1), long(3));
+    assert!(block.stretch(3..3).unwrap().is_none());
+}
+
+#[test]
 fn a_value_is_a_slice_of_the_block() {
     let block = build(&[Entry { value: vec![7; 1000].into(), ..row("k", 1) }], 16);
     let value = block.get(b"k", 1).unwrap().unwrap().value;
@@ -201,6 +211,27 @@ proptest! {
             cursor.prev().unwrap();
         }
         prop_assert_eq!(here(&cursor), None);
+    }
+
+    #[test]
+    fn a_stretch_of_a_block_is_what_a_cursor_walks_over(
+        rows in entries(), interval in 1..6usize, ends in (any::<Index>(), any::<Index>()),
+    ) {
+        let block = build(&rows, interval);
+        let (a, b) = (ends.0.index(rows.len() + 1), ends.1.index(rows.len() + 1));
+        let wanted = a.min(b)..a.max(b);
+        let Some(stretch) = block.stretch(wanted.clone()).unwrap() else {
+            prop_assert!(wanted.is_empty());
+            return Ok(());
+        };
+        prop_assert_eq!(stretch.len(), wanted.len());
+        for (n, row) in rows[wanted.clone()].iter().enumerate() {
+            let entry = stretch.entry(n);
+            prop_assert_eq!((entry.key, entry.seq, entry.kind, entry.expire_at_ms, entry.value),
+                (&row.key[..], row.seq, row.kind, row.expire_at_ms, &row.value[..]));
+            prop_assert_eq!((stretch.shared_key(n, 0), stretch.value(n)), (row.key.clone(), row.value.clone()));
+            prop_assert_eq!(stretch.goes_on(n), n > 0 && rows[wanted.start + n - 1].key == row.key);
+        }
     }
 
     #[test]

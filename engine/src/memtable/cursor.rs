@@ -1,24 +1,21 @@
 //! A cursor over a memtable that owns what it stands on.
 //!
-//! The list's own iterators borrow the list and pin its memory at every step, so they can be kept
-//! neither across an await nor by a `'static` scan. This cursor instead copies a stretch of entries
-//! (their `Bytes`, not their bytes) at each search: one search for 4 entries at first, for 128 later,
-//! so that a short scan takes little and a long one pays for a search hardly ever.
+//! It stands in every sorted piece of the memtable at once ([`super::order`]), and shows the least of the places it stands on.
+//! A `first`, `last` or `seek` takes the pieces as they are then, so it sees what was inserted before, and no later insert moves it:
+//! a scan reads up to a number that was visible before it began.
 //!
-//! Always true: the stretch is in order and free of gaps as of the moment it was copied; entries that
-//! are inserted into it later have numbers above every snapshot that was taken before.
+//! Always true: in each piece the cursor stands behind all places before its entry, so it can turn round at any step.
 
-use std::{ops::Bound, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use crossbeam_skiplist::map::Entry as Node;
+use smallvec::SmallVec;
 
-use super::{AtPlace, Memtable, Place, Rest};
-use crate::key::{Entry, EntryRef, Seq};
-
-/// Entries copied by the first search after a seek, and at most.
-const FIRST_STRETCH: usize = 4;
-const LONGEST_STRETCH: usize = 128;
+use super::{
+    Memtable, Node,
+    order::{Pieces, Place, places_before},
+};
+use crate::key::{EntryRef, Seq};
 
 /// A position in a memtable: on an entry, or invalid. `'static` and `Send`; keeps its memtable alive.
 ///
@@ -26,133 +23,118 @@ const LONGEST_STRETCH: usize = 128;
 #[derive(Debug)]
 pub struct MemCursor {
     memtable: Arc<Memtable>,
-    /// Ascending.
-    stretch: Vec<Entry>,
-    /// The position in `stretch`; invalid if past its end.
-    at: usize,
-    /// How many entries the next search copies.
-    take: usize,
+    pieces: Pieces,
+    /// In each piece, how many places lie before the entry.
+    before: SmallVec<[usize; 4]>,
+    /// The entry, by number.
+    here: Option<u32>,
+    /// The piece that the entry is in.
+    piece: usize,
 }
 
 impl Memtable {
     /// A cursor, not yet on any entry.
     pub fn cursor(self: &Arc<Self>) -> MemCursor {
-        MemCursor { memtable: Arc::clone(self), stretch: Vec::new(), at: 0, take: FIRST_STRETCH }
+        MemCursor {
+            memtable: Arc::clone(self),
+            pieces: Pieces::new(),
+            before: SmallVec::new(),
+            here: None,
+            piece: 0,
+        }
     }
 }
 
 impl MemCursor {
     /// Whether the cursor is on an entry.
     pub fn is_valid(&self) -> bool {
-        self.at < self.stretch.len()
+        self.here.is_some()
     }
 
     /// The entry under the cursor. Call only when valid.
     pub fn entry(&self) -> EntryRef<'_> {
-        self.stretch[self.at].as_ref()
+        self.node().as_ref()
     }
 
     /// The full key under the cursor, sharing the memtable's bytes. Call only when valid.
     pub fn key(&self) -> Bytes {
-        self.stretch[self.at].key.clone()
+        self.node().key.clone()
     }
 
     /// The value under the cursor, sharing the memtable's bytes. Call only when valid.
     pub fn value(&self) -> Bytes {
-        self.stretch[self.at].value.clone()
+        self.node().value.clone()
     }
 
     /// To the first entry.
     pub fn first(&mut self) {
-        self.take = FIRST_STRETCH;
-        self.copy_ascending(Bound::Unbounded);
+        self.stand(|_, _| 0);
+        self.least();
     }
 
     /// To the last entry.
     pub fn last(&mut self) {
-        self.take = FIRST_STRETCH;
-        self.copy_descending(Bound::Unbounded);
+        self.stand(|_, piece| piece.len());
+        self.greatest_before();
     }
 
     /// To the first entry at or after `(key, seq)` in internal order (key ascending, number descending).
     pub fn seek(&mut self, key: &[u8], seq: Seq) {
-        self.take = FIRST_STRETCH;
-        self.copy_ascending(Bound::Included(&(key, seq)));
+        self.stand(|memtable, piece| places_before(piece, key, seq, &memtable.nodes));
+        self.least();
     }
 
     /// To the last entry strictly before `(key, seq)` in internal order.
     pub fn seek_before(&mut self, key: &[u8], seq: Seq) {
-        self.take = FIRST_STRETCH;
-        self.copy_descending(Bound::Excluded(&(key, seq)));
+        self.stand(|memtable, piece| places_before(piece, key, seq, &memtable.nodes));
+        self.greatest_before();
     }
 
     /// To the entry after; invalid at the end. Stays invalid once invalid.
     pub fn next(&mut self) {
-        if self.at + 1 < self.stretch.len() {
-            self.at += 1;
-        } else if let Some(here) = self.leave() {
-            self.copy_ascending(Bound::Excluded(&(&here.key[..], here.seq)));
+        if self.is_valid() {
+            self.before[self.piece] += 1;
+            self.least();
         }
     }
 
     /// To the entry before; invalid before the first. Stays invalid once invalid.
     pub fn prev(&mut self) {
-        if self.is_valid() && self.at > 0 {
-            self.at -= 1;
-        } else if let Some(here) = self.leave() {
-            self.copy_descending(Bound::Excluded(&(&here.key[..], here.seq)));
+        if self.is_valid() {
+            self.greatest_before();
         }
     }
 
-    /// Takes the entry under the cursor out, to search from it.
-    fn leave(&mut self) -> Option<Entry> {
-        if !self.is_valid() {
-            return None;
-        }
-        let here = self.stretch.swap_remove(self.at);
-        self.stretch.clear();
-        Some(here)
+    fn node(&self) -> &Node {
+        let node = self.here.and_then(|number| self.memtable.nodes.get(number as usize));
+        node.expect("the caller has asked whether the cursor is valid")
     }
 
-    fn copy_ascending(&mut self, from: Bound<&(&[u8], Seq)>) {
-        self.stretch.clear();
-        self.at = 0;
-        let list = &self.memtable.entries;
-        let mut next = match from {
-            Bound::Unbounded => list.front(),
-            bound => list.lower_bound(bound.map(|place| place as &dyn AtPlace)),
-        };
-        while let Some(node) = next {
-            self.stretch.push(copy(&node));
-            next = if self.stretch.len() < self.take { node.next() } else { None };
-        }
-        self.take = (self.take * 2).min(LONGEST_STRETCH);
+    fn stand(&mut self, before: impl Fn(&Memtable, &[Place]) -> usize) {
+        self.pieces = self.memtable.in_order();
+        self.before = self.pieces.iter().map(|piece| before(&self.memtable, piece)).collect();
     }
 
-    fn copy_descending(&mut self, before: Bound<&(&[u8], Seq)>) {
-        self.stretch.clear();
-        let list = &self.memtable.entries;
-        let mut next = match before {
-            Bound::Unbounded => list.back(),
-            bound => list.upper_bound(bound.map(|place| place as &dyn AtPlace)),
-        };
-        while let Some(node) = next {
-            self.stretch.push(copy(&node));
-            next = if self.stretch.len() < self.take { node.prev() } else { None };
-        }
-        self.stretch.reverse();
-        self.at = self.stretch.len().saturating_sub(1);
-        self.take = (self.take * 2).min(LONGEST_STRETCH);
+    /// To the least entry that the cursor does not stand behind.
+    fn least(&mut self) {
+        let nodes = &self.memtable.nodes;
+        let ahead = self.pieces.iter().zip(&self.before).enumerate();
+        let ahead = ahead.filter_map(|(n, (piece, before))| Some((n, piece.get(*before)?)));
+        let least = ahead.min_by(|a, b| a.1.cmp(b.1, nodes));
+        self.here = least.map(|(_, place)| place.number);
+        self.piece = least.map_or(0, |(piece, _)| piece);
     }
-}
 
-fn copy(node: &Node<'_, Place, Rest>) -> Entry {
-    let (place, rest) = (node.key(), node.value());
-    Entry {
-        key: place.key.clone(),
-        seq: place.seq,
-        kind: rest.kind,
-        expire_at_ms: rest.expire_at_ms,
-        value: rest.value.clone(),
+    /// To the greatest entry that the cursor stands behind.
+    fn greatest_before(&mut self) {
+        let nodes = &self.memtable.nodes;
+        let behind = self.pieces.iter().zip(&self.before).enumerate();
+        let behind = behind.filter_map(|(n, (piece, before))| Some((n, piece.get(before.checked_sub(1)?)?)));
+        let greatest = behind.max_by(|a, b| a.1.cmp(b.1, nodes));
+        self.here = greatest.map(|(_, place)| place.number);
+        self.piece = greatest.map_or(0, |(piece, _)| piece);
+        if self.is_valid() {
+            self.before[self.piece] -= 1;
+        }
     }
 }

@@ -1,91 +1,156 @@
-//! The memtable: the newest entries, in memory, in order, until a flush makes them an SST.
+//! The memtable: the newest entries, in memory, until a flush makes them an SST.
 //!
-//! A lock-free skip list (crossbeam's) from `(full key, sequence number descending)` to the rest of
-//! the entry. It only ever grows: no entry is replaced or removed, and the whole list is dropped at
-//! once. That is also what makes the list's known faults (a `get` that misses a key while it is being
-//! replaced, entries that linger after `remove`) irrelevant here. Keys and values are slices of the
-//! log buffer they were encoded into, so an insert copies no bytes.
+//! ```text
+//! insert ──► nodes: entries in the order of arrival ──► index: hash of the key ──► its newest entry ──► older ones
+//!                         │                                  (get: one probe, then along the key's own entries)
+//!                         └── order: sorted when a scan or the flush asks
+//! ```
 //!
-//! The structure is private to this folder: an arena list can take its place without a caller
-//! noticing.
+//! Writes are many and come one at a time, point reads want one key, and order is asked for by scans and by the flush
+//! alone: so nothing is sorted on the way in. A list that is always in order pays at each insert for what the memory is
+//! slow at, a search through nodes that lie anywhere (crossbeam's skip list: some 15 cache misses an insert). Keys and
+//! values are slices of the log buffer they were encoded into, so an insert copies no bytes.
 //!
-//! Always true: a place `(key, seq)` is inserted at most once; an entry whose `insert` returned is seen
-//! by every later `get` and by every cursor that has not yet passed its place.
+//! The entries of one key form a list from newest to oldest in which each has a second pointer further back, so that a
+//! snapshot finds its version in logarithmic time (E. W. Myers, *An applicative random-access stack*, 1983).
+//!
+//! Always true: one thread inserts, the numbers of one key ascend; an entry whose `insert` returned is seen by every
+//! later `get` and by every cursor that is placed later; nothing is ever replaced or removed, the whole goes at once.
 
 mod cursor;
+mod index;
+mod order;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    borrow::Borrow,
-    cmp::Ordering,
     fmt,
-    ops::Bound,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicU32, AtomicU64, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 use bytes::Bytes;
-use crossbeam_skiplist::SkipMap;
 
 use crate::{
     block::Found,
     codec::sum::Sum,
     key::{Entry, EntryRef, Kind, Seq},
+    sst::key_hash,
+};
+
+use self::{
+    index::HashIndex,
+    order::{Order, Pieces, Place},
 };
 
 pub use cursor::MemCursor;
 
-/// What an entry costs besides the bytes of its key and value: a node (place 40 bytes, rest 48, header
-/// 16, a tower of two pointers on average) and what the allocator adds.
-const ENTRY_OVERHEAD_BYTES: usize = 136;
+/// What an entry costs besides the bytes of its key and value: its node, four words of the index (half of each table is
+/// empty, and a table is as large as all before it), and a place when sorted.
+const ENTRY_OVERHEAD_BYTES: usize = size_of::<Node>() + 8 + 4 * size_of::<u64>() + size_of::<Place>();
+
+/// All entries, by number.
+type Nodes = boxcar::Vec<Node>;
 
 /// A memtable. One thread inserts (under the writer's lock), any number read, without locks.
 pub struct Memtable {
-    entries: SkipMap<Place, Rest>,
+    nodes: Nodes,
+    index: HashIndex,
+    order: Order,
+    /// Entries whose insert has returned.
+    count: AtomicU32,
     bytes: AtomicUsize,
-    count: AtomicUsize,
     max_seq: AtomicU64,
+}
+
+/// An entry, and its way to the older ones of its key.
+#[derive(Debug)]
+struct Node {
+    key: Bytes,
+    value: Bytes,
+    seq: Seq,
+    expire_at_ms: u64,
+    kind: Kind,
+    /// The next older entry of the key, if any.
+    older: Option<Older>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Older {
+    /// Its number.
+    next: u32,
+    /// That of one further back, or the same.
+    far: u32,
+    /// How many entries of the key are older than the node.
+    depth: u32,
 }
 
 impl Memtable {
     /// An empty memtable.
     pub fn new() -> Self {
         Self {
-            entries: SkipMap::new(),
+            nodes: Nodes::new(),
+            index: HashIndex::new(),
+            order: Order::default(),
+            count: AtomicU32::new(0),
             bytes: AtomicUsize::new(0),
-            count: AtomicUsize::new(0),
             max_seq: AtomicU64::new(0),
         }
     }
 
-    /// Adds an entry; `entry.key` is a full key. A sequence number never comes twice for one key.
+    /// Adds an entry; `entry.key` is a full key. The sequence numbers of one key ascend.
     pub fn insert(&self, entry: Entry) {
-        debug_assert!(self.at(&entry.key, entry.seq).is_none(), "sequence number {} came twice", entry.seq);
         let bytes = entry.key.len() + entry.value.len() + ENTRY_OVERHEAD_BYTES;
-        let place = Place { key: entry.key, seq: entry.seq };
-        let rest = Rest { value: entry.value, expire_at_ms: entry.expire_at_ms, kind: entry.kind };
-        self.max_seq.fetch_max(place.seq, Relaxed);
-        self.entries.insert(place, rest);
-        self.bytes.fetch_add(bytes, Relaxed);
-        self.count.fetch_add(1, Relaxed);
+        let hash = key_hash(&entry.key);
+        let Some(place) = self.index.locate(hash, |n| self.has_key(n, &entry.key)) else {
+            unreachable!("numbers run out before the index does, and memory before both");
+        };
+        let older = place.number.and_then(|next| self.older(next));
+        debug_assert!(
+            place.number.and_then(|n| self.nodes.get(n as usize)).is_none_or(|older| older.seq < entry.seq),
+            "sequence number {} does not ascend",
+            entry.seq
+        );
+        let seq = entry.seq;
+        let number = self.nodes.push(Node {
+            key: entry.key,
+            value: entry.value,
+            seq,
+            expire_at_ms: entry.expire_at_ms,
+            kind: entry.kind,
+            older,
+        }) as u32;
+        self.index.set(&place, hash, number);
+        self.bytes.store(self.bytes.load(Relaxed) + bytes, Relaxed);
+        self.max_seq.store(self.max_seq.load(Relaxed).max(seq), Relaxed);
+        self.count.store(number + 1, Release);
     }
 
     /// The newest entry of `full_key` with a sequence number of at most `seq`.
     pub fn get(&self, full_key: &[u8], seq: Seq) -> Option<Found> {
-        let node = self.entries.lower_bound(Bound::Included(&(full_key, seq) as &dyn AtPlace))?;
-        if node.key().key != full_key {
-            return None;
-        }
-        let rest = node.value();
-        Some(Found {
-            seq: node.key().seq,
-            kind: rest.kind,
-            expire_at_ms: rest.expire_at_ms,
-            value: rest.value.clone(),
-        })
+        self.get_hashed(full_key, key_hash(full_key), seq)
     }
 
-    /// Memory held, in bytes: keys, values and an estimate of the nodes. The keys and values lie in log
+    /// The same, for whoever has the key's [hash](key_hash) already.
+    #[inline]
+    pub fn get_hashed(&self, full_key: &[u8], hash: u64, seq: Seq) -> Option<Found> {
+        if self.is_empty() {
+            return None;
+        }
+        let newest = self.index.find(hash, |n| self.has_key(n, full_key))?;
+        let mut node = self.nodes.get(newest as usize)?;
+        while node.seq > seq {
+            let older = node.older?;
+            let far = self.nodes.get(older.far as usize)?;
+            node = if far.seq > seq { far } else { self.nodes.get(older.next as usize)? };
+        }
+        let value = node.value.clone();
+        Some(Found { seq: node.seq, kind: node.kind, expire_at_ms: node.expire_at_ms, value })
+    }
+
+    /// Memory held, in bytes: keys, values and an estimate of what leads to them. The keys and values lie in log
     /// buffers that batches share, whose own headers (a few bytes an entry) are not counted.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Relaxed)
@@ -93,7 +158,7 @@ impl Memtable {
 
     /// The number of entries.
     pub fn len(&self) -> usize {
-        self.count.load(Relaxed)
+        self.count.load(Acquire) as usize
     }
 
     /// Whether there is no entry.
@@ -114,22 +179,44 @@ impl Memtable {
     /// The conservation sum of all entries, by a walk of its own: what the flushed SSTs must add up to.
     pub fn sum(&self) -> Sum {
         let mut sum = Sum::default();
-        for node in self.entries.iter() {
-            let (place, rest) = (node.key(), node.value());
-            sum.add_entry(EntryRef {
-                key: &place.key,
-                seq: place.seq,
-                kind: rest.kind,
-                expire_at_ms: rest.expire_at_ms,
-                value: &rest.value,
-            });
-        }
+        (0..self.len()).filter_map(|n| self.nodes.get(n)).for_each(|node| sum.add_entry(node.as_ref()));
         sum
     }
 
-    /// The entry at exactly this place.
-    fn at(&self, full_key: &[u8], seq: Seq) -> Option<Found> {
-        self.get(full_key, seq).filter(|found| found.seq == seq)
+    /// All entries so far, sorted.
+    fn in_order(&self) -> Pieces {
+        self.order.up_to(self.count.load(Acquire), &self.nodes)
+    }
+
+    #[inline]
+    fn has_key(&self, number: u32, full_key: &[u8]) -> bool {
+        self.nodes.get(number as usize).is_some_and(|node| node.key == full_key)
+    }
+
+    /// What leads from a new entry to `next`, the newest so far of its key, and beyond.
+    fn older(&self, next: u32) -> Option<Older> {
+        let at = |number: u32| self.nodes.get(number as usize)?.older;
+        let Some(one) = at(next) else { return Some(Older { next, far: next, depth: 1 }) };
+        let depth = one.depth + 1;
+        let depth_of = |number: u32| at(number).map_or(0, |older| older.depth);
+        // Two leaps of one length become one that spans both.
+        let far = match at(one.far) {
+            Some(two) if one.depth - depth_of(one.far) == depth_of(one.far) - depth_of(two.far) => two.far,
+            _ => next,
+        };
+        Some(Older { next, far, depth })
+    }
+}
+
+impl Node {
+    fn as_ref(&self) -> EntryRef<'_> {
+        EntryRef {
+            key: &self.key,
+            seq: self.seq,
+            kind: self.kind,
+            expire_at_ms: self.expire_at_ms,
+            value: &self.value,
+        }
     }
 }
 
@@ -144,87 +231,3 @@ impl fmt::Debug for Memtable {
         f.debug_struct("Memtable").field("entries", &self.len()).field("bytes", &self.bytes()).finish()
     }
 }
-
-/// Where an entry stands in the order.
-#[derive(Debug)]
-struct Place {
-    key: Bytes,
-    seq: Seq,
-}
-
-/// What an entry has besides its place.
-#[derive(Debug)]
-struct Rest {
-    value: Bytes,
-    expire_at_ms: u64,
-    kind: Kind,
-}
-
-/// Lets the list be searched by a borrowed key: the list asks for `K: Borrow<Q>`, and a
-/// `Place` can lend itself as this object where it could not as `(&[u8], Seq)`.
-trait AtPlace {
-    fn place(&self) -> (&[u8], Seq);
-}
-
-impl AtPlace for Place {
-    fn place(&self) -> (&[u8], Seq) {
-        (&self.key, self.seq)
-    }
-}
-
-impl AtPlace for (&[u8], Seq) {
-    fn place(&self) -> (&[u8], Seq) {
-        *self
-    }
-}
-
-impl<'a> Borrow<dyn AtPlace + 'a> for Place {
-    fn borrow(&self) -> &(dyn AtPlace + 'a) {
-        self
-    }
-}
-
-/// Full key ascending, then sequence number descending.
-fn compare(a: (&[u8], Seq), b: (&[u8], Seq)) -> Ordering {
-    a.0.cmp(b.0).then(b.1.cmp(&a.1))
-}
-
-impl Ord for dyn AtPlace + '_ {
-    fn cmp(&self, other: &Self) -> Ordering {
-        compare(self.place(), other.place())
-    }
-}
-
-impl PartialOrd for dyn AtPlace + '_ {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for dyn AtPlace + '_ {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for dyn AtPlace + '_ {}
-
-impl Ord for Place {
-    fn cmp(&self, other: &Self) -> Ordering {
-        compare(self.place(), other.place())
-    }
-}
-
-impl PartialOrd for Place {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Place {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Place {}

@@ -35,6 +35,46 @@ fn a_get_finds_the_newest_version_at_or_below_the_number() {
 }
 
 #[test]
+fn a_snapshot_finds_its_version_among_many_of_one_key() {
+    let memtable = Memtable::new();
+    for seq in 1..=5000 {
+        memtable.insert(entry(if seq % 3 == 0 { b"a" } else { b"b" }, seq));
+    }
+    for seq in 1..=5000 {
+        let newest = |is_its: fn(u64) -> bool| (1..=seq).rev().find(|seq| is_its(*seq));
+        let found = |key: &[u8]| memtable.get(key, seq).map(|found| found.seq);
+        assert_eq!(found(b"a"), newest(|seq| seq % 3 == 0));
+        assert_eq!(found(b"b"), newest(|seq| seq % 3 != 0));
+    }
+}
+
+#[test]
+fn many_keys_are_found_while_the_index_grows_under_readers() {
+    let memtable = Memtable::new();
+    let visible = std::sync::atomic::AtomicU64::new(0);
+    let key = |n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for seq in 1..=60_000 {
+                memtable.insert(entry(&key(seq), seq));
+                visible.store(seq, std::sync::atomic::Ordering::Release);
+            }
+        });
+        threads.spawn(|| {
+            let mut n = 1;
+            while n < 60_000 {
+                let seq = visible.load(std::sync::atomic::Ordering::Acquire);
+                for n in n..=seq {
+                    assert_eq!(memtable.get(&key(n), seq).map(|found| found.seq), Some(n));
+                    assert!(memtable.get(&key(n + 60_000), seq).is_none());
+                }
+                n = n.max(seq);
+            }
+        });
+    });
+}
+
+#[test]
 fn memory_counts_keys_values_and_nodes() {
     let memtable = Memtable::new();
     assert_eq!(memtable.bytes(), 0);
@@ -43,12 +83,13 @@ fn memory_counts_keys_values_and_nodes() {
 }
 
 #[test]
-fn a_cursor_outlives_the_callers_handle_and_sees_inserts_ahead_of_it() {
+fn a_cursor_outlives_the_callers_handle_and_sees_what_was_inserted_before_it_was_placed() {
     let memtable = Arc::new(Memtable::new());
     memtable.insert(entry(b"a", 1));
     let mut cursor = memtable.cursor();
-    cursor.first();
     memtable.insert(entry(b"b", 2));
+    cursor.first();
+    memtable.insert(entry(b"c", 3));
     drop(memtable);
     let mut cursor = std::thread::spawn(move || {
         cursor.next();

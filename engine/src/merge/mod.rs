@@ -6,6 +6,8 @@
 //! sorted runs ─ RunCursor ─┘  └── Retain ─── entries of a compaction
 //! ```
 //!
+//! Where a whole block comes before all that other sources have, a scan takes it as one (`rows.rs`).
+//!
 //! Nothing here does I/O or awaits. When a byte is needed that is not here, a step answers
 //! [`Step::Missing`] and changes nothing; the driver (a scan, a compaction) brings the byte, makes it
 //! visible through its [`BlockSource`], and takes the same step again. Before the first entry every
@@ -15,6 +17,7 @@
 //! one key newest first forward and oldest first in reverse.
 
 pub mod retain;
+mod rows;
 pub mod run;
 pub mod source;
 pub mod tree;

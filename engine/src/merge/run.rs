@@ -14,7 +14,8 @@ use bytes::Bytes;
 
 use super::{BlockSource, Direction, Missing, Step};
 use crate::{
-    block::BlockCursor,
+    block::{BlockCursor, stretch::Stretch},
+    chaos,
     error::{Error, Result},
     key::{EntryRef, Kind, NEVER, Seq},
     range::FullRange,
@@ -104,6 +105,43 @@ impl RunCursor {
     /// Its value, sharing the block's bytes.
     pub fn value(&self) -> Bytes {
         self.cursor.as_ref().map_or_else(Bytes::new, BlockCursor::value)
+    }
+
+    /// Which block it is in: differs from that of every other block of the run.
+    pub(super) fn place(&self) -> (usize, usize) {
+        (self.sst.unwrap_or(self.ssts.len()), self.block)
+    }
+
+    /// The entries left in this block, from the one under the cursor on, if there are at most `most` and all of them come
+    /// before `rival` in the cursor's direction, lie within the range, and share no key with a block that is still to come
+    /// (in reverse; forward the caller remembers the last key). By the index alone: a block that may be one is not always told.
+    pub(super) fn rest(&self, rival: Option<&[u8]>, most: usize) -> Result<Option<Stretch>> {
+        let (Some(cursor), Some(tail), Some(at)) = (&self.cursor, &self.tail, self.sst) else {
+            return Ok(None);
+        };
+        let (wanted, is_alone) = match self.direction {
+            Direction::Forward => {
+                let is_before = |key: &[u8]| tail.compare_separator(self.block, key).is_lt();
+                let within = !self.edged || self.range.end.as_deref().is_none_or(is_before);
+                (cursor.index()..cursor.block().entries(), within && rival.is_none_or(is_before))
+            }
+            Direction::Reverse => {
+                let first_key = &self.ssts[at].meta.first_key[..];
+                // The separator lies before the first key of this block, unless that key is split.
+                let (is_after, is_whole): (&dyn Fn(&[u8]) -> bool, _) = match self.block.checked_sub(1) {
+                    Some(before) => {
+                        (&move |key| tail.compare_separator(before, key).is_ge(), !tail.is_split(before))
+                    }
+                    None => (&|key| key < first_key, true),
+                };
+                let within = !self.edged || is_after(&self.range.start);
+                (0..cursor.index() + 1, is_whole && within && rival.is_none_or(is_after))
+            }
+        };
+        if !is_alone || wanted.len() > most || chaos::rare("a block is merged entry by entry") {
+            return Ok(None);
+        }
+        cursor.block().stretch(wanted).map_err(|error| self.named(error))
     }
 
     /// The entry that stands for a hole: where the hole begins in the cursor's direction, and before every version
@@ -223,7 +261,7 @@ impl RunCursor {
     }
 
     /// Goes to the block after this one, or the SST after this one.
-    fn leave_block(&mut self) {
+    pub(super) fn leave_block(&mut self) {
         self.cursor = None;
         let Some(at) = self.sst else { return };
         match self.tail.as_ref().and_then(|tail| after(self.block, tail.blocks(), self.direction)) {

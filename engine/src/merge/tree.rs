@@ -18,7 +18,7 @@ use std::cmp::Ordering;
 use bytes::Bytes;
 
 use super::{BlockSource, Direction, Missing, Source, Step, source::Cursor};
-use crate::{error::Result, key::EntryRef, range::FullRange};
+use crate::{block::stretch::Stretch, error::Result, key::EntryRef, range::FullRange};
 
 /// All entries of several sources, in order.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Tree {
     due: Vec<usize>,
     missing: Vec<Missing>,
     started: bool,
+    /// The block of the winner that was not given out as a whole, and will not be while nothing else changes.
+    refused: Option<(usize, usize)>,
 }
 
 impl Tree {
@@ -54,6 +56,7 @@ impl Tree {
             due: (0..count).collect(),
             missing: Vec::new(),
             started: false,
+            refused: None,
         }
     }
 
@@ -101,6 +104,30 @@ impl Tree {
             }
         }
         self.resume(blocks)
+    }
+
+    /// The entries of the winner's block from this one on, if all of them come before anything that another source has and
+    /// there are at most `most`. They have been passed then, as if stepped over one by one.
+    pub(super) fn take_rest(&mut self, most: usize) -> Result<Option<Stretch>> {
+        // Who has won once may lose at the next entry.
+        if !self.is_ready() || (self.runner_up.is_none() && self.cursors.len() > 1) {
+            return Ok(None);
+        }
+        let rival = self.runner_up.filter(|second| !self.ended[*second]);
+        let Cursor::Run(run) = &self.cursors[self.winner] else { return Ok(None) };
+        if self.refused == Some(run.place()) {
+            return Ok(None);
+        }
+        let rest = run.rest(rival.map(|second| self.cursors[second].entry().key), most)?;
+        let place = run.place();
+        match (&rest, &mut self.cursors[self.winner]) {
+            (Some(_), Cursor::Run(run)) => {
+                run.leave_block();
+                self.due.push(self.winner);
+            }
+            _ => self.refused = Some(place),
+        }
+        Ok(rest)
     }
 
     /// Which of the sources the entry of [`Self::peek`] is from, in the order they were given.
@@ -194,6 +221,7 @@ impl Tree {
             node /= 2;
         }
         self.winner = winner;
+        self.refused = None;
         self.runner_up = if winner == before { self.best_loser() } else { None };
     }
 

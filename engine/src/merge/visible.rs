@@ -9,7 +9,7 @@
 
 use bytes::Bytes;
 
-use super::{BlockSource, Direction, Missing, Step, Tree};
+use super::{BlockSource, Direction, Missing, Step, Tree, rows::Rows};
 use crate::{
     error::{Error, Result},
     key::{EntryRef, Kind, Seq, is_expired},
@@ -21,10 +21,14 @@ pub struct Visible {
     tree: Tree,
     seq: Seq,
     now_ms: u64,
-    /// Forward: the key that has been decided last. Reverse: the key of the row.
+    /// How many rows are wanted, about.
+    wanted: usize,
+    /// The rows of a stretch that belongs to one source alone: shown before the tree goes on.
+    rows: Option<Rows>,
+    /// Forward: the key that has been decided last.
+    decided: Option<Vec<u8>>,
+    /// Reverse: the key of the row.
     key: Vec<u8>,
-    /// Forward: whether a key has been decided.
-    decided: bool,
     /// Reverse: the row, and the newest version so far of the key the tree is at.
     row: Option<Version>,
     newest: Option<Version>,
@@ -49,8 +53,10 @@ impl Visible {
             tree,
             seq,
             now_ms,
+            wanted: usize::MAX,
+            rows: None,
+            decided: None,
             key: Vec::new(),
-            decided: false,
             row: None,
             newest: None,
             newest_key: Vec::new(),
@@ -58,9 +64,22 @@ impl Visible {
         }
     }
 
+    /// The same for one who wants about `rows` rows: less is done ahead of them.
+    #[must_use]
+    pub fn wanted(mut self, rows: usize) -> Self {
+        self.wanted = rows;
+        self
+    }
+
     /// To the next row. After [`Step::Missing`], bring what [`Self::missing`] names and call again.
     #[inline]
     pub fn step(&mut self, blocks: &impl BlockSource) -> Result<Step> {
+        if let Some(rows) = &mut self.rows {
+            if rows.step()? {
+                return Ok(Step::Ready);
+            }
+            self.rows = None;
+        }
         match self.tree.direction() {
             Direction::Forward => self.step_forward(blocks),
             Direction::Reverse => self.step_reverse(blocks),
@@ -70,6 +89,9 @@ impl Visible {
     /// The row: its entry. `None` unless the last step was [`Step::Ready`].
     #[inline]
     pub fn row(&self) -> Option<EntryRef<'_>> {
+        if let Some(rows) = &self.rows {
+            return Some(rows.entry());
+        }
         match (self.tree.direction(), &self.row) {
             (Direction::Forward, _) => self.tree.peek(),
             (Direction::Reverse, Some(row)) => Some(EntryRef {
@@ -86,10 +108,19 @@ impl Visible {
     /// The row's value, sharing the bytes it lies in.
     #[inline]
     pub fn value(&self) -> Bytes {
+        if let Some(rows) = &self.rows {
+            return rows.value();
+        }
         match (self.tree.direction(), &self.row) {
             (Direction::Forward, _) => self.tree.value(),
             (Direction::Reverse, row) => row.as_ref().map_or_else(Bytes::new, |row| row.value.clone()),
         }
+    }
+
+    /// The row's full key from byte `from` on, if that can be had without copying it.
+    #[inline]
+    pub fn shared_key(&self, from: usize) -> Option<Bytes> {
+        self.rows.as_ref().map(|rows| rows.shared_key(from))
     }
 
     /// What is missing before the next row (see [`Tree::missing`]).
@@ -108,13 +139,17 @@ impl Visible {
                 Step::Ready => {}
                 stop => return Ok(stop),
             }
-            let Some(entry) = self.tree.peek() else { return Ok(Step::End) };
-            if entry.seq > self.seq || (self.decided && entry.key == self.key) {
+            if self.take_rest()? {
+                return Ok(Step::Ready);
+            }
+            // Nothing of what was taken is a row.
+            let Some(entry) = self.tree.peek() else { continue };
+            if entry.seq > self.seq || self.decided.as_deref().is_some_and(|key| key == entry.key) {
                 continue;
             }
-            self.decided = true;
-            self.key.clear();
-            self.key.extend_from_slice(entry.key);
+            let decided = self.decided.get_or_insert_default();
+            decided.clear();
+            decided.extend_from_slice(entry.key);
             if is_row(entry.kind, entry.expire_at_ms, self.now_ms)? {
                 return Ok(Step::Ready);
             }
@@ -131,7 +166,14 @@ impl Visible {
                     stop => return Ok(stop),
                 }
             }
-            let Some(entry) = self.tree.peek() else { return Ok(Step::End) };
+            if self.newest.is_none() && self.take_rest()? {
+                self.unread = false;
+                return Ok(Step::Ready);
+            }
+            let Some(entry) = self.tree.peek() else {
+                self.unread = false;
+                continue;
+            };
             if self.newest.is_some() && entry.key != self.newest_key {
                 if self.show_newest()? {
                     return Ok(Step::Ready);
@@ -148,6 +190,16 @@ impl Visible {
             }
             self.unread = false;
         }
+    }
+
+    /// Whether the next row is one of a stretch that was taken as a whole.
+    fn take_rest(&mut self) -> Result<bool> {
+        // Of a block of many more, most would be taken apart for nothing.
+        let Some(rest) = self.tree.take_rest(self.wanted.saturating_mul(4))? else { return Ok(false) };
+        let mut rows = Rows::pick(rest, self.seq, self.now_ms, self.tree.direction(), &mut self.decided);
+        let found = rows.step()?;
+        self.rows = found.then_some(rows);
+        Ok(found)
     }
 
     /// Makes the newest version of the key that has just ended the row, if it is one.

@@ -93,12 +93,12 @@ pub(super) fn look(
     seq: Seq,
     now_ms: u64,
 ) -> Result<Look> {
+    let hash = key_hash(full_key);
     for memtable in sv.memtables() {
-        if let Some(found) = memtable.get(full_key, seq) {
+        if let Some(found) = memtable.get_hashed(full_key, hash, seq) {
             return answer(found, now_ms).map(Look::Found);
         }
     }
-    let hash = key_hash(full_key);
     let mut missing = MissingList::new();
     for run in &sv.view.runs {
         let Some(sst) = covering(&run.ssts, full_key) else { continue };

@@ -270,7 +270,7 @@ impl Stream for Scan {
 impl Plan {
     fn start(self) -> Running {
         let (keyspace, now_ms, direction) = (self.keyspace, self.now_ms, self.direction);
-        let rows = rows(&self.sv, &self.range, keyspace, self.seq, now_ms, direction);
+        let rows = rows(&self.sv, &self.range, keyspace, self.seq, now_ms, direction).wanted(self.limit);
         let restart = self.again.map(|again| {
             let left = MOST_RESTARTS;
             Box::new(Restart { again, keyspace, range: self.range, now_ms, direction, left })
@@ -324,12 +324,15 @@ impl Running {
     #[inline]
     fn row(&mut self) -> Option<Row> {
         let entry = self.rows.row()?;
+        let (seq, expire_at_ms) = (entry.seq, entry.expire_at_ms);
+        if let Some(key) = self.rows.shared_key(KEYSPACE_BYTES) {
+            return Some(Row { key, value: self.rows.value(), seq, expire_at_ms });
+        }
         let user_key = entry.key.get(KEYSPACE_BYTES..).unwrap_or_default();
         if self.keys.capacity() < user_key.len() {
             self.keys = BytesMut::with_capacity(KEY_CHUNK.max(user_key.len()));
         }
         self.keys.extend_from_slice(user_key);
-        let (seq, expire_at_ms) = (entry.seq, entry.expire_at_ms);
         Some(Row { key: self.keys.split().freeze(), value: self.rows.value(), seq, expire_at_ms })
     }
 
@@ -378,7 +381,7 @@ impl Running {
     fn begin_at(&mut self, sv: &Arc<SuperVersion>, seq: Seq) {
         let Some(restart) = &self.restart else { return };
         let Restart { keyspace, range, now_ms, direction, .. } = &**restart;
-        self.rows = rows(sv, range, *keyspace, seq, *now_ms, *direction);
+        self.rows = rows(sv, range, *keyspace, seq, *now_ms, *direction).wanted(self.left);
         self.hold = self.window.fetcher.hold(&sv.view);
         self.window.blocks.get_mut().clear();
         self.window.tails.clear();

@@ -20,6 +20,8 @@
 //! Always true: separators ascend (equal only when a key's versions fill a whole block); blocks lie
 //! back to back.
 
+use std::cmp::Ordering;
+
 use bytes::{BufMut, Bytes};
 
 use crate::{
@@ -86,6 +88,15 @@ impl Index {
     /// The separator of block `index`: at or after its last key, before the first of the next one.
     pub fn separator(&self, index: usize) -> Vec<u8> {
         [self.prefix(), self.suffix(index)].concat()
+    }
+    /// How the separator of block `index` compares with `key`.
+    pub fn compare(&self, index: usize, key: &[u8]) -> Ordering {
+        let prefix = self.prefix();
+        match key.split_at_checked(prefix.len()) {
+            Some((head, rest)) => prefix.cmp(head).then_with(|| self.suffix(index).cmp(rest)),
+            // All separators are on one side of a key that is shorter than what they share.
+            None => prefix.cmp(key),
+        }
     }
     /// Whether the versions of exactly `key` may go on from block `index` in the next one.
     #[inline]

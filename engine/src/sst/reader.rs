@@ -3,7 +3,10 @@
 //! Always true: what is returned was checked against a checksum that knows its place, and every
 //! error names the object and the byte offset in it.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    cmp::Ordering,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -163,6 +166,11 @@ impl Tail {
     /// A string at or after the last key of block `index` and before the first of the next block.
     pub fn separator(&self, index: usize) -> Vec<u8> {
         self.index.separator(index)
+    }
+    /// How that string compares with `key`.
+    #[inline]
+    pub fn compare_separator(&self, index: usize, key: &[u8]) -> Ordering {
+        self.index.compare(index, key)
     }
     /// Whether the last key of block `index` is the first of the next one.
     pub fn is_split(&self, index: usize) -> bool {

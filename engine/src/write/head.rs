@@ -26,6 +26,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -56,7 +57,8 @@ const LOG_OBJECT_BYTES: usize = 4 << 20;
 pub struct Writer {
     head: Mutex<Head>,
     current: ArcSwap<SuperVersion>,
-    visible: AtomicU64,
+    /// On a cache line of its own: every read loads it, and the lock beside it changes with every write.
+    visible: CachePadded<AtomicU64>,
     pipe: Arc<Pipe>,
     budget: MemoryBudget,
     freshly_frozen: Notify,
@@ -184,7 +186,7 @@ impl Writer {
         };
         let writer = Self {
             current: ArcSwap::from_pointee(head.superversion(start.view)),
-            visible: AtomicU64::new(head.next_seq - 1),
+            visible: CachePadded::new(AtomicU64::new(head.next_seq - 1)),
             head: Mutex::new(head),
             pipe,
             budget,

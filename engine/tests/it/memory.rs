@@ -35,6 +35,9 @@ fn delete(key: &[u8], seq: u64) -> Entry {
 
 fn memtable(entries: impl IntoIterator<Item = Entry>) -> Arc<Memtable> {
     let memtable = Memtable::new();
+    let mut entries: Vec<_> = entries.into_iter().collect();
+    // In the order of their numbers, as a writer gives them out.
+    entries.sort_by_key(|entry| entry.seq);
     entries.into_iter().for_each(|entry| memtable.insert(entry));
     Arc::new(memtable)
 }

@@ -110,7 +110,9 @@ impl Lab {
         }
         let memtable = |layer: Option<Vec<Entry>>| {
             let memtable = Memtable::new();
-            layer.into_iter().flatten().for_each(|entry| memtable.insert(entry));
+            let mut entries = layer.unwrap_or_default();
+            entries.sort_by_key(|entry| entry.seq);
+            entries.into_iter().for_each(|entry| memtable.insert(entry));
             Arc::new(memtable)
         };
         let active = memtable(layers.pop());
@@ -248,6 +250,40 @@ proptest! {
                 expect(&reversed, expected)?;
             }
             Ok(())
+        })?;
+    }
+
+    /// Whole blocks of the run come before whatever few writes lie above it: there a scan goes by blocks.
+    #[test]
+    fn a_scan_by_blocks_shows_what_one_by_entries_shows(
+        stored in ops(),
+        above in ops(),
+        most_above in 0usize..4,
+        block_bytes in prop_oneof![Just(1usize), Just(64), Just(400), Just(16384)],
+        back in 0u64..60,
+        now_ms in 0u64..4000,
+        limit in 0usize..40,
+        bounds in (0u8..48, 0u8..48),
+    ) {
+        runtime().block_on(async {
+            let lab = Lab::new(1 << 20);
+            let run_ends = stored.len();
+            let ops: Vec<_> = stored.into_iter().chain(above.into_iter().take(most_above)).collect();
+            let sv = lab.layers(&ops, &[run_ends, run_ends], block_bytes).await;
+            let seq = (ops.len() as u64).saturating_sub(back);
+            let model = model(&ops, 0, seq, now_ms);
+            let (a, b) = (key(bounds.0), key(bounds.1));
+            let bounds = KeyRange::new(a.clone().min(b.clone())..a.max(b)).unwrap();
+            for range in [KeyRange::all(), bounds] {
+                for limit in [limit, usize::MAX] {
+                    let within = || model.iter().filter(|(key, _)| range.contains(key));
+                    let scan = || lab.scan(&sv, range.clone(), seq, now_ms).limit(limit);
+                    expect(&collect(scan()).await.unwrap(), within().take(limit).collect())?;
+                    let reversed = within().collect::<Vec<_>>().into_iter().rev().take(limit).collect();
+                    expect(&collect(scan().rev()).await.unwrap(), reversed)?;
+                }
+            }
+            Ok::<_, TestCaseError>(())
         })?;
     }
 

@@ -3,6 +3,8 @@
 //! Always true: a block that validates is the same from both ends and after being built anew; one that does
 //! not is still walked and searched without a panic, because readers do not validate.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::{SEAL, Sightings, as_inputs, assert_refused, sample_entries, seal};
@@ -37,6 +39,9 @@ fn check(block: &Block) {
             assert_refused(error, None);
         }
     }
+    for wanted in [0..block.entries(), block.entries() / 3..block.entries() * 2 / 3] {
+        take_apart(block, wanted, valid.is_ok().then_some(&forward));
+    }
     if valid.is_err() {
         for entry in forward.seen.iter().take(SEARCHES) {
             search(block, &entry.key, entry.seq);
@@ -64,6 +69,27 @@ fn check(block: &Block) {
         }
     }
     rebuild(block, &forward);
+}
+
+/// A stretch is refused, or is what a cursor walks over in a block that is `valid`.
+fn take_apart(block: &Block, wanted: Range<usize>, valid: Option<&Sightings>) {
+    let stretch = match block.stretch(wanted.clone()) {
+        Ok(Some(stretch)) => stretch,
+        Ok(None) => return,
+        Err(error) => {
+            assert!(valid.is_none(), "a valid block cannot be taken apart: {error}");
+            return assert_refused(&error, None);
+        }
+    };
+    match valid.filter(|walked| walked.is_complete()) {
+        Some(walked) => {
+            assert_eq!(stretch.len(), wanted.len());
+            for (n, entry) in walked.seen[wanted].iter().enumerate() {
+                assert_eq!((stretch.key(n), stretch.seq(n)), (&entry.key[..], entry.seq));
+            }
+        }
+        None => (0..stretch.len()).for_each(|n| drop((stretch.shared_key(n, 4), stretch.value(n)))),
+    }
 }
 
 /// Builds the entries anew; what is read of that is what was read of the block.

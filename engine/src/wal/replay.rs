@@ -279,7 +279,7 @@ impl Opening {
         Ok(Opened { view, fence_slot, next_slot, last_seq: self.last_seq, objects: self.objects })
     }
 
-    async fn commit_fence(&self, slot: u64) -> Result<Arc<View>> {
+    async fn commit_fence(&mut self, slot: u64) -> Result<Arc<View>> {
         let edit = Edit::Fence { epoch: self.epoch(), slot };
         match self.manifest.commit(&self.claimed, &edit, Cause::Open).await {
             // Replay takes its time: since the claim others may have committed more than a version remembers.

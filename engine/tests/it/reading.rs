@@ -643,14 +643,17 @@ mod following {
         let store = pair.store(SystemClock::shared());
         let log = store.list(Folder::Wal, None, Cause::Gc).await.unwrap();
         let flushed: Vec<_> = log.into_iter().map(|listed| listed.name).collect();
-        let flushed: Vec<_> =
-            flushed.into_iter().filter(|name| name.number().is_some_and(|slot| slot < from)).collect();
+        let flushed: Vec<_> = flushed
+            .into_iter()
+            .filter(|name| name.number().is_some_and(|slot| 1 < slot && slot < from))
+            .collect();
         store.delete(&flushed, Cause::Gc).await.unwrap();
         pair.db.put("b", "2").await.unwrap();
 
         // The walk finds nothing, a newer version overtakes it, and the second walk fails.
         clock.now_ms.fetch_add(100_000, Relaxed);
-        faulty.add(Rule::on(Operation::Get).path("wal/").first(1).meets(Fault::Delay(Duration::ZERO)));
+        // The first two are of the walk, and of the fence that must be there.
+        faulty.add(Rule::on(Operation::Get).path("wal/").first(2).meets(Fault::Delay(Duration::ZERO)));
         faulty.add(Rule::on(Operation::Get).path("wal/").meets(Fault::FailBefore));
         assert_eq!(reader.strong().await.unwrap_err().kind(), ErrorKind::Unavailable);
         assert_eq!(reader.get("a").await.unwrap().unwrap(), "1", "it has adopted the newer version");

@@ -61,11 +61,9 @@ use crate::{
     manifest::{Manifest, Root, VersionCopy, View, checkpoint, copy, pin::PIN_LIFE_MS},
     stats::Cause,
     store::{Folder, Listed, Name, ObjectId, Role, Sequence, Store, Token, floor_of, is_missing},
-    wal::WalObject,
+    wal::{WalObject, record::MAX_FENCE_BYTES},
 };
 
-/// No FENCE is larger than this, in bytes.
-pub const MAX_FENCE_BYTES: u64 = 1024;
 /// The most that a pin or checkpoint has around its body.
 const FRAME_BYTES: u64 = 64;
 const FLOOR_MAGIC: &[u8; 8] = b"eskerFLR";

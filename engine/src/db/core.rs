@@ -187,6 +187,20 @@ impl Core {
         .await
     }
 
+    /// Commits how far the log goes, if something has been written since a version said so: then a log that loses its
+    /// end is told from one that ends there. One PUT and a LIST for a whole session; a flush says it for nothing.
+    pub(super) async fn commit_tail(&self) -> Result<()> {
+        let view = self.writer.current().load().view.clone();
+        let slot = self.writer.pipe().durable_slot();
+        if slot <= view.root.writer.tail_hint {
+            return Ok(());
+        }
+        let edit = Edit::Tail { epoch: self.writer.settings().epoch, slot };
+        let view = self.manifest.commit(&view, &edit, Cause::Manifest).await?;
+        self.writer.publish(&view);
+        Ok(())
+    }
+
     /// Flushes, and keeps what there is then under `name`.
     pub(super) async fn checkpoint(&self, name: &str) -> Result<Arc<View>> {
         Name::checkpoint(name)?;

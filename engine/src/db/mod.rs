@@ -245,11 +245,15 @@ impl Db {
             // What is frozen is on its way into SSTs. It is in the log as well, so a store that does not take it is no
             // failure; but a log that is never shortened, by processes that live for a moment each, would be.
             let clock = self.core().clock();
-            let drained = async {
+            let last = async {
                 writer.drained().await;
-                Ok(())
+                self.core().commit_tail().await
             };
-            let _ = clock::deadline(&**clock, self.core().deadline(), "the last flush", drained).await;
+            if let Err(error) =
+                clock::deadline(&**clock, self.core().deadline(), "the last flush", last).await
+            {
+                tracing::debug!(%error, "closed without saying in the manifest how far the log goes");
+            }
         }
         self.handle.tasks.stop(&**self.core().clock(), self.core().deadline()).await;
         writer.abandon(&closed);

@@ -172,10 +172,13 @@ fn check_root(root: &Root) -> Result<(), String> {
         writer.counter_floor,
         writer.replay_from,
         writer.tail_hint,
+        writer.fence_slot,
         writer.last_seq,
         compactor.counter_floor,
     ];
     say(numbers.iter().all(|number| *number <= MAX_NUMBER), "a number is past its limit")?;
+    say(writer.fence_slot <= writer.tail_hint, "the last fence lies behind the end of the log")?;
+    say(writer.fence_epoch <= writer.epoch, "the last fence is of an epoch that was not given out")?;
     say(root.prev_hash.len() == 16, "the previous version's hash is malformed")?;
     say(Sum::from_bytes(&root.sum).is_some(), "the conservation sum is malformed")?;
     let ring_fits = root.ring.len() <= RING_SLOTS

@@ -54,6 +54,21 @@ pub enum Edit {
         /// Whether to take the role from a holder that is at work.
         force: bool,
     },
+    /// The writer's FENCE is in its slot, with nothing missing before it. What lets the writer in: refused if the
+    /// epoch is superseded.
+    Fence {
+        /// The writer's epoch.
+        epoch: u32,
+        /// The slot.
+        slot: u64,
+    },
+    /// How far the log is durable, where no flush says so.
+    Tail {
+        /// The writer's epoch.
+        epoch: u32,
+        /// The highest slot known to be durable.
+        slot: u64,
+    },
     /// A memtable became L0 SSTs (one run; none if it was empty).
     Flush {
         /// The writer's epoch.
@@ -144,6 +159,21 @@ impl Edit {
                     busy_until_ms: *busy_until_ms,
                 };
             }
+            Self::Fence { epoch, slot } => {
+                check_writer_epoch(base, *epoch)?;
+                if *slot < base.writer.fence_slot {
+                    let before = base.writer.fence_slot;
+                    let what =
+                        format!("a fence in slot {slot} would lie before the last one, in slot {before}");
+                    return Err(Error::invalid(what));
+                }
+                (next.writer.fence_slot, next.writer.fence_epoch) = (*slot, *epoch);
+                next.writer.tail_hint = base.writer.tail_hint.max(*slot);
+            }
+            Self::Tail { epoch, slot } => {
+                check_writer_epoch(base, *epoch)?;
+                next.writer.tail_hint = base.writer.tail_hint.max(*slot);
+            }
             Self::Flush { epoch, ssts, replay_from, tail_hint, last_seq, counter_floor } => {
                 check_writer_epoch(base, *epoch)?;
                 let writer = WriterState {
@@ -210,9 +240,11 @@ impl Edit {
     /// collection never takes a part whose commit is still under way.
     pub(crate) fn producer(&self, next: &Root) -> (Role, u32, u64) {
         match self {
-            Self::ClaimWriter { .. } | Self::Flush { .. } | Self::CreateKeyspace { .. } => {
-                (Role::Writer, next.writer.epoch, next.writer.counter_floor)
-            }
+            Self::ClaimWriter { .. }
+            | Self::Fence { .. }
+            | Self::Tail { .. }
+            | Self::Flush { .. }
+            | Self::CreateKeyspace { .. } => (Role::Writer, next.writer.epoch, next.writer.counter_floor),
             Self::ClaimCompactor { .. }
             | Self::Compact { .. }
             | Self::CompactorState { .. }
@@ -348,6 +380,7 @@ fn create_keyspace(next: &mut Root, name: &str) -> Result<()> {
 fn assert_forward(base: &Root, next: &Root) {
     let (a, b) = (&base.writer, &next.writer);
     assert!(a.replay_from <= b.replay_from && a.last_seq <= b.last_seq && a.tail_hint <= b.tail_hint);
+    assert!(a.fence_slot <= b.fence_slot && a.fence_epoch <= b.fence_epoch);
     assert!(a.epoch < b.epoch || (a.epoch == b.epoch && a.counter_floor <= b.counter_floor));
     let (a, b) = (&base.compactor, &next.compactor);
     assert!(a.epoch < b.epoch || (a.epoch == b.epoch && a.counter_floor <= b.counter_floor));

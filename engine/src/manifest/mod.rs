@@ -136,7 +136,8 @@ pub struct WriterState {
     /// The log slot at which replay begins.
     #[prost(uint64, tag = "3")]
     pub replay_from: u64,
-    /// The highest log slot known to be durable when this was committed; 0 if none is.
+    /// The highest log slot known to be durable when this was committed; 0 if none is. Slots up to it are never used
+    /// again, and those of the walk from `replay_from` must be there.
     #[prost(uint64, tag = "4")]
     pub tail_hint: u64,
     /// The last sequence number that is in SSTs.
@@ -148,6 +149,13 @@ pub struct WriterState {
     /// Who: host and process, for the sentence a fenced writer prints.
     #[prost(string, tag = "7")]
     pub name: String,
+    /// The slot of the newest FENCE whose writer was let in; 0 if that is not known. A FENCE is never collected, so if
+    /// this one is not there the log has lost objects, however little of it is still to be replayed.
+    #[prost(uint64, tag = "8")]
+    pub fence_slot: u64,
+    /// The epoch of that FENCE.
+    #[prost(uint32, tag = "9")]
+    pub fence_epoch: u32,
 }
 
 /// The compactor's part of a version.

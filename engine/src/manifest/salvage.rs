@@ -44,7 +44,7 @@ pub struct Restored {
     pub compactor_epoch: u32,
     /// The runs, newest data first; those without a number (0) get one.
     pub runs: Vec<Run>,
-    /// The slot at which replay begins.
+    /// The slot at which replay begins: that of the repair's own FENCE.
     pub replay_from: u64,
     /// The highest slot known to be durable.
     pub tail_hint: u64,
@@ -136,6 +136,7 @@ pub(crate) fn restore(root: &mut Root, with: &Restored) -> Result<()> {
     let before = &root.writer;
     for (what, from, to) in [
         ("replay point", before.replay_from, with.replay_from),
+        ("last fence", before.fence_slot, with.replay_from),
         ("last sequence number", before.last_seq, with.last_seq),
     ] {
         if to < from {
@@ -165,7 +166,9 @@ pub(crate) fn restore(root: &mut Root, with: &Restored) -> Result<()> {
     root.sum = Bytes::copy_from_slice(&sum.to_bytes());
     root.required_features = codec::required_features(root);
     root.writer.replay_from = with.replay_from;
-    root.writer.tail_hint = root.writer.tail_hint.max(with.tail_hint);
+    root.writer.tail_hint = root.writer.tail_hint.max(with.tail_hint).max(with.replay_from);
+    // What the log has lost is given up; from here on this is the fence that must be there.
+    (root.writer.fence_slot, root.writer.fence_epoch) = (with.replay_from, with.writer_epoch);
     root.writer.last_seq = with.last_seq;
     Ok(())
 }

@@ -171,9 +171,11 @@ impl Memtable {
         self.max_seq.load(Relaxed)
     }
 
-    /// The greatest full key; `None` if there is no entry.
+    /// The greatest full key; `None` if there is no entry. Sorts what is not sorted.
     pub fn last_key(&self) -> Option<Bytes> {
-        self.entries.back().map(|node| node.key().key.clone())
+        let pieces = self.in_order();
+        let last = pieces.iter().filter_map(|piece| piece.last()).max_by(|a, b| a.cmp(b, &self.nodes))?;
+        self.nodes.get(last.number as usize).map(|node| node.key.clone())
     }
 
     /// The conservation sum of all entries, by a walk of its own: what the flushed SSTs must add up to.

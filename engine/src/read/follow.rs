@@ -15,7 +15,13 @@
 //!
 //! One task owns all state; whoever needs freshness asks it and waits, and all who ask before a round
 //! begins share that round. A round that finds nothing costs two GETs (every ten seconds a
-//! third, of the version it has), and idle rounds back off from 50 ms to 5 s. Nothing is ever written, and nothing is listed while idle.
+//! third, of the version it has), and idle rounds back off from 50 ms to 5 s. Nothing is ever written.
+//!
+//! Holes: an absent slot may be one that was lost, and what lies behind it says so (`wal/loss.rs`). To look there is
+//! a LIST and a GET, made beside the look at the manifest. Who must be certain pays for that each time; a poll
+//! looks when the end has stood still for [`STILL_ROUNDS`] rounds, and again after twice as many, and so on, so
+//! that an idle reader's requests are two GETs a round and a LIST an hour. A poll that has found a proof looks each
+//! time until the slot is there again: no round confirms an end that is none.
 //!
 //! Falling behind: a version that has been collected cannot be followed, nor can its log. The manifest
 //! knows when its last proof is too old for a 404 to be trusted and looks whether ours is still there; a round lists as well when numbers do
@@ -38,8 +44,7 @@ use crate::{
     manifest::{Manifest, View},
     memtable::Memtable,
     stats::Cause,
-    store::{Folder, Name, Sequence},
-    wal::{Cursor, WalObject, Walk},
+    wal::{Cursor, WalObject, Walk, loss},
 };
 
 /// Between rounds: after one that found something, and at most.
@@ -51,6 +56,12 @@ const STAGED_BYTES: usize = 32 << 20;
 
 /// A walk is published, too, when it has taken this part of the deadline: a slow link gets there in steps.
 const PARTS_OF_DEADLINE: u32 = 4;
+
+/// After so many rounds at the same end of the log (about ten seconds) a poll looks behind it.
+const STILL_ROUNDS: u32 = 8;
+
+/// And at least every so many (less than an hour), however long that stands still.
+const MOST_STILL_ROUNDS: u32 = 512;
 
 /// How many laps a round may take before it gives up.
 const WALKS: usize = 16;
@@ -90,6 +101,10 @@ pub(super) struct Follower {
     place: Place,
     /// The highest number inserted into a memtable.
     inserted: Seq,
+    /// For how many walks the log has ended where it did before.
+    still: u32,
+    /// A slot that is absent, and was not.
+    lost: Option<u64>,
 }
 
 impl Follower {
@@ -104,6 +119,8 @@ impl Follower {
             current: Arc::new(ArcSwap::from_pointee(Current { sv, seq, confirmed: Duration::ZERO })),
             place,
             inserted: 0,
+            still: 0,
+            lost: None,
         }
     }
 
@@ -186,8 +203,17 @@ impl Follower {
     async fn lap(&mut self, certain: bool, began: Duration, cause: Cause) -> Result<Lap> {
         let from = self.place;
         let walk = self.walk(from, cause).await;
+        let end = walk.to.cursor.slot;
         let doubtful = walk.gap || self.hole(&walk).is_some();
-        let newer = self.newer(certain || doubtful, cause).await?;
+        self.still = if walk.ended && end == from.cursor.slot { self.still.saturating_add(1) } else { 0 };
+        let looks = walk.ended && (certain || cause == Cause::Open || self.is_time_to_look(end));
+        let ours = Arc::clone(&self.current.load().sv.view);
+        let (newer, lost) = if looks {
+            let look = loss::look(&self.manifest, &ours.root, from.cursor.slot, end, cause);
+            tokio::try_join!(self.newer(certain || doubtful, cause), look)?
+        } else {
+            (self.newer(certain || doubtful, cause).await?, None)
+        };
         let followed = newer.is_some();
         let changed = followed || walk.to.cursor.slot != from.cursor.slot;
         let overtaken = newer.as_ref().is_some_and(|view| view.root.writer.replay_from > from.cursor.slot);
@@ -201,36 +227,41 @@ impl Follower {
         }
         let hole = self.hole(&walk);
         let at_end = walk.ended && hole.is_none();
-        // Opening and strong reads look behind the end as well: it costs one GET, too much for every poll.
-        let slot = walk.to.cursor.slot;
-        if at_end && (certain || cause == Cause::Open) && self.goes_on_behind(slot, cause).await? {
-            let Some(view) = self.newer(true, cause).await? else { return Err(lost(slot)) };
-            self.adopt(view);
+        if let Some(lost) = lost.filter(|_| at_end) {
+            // A proof, unless it has been collected: then there is a version that says so.
+            let newer = if followed { None } else { self.newer(true, cause).await? };
+            if !followed && newer.is_none() {
+                self.lost = Some(end);
+                return Err(lost.error());
+            }
+            if let Some(view) = newer {
+                self.adopt(view);
+            }
             self.place = start_of(&self.current.load().sv.view);
             return Ok(Lap { changed: true, at_end: false });
+        }
+        if looks {
+            self.lost = None;
         }
         self.apply(walk.entries, walk.to, at_end.then_some(began));
         match (walk.failed, hole) {
             (Some(error), _) => Err(error),
             // The newer version knows of slots that were written after the walk had been there.
-            (None, Some(slot)) if !followed => Err(lost(slot)),
+            (None, Some(lost)) if !followed => Err(lost.error()),
             _ => Ok(Lap { changed, at_end }),
         }
     }
 
     /// The slot a walk ended at, if the version says that it has been written.
-    fn hole(&self, walk: &Staged) -> Option<u64> {
-        let tail = self.current.load().sv.view.root.writer.tail_hint;
-        let slot = walk.to.cursor.slot;
-        (walk.ended && slot <= tail).then_some(slot)
+    fn hole(&self, walk: &Staged) -> Option<loss::Lost> {
+        let view = &self.current.load().sv.view;
+        loss::before_tail(&view.root, walk.to.cursor.slot).filter(|_| walk.ended)
     }
 
-    /// Whether the log goes on although `slot` is absent: an object K slots on is sent only after the one in
-    /// `slot` was acknowledged, so that one was there.
-    async fn goes_on_behind(&self, slot: u64, cause: Cause) -> Result<bool> {
-        let log = Sequence::new(self.manifest.store().clone(), Folder::Wal);
-        let behind = slot + u64::from(self.manifest.identity().wal_window);
-        Ok(log.get(behind, cause).await?.is_some() && log.get(slot, cause).await?.is_none())
+    /// Whether a poll looks behind the `end` of the log.
+    fn is_time_to_look(&self, end: u64) -> bool {
+        let is_due = self.still.is_power_of_two() || self.still.is_multiple_of(MOST_STILL_ROUNDS);
+        self.lost == Some(end) || (self.still >= STILL_ROUNDS && is_due)
     }
 
     /// Walks the log to the first absent slot, or until much is staged or much time has passed. A walk that
@@ -337,15 +368,6 @@ struct Lap {
     changed: bool,
     /// Whether the end of the log was reached, with nothing missing before it.
     at_end: bool,
-}
-
-fn lost(slot: u64) -> Error {
-    Error::corruption(
-        Name::Wal(slot).path(),
-        0,
-        "the log has a hole: this object was written and is not there",
-    )
-    .hint("the store has lost it, or somebody deleted it; `esker verify` says what else is missing")
 }
 
 /// Where the log begins that a version does not hold.

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! An absent slot is the end of the log, unless something says that it was durable: the manifest's tail hint, an
-//! object K slots on, or one that was sent after it was acknowledged (`durable_to`). Then it is a hole, and the walk
-//! goes on behind it to see what is left.
+//! object K slots on, one that was sent after it was acknowledged (`durable_to`), or the FENCE of an opener that had
+//! walked over it (`wal/loss.rs`). Then it is a hole, and the walk goes on behind it to see what is left. The FENCE that
+//! the version knows of is one, too, if it is not there.
 //!
 //! If what was lost is a FENCE, the slots behind it hold strays that never counted. They are told from the rest
 //! of the log by what they cannot know: no stray says that the fence's slot was durable, and the numbers it
@@ -22,14 +23,13 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     clock::on_cpu,
-    compaction::collect::MAX_FENCE_BYTES,
     error::Result,
     key::Seq,
     manifest::{Identity, Root},
     stats::Cause,
     store::{Folder, Listed, Name, Store},
     verify::{Finding, Report},
-    wal::WalObject,
+    wal::{WalObject, record::MAX_FENCE_BYTES},
 };
 
 /// How many objects of the log are read at a time.
@@ -79,6 +79,8 @@ pub struct Log {
     /// What lies in each slot that is taken.
     pub slots: BTreeMap<u64, Slot>,
     wal_window: u64,
+    /// A FENCE of an older epoch proves nothing.
+    fence_epoch: u32,
 }
 
 /// A walk over a log with holes.
@@ -90,7 +92,7 @@ pub struct Walked {
     pub holes: Vec<LogHole>,
     /// Slots whose object never counted.
     pub void: Vec<u64>,
-    /// The first slot that is free for certain.
+    /// The first slot that is free for certain: never one up to the tail hint.
     pub tail: u64,
     /// The last number there is.
     pub last_seq: Seq,
@@ -105,17 +107,44 @@ impl Log {
         let reads =
             listed.into_iter().map(|object| read(store, identity, object, root.writer.replay_from, quick));
         let slots = stream::iter(reads).buffered(PARALLEL).try_collect::<Vec<_>>().await?;
-        Ok(Self { slots: slots.into_iter().flatten().collect(), wal_window: u64::from(identity.wal_window) })
+        Ok(Self {
+            slots: slots.into_iter().flatten().collect(),
+            wal_window: u64::from(identity.wal_window),
+            fence_epoch: root.writer.fence_epoch,
+        })
     }
 
     /// A log of these slots.
     pub fn of(slots: impl IntoIterator<Item = (u64, Slot)>, wal_window: u32) -> Self {
-        Self { slots: slots.into_iter().collect(), wal_window: u64::from(wal_window) }
+        Self { slots: slots.into_iter().collect(), wal_window: u64::from(wal_window), fence_epoch: 0 }
     }
 
     /// Walks the log from the replay point of `root`.
     pub fn walk(&self, root: &Root) -> Walked {
-        self.walk_from(root.writer.replay_from, root.writer.last_seq, root.writer.tail_hint)
+        let mut walk = self.walk_from(root.writer.replay_from, root.writer.last_seq, root.writer.tail_hint);
+        if let Some(finding) = self.lost_fence(root) {
+            let (slot, from_seq) = (root.writer.fence_slot, walk.last_seq + 1);
+            walk.holes.insert(0, LogHole { slot, from_seq, to_seq: None, finding });
+        }
+        walk
+    }
+
+    /// The FENCE that `root` knows of, if the walk does not come by it and it is not there.
+    fn lost_fence(&self, root: &Root) -> Option<Finding> {
+        let (slot, epoch) = (root.writer.fence_slot, root.writer.fence_epoch);
+        let what = match self.slots.get(&slot) {
+            _ if slot == 0 || slot >= root.writer.replay_from => return None,
+            None => format!(
+                "the fence of epoch {epoch} is missing, and no fence is ever deleted: the log has lost objects"
+            ),
+            Some(Slot::Data { epoch: of, .. }) => {
+                format!(
+                    "the fence of epoch {epoch} was here, and there is an object of epoch {of} with entries: the log has lost objects"
+                )
+            }
+            Some(Slot::Fence { .. } | Slot::Damaged(_) | Slot::Unread) => return None,
+        };
+        Some(Finding::damage(Name::Wal(slot), what))
     }
 
     /// Walks the log from `slot`. Numbers up to `after_seq` are in SSTs; slots up to `tail_hint` were durable.
@@ -213,21 +242,28 @@ impl Log {
             None => {
                 let is_behind_hole = slot < doubtful_end;
                 // Behind a lost object, which may have been a FENCE, only its own epoch can say.
-                let said = |of: &Slot| {
-                    matches!(of, Slot::Data { durable_to, epoch, .. }
-                        if *durable_to >= slot && (!is_behind_hole || *epoch == max_epoch))
+                let said = |of: &Slot| match of {
+                    Slot::Data { durable_to, epoch, .. } => {
+                        *durable_to >= slot && (!is_behind_hole || *epoch == max_epoch)
+                    }
+                    Slot::Fence { epoch } => !is_behind_hole && *epoch >= self.fence_epoch,
+                    Slot::Damaged(_) | Slot::Unread => false,
                 };
                 let behind = self.slots.range(slot + 1..);
+                let is_last = behind.clone().next().is_none();
                 let proved = if is_behind_hole {
                     behind.clone().any(|(_, of)| said(of))
                 } else {
                     slot <= tail_hint
                         || behind.clone().any(|(at, of)| *at >= slot + self.wal_window || said(of))
                 };
-                if proved {
+                if is_last && slot <= tail_hint && !walk.holes.is_empty() {
+                    // The rest is lost, as the hole before it says; none of these slots is used again.
+                    Next::Skip
+                } else if proved {
                     let what = "a log object is missing: it was durable, what was written after it says so";
                     Next::Lost(Finding::damage(Name::Wal(slot), what))
-                } else if is_behind_hole && behind.clone().next().is_some() {
+                } else if is_behind_hole && (!is_last || slot <= tail_hint) {
                     Next::Skip
                 } else {
                     return None;
@@ -291,7 +327,7 @@ impl LogHole {
             Some(to) if to < self.from_seq => "no number is missing, it may have been a fence".to_owned(),
             Some(to) if to == self.from_seq => format!("number {to} is lost"),
             Some(to) => format!("numbers {} to {to} are lost", self.from_seq),
-            None => format!("numbers from {} on are lost", self.from_seq),
+            None => format!("numbers from {} on may be lost", self.from_seq),
         }
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! [`LogBuffer`] is where a write is encoded once, [`record`] is what one object looks like,
 //! [`writer`] sends objects to their slots, and [`replay`] walks the slots: to take the log over from
-//! a writer that may still be alive, and to follow one that is.
+//! a writer that may still be alive, and to follow one that is. [`loss`] tells the end of the log from a hole in it.
 
 pub mod buffer;
+pub mod loss;
 pub mod record;
 pub mod replay;
 pub mod writer;

@@ -55,6 +55,8 @@ use crate::{
 pub const MAX_BODY_BYTES: usize = 1 << 30;
 /// The longest writer name in a FENCE, in bytes; a longer one is cut.
 pub const MAX_WRITER_NAME_BYTES: usize = 255;
+/// No FENCE is larger than this, in bytes: what is, need not be read to know that it is none.
+pub const MAX_FENCE_BYTES: u64 = 1024;
 /// The version of the format written.
 pub const FORMAT_VERSION: u16 = 2;
 

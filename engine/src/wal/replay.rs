@@ -13,11 +13,12 @@
 //! and is stepped over. The first absent slot is the tail.
 //!
 //! [`Opening`] takes the log over: it walks to the tail t, creates a FENCE in t, and
-//! checks that the epoch is still its own. Until the fence is ours, what an older writer lands in t is
+//! commits that it is there, which only the epoch's own writer can. Until the fence is ours, what an older writer lands in t is
 //! simply walked over, so one pass both probes and replays. The new writer's k-th object goes to t+K+k.
 //!
 //! Always true: epochs never decrease along a walk; every slot of it up to the manifest's tail hint
-//! must exist; an opener that meets a newer epoch stops. [`Cursor::pass`] is all of the rule, and pure.
+//! must exist; an opener that meets a newer epoch stops; no fence is put where the log has lost something
+//! ([`super::loss`]), so no slot is used twice. [`Cursor::pass`] is all of the rule, and pure.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,12 +28,15 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 use crate::{
     chaos::{Bug, bug},
     clock,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     key::{Entry, Seq},
-    manifest::{Manifest, Root, View, edit},
+    manifest::{Edit, Manifest, Root, View, edit},
     stats::Cause,
     store::{Folder, Name, Sequence, Slot, Token},
-    wal::record::{WalHeader, WalObject, encode_fence},
+    wal::{
+        loss::{self, Lost},
+        record::{WalHeader, WalObject, encode_fence},
+    },
 };
 
 /// The most GETs of log objects at once.
@@ -163,7 +167,7 @@ impl Walk {
 /// The log, taken over.
 #[derive(Debug, Clone)]
 pub struct Opened {
-    /// The version that was checked after the fence was in place: the epoch is ours in it.
+    /// The version that says that the fence is in place: the epoch is ours in it.
     pub view: Arc<View>,
     /// t: the slot of our fence. Once everything replayed is in SSTs the replay point may be `next_slot`.
     pub fence_slot: u64,
@@ -253,15 +257,17 @@ impl Opening {
         Ok(None)
     }
 
-    /// Checks, with the fence in place, that the epoch is still ours.
+    /// Commits, with the fence in place, that it is there: which proves that the epoch is still ours, costs no more
+    /// than asking, and is what a later loss of the log is told by.
     pub async fn finish(mut self) -> Result<Opened> {
         while self.next().await?.is_some() {}
-        let view = self.manifest.latest(Cause::Open).await?;
-        // slatedb #271: two that opened at once both wrote.
-        if !bug(Bug::FenceNotValidated) {
-            edit::check_writer_epoch(&view.root, self.epoch())?;
-        }
         let fence_slot = self.walk.cursor.slot;
+        // slatedb #271: two that opened at once both wrote.
+        let view = if bug(Bug::FenceNotValidated) {
+            self.manifest.latest(Cause::Open).await?
+        } else {
+            self.commit_fence(fence_slot).await?
+        };
         if view.root.writer.replay_from > fence_slot {
             // Only this epoch can have moved it, and it has not begun to write.
             let what =
@@ -271,6 +277,22 @@ impl Opening {
         let jump = if bug(Bug::NoJump) { 1 } else { self.walk.wal_window as u64 };
         let next_slot = fence_slot + jump;
         Ok(Opened { view, fence_slot, next_slot, last_seq: self.last_seq, objects: self.objects })
+    }
+
+    async fn commit_fence(&mut self, slot: u64) -> Result<Arc<View>> {
+        let edit = Edit::Fence { epoch: self.epoch(), slot };
+        match self.manifest.commit(&self.claimed, &edit, Cause::Open).await {
+            // Replay takes its time: since the claim others may have committed more than a version remembers.
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+                let latest = self.manifest.latest(Cause::Open).await?;
+                edit::check_writer_epoch(&latest.root, self.epoch())?;
+                if latest.root.writer.fence_epoch == self.epoch() {
+                    return Ok(latest);
+                }
+                self.manifest.commit(&latest, &edit, Cause::Open).await
+            }
+            done => done,
+        }
     }
 
     fn epoch(&self) -> u32 {
@@ -287,21 +309,18 @@ impl Opening {
         }
         // Replay ends early.
         let blind = bug(Bug::HoleIsTheEnd);
-        if slot <= self.claimed.root.writer.tail_hint && !blind {
-            return Err(self.missing(slot, "it was durable before the manifest was last written").await);
-        }
+        let (claimed, manifest) = (Arc::clone(&self.claimed), self.manifest.clone());
+        let root = &claimed.root;
         // While an older writer fills the slots there is no hole before them, and a look would only let it get
         // further ahead: then the look comes after the fence.
         let is_contended = self.contended_since.is_some();
-        if !blind
-            && !is_contended
-            && let Some(why) = self.goes_on_behind(slot).await?
-        {
-            return match self.walk.sequence.get(slot, Cause::Open).await? {
-                // It has landed meanwhile: walk over it.
-                Some(_) => Ok(()),
-                None => Err(self.missing(slot, &why).await),
-            };
+        let lost = match is_contended {
+            _ if blind => None,
+            true => loss::before_tail(root, slot),
+            false => loss::look(&manifest, root, root.writer.replay_from, slot, Cause::Open).await?,
+        };
+        if let Some(lost) = lost {
+            return Err(self.missing(lost).await);
         }
         let clock = self.manifest.store().clock().clone();
         let header = WalHeader {
@@ -317,8 +336,8 @@ impl Opening {
         match self.walk.sequence.create(slot, vec![body], Cause::Open, Some(FENCE_TIME)).await? {
             Slot::Ours => {
                 self.fence_slot = Some(slot);
-                if is_contended && let Some(why) = self.goes_on_behind(slot).await? {
-                    return Err(self.missing(slot, &why).await);
+                if is_contended && let Some(lost) = loss::behind(&manifest, root, slot, Cause::Open).await? {
+                    return Err(self.missing(lost).await);
                 }
                 Ok(())
             }
@@ -333,27 +352,6 @@ impl Opening {
                 Ok(())
             }
         }
-    }
-
-    /// Whether the log shows, behind the absent `slot`, that there was something in it: an object K slots on
-    /// is sent only after the one in `slot` was acknowledged, and each object says what was durable before
-    /// it. Without that, what lies behind is what a crashed writer had in flight. One LIST, which is
-    /// empty but after a crash.
-    async fn goes_on_behind(&mut self, slot: u64) -> Result<Option<String>> {
-        let store = self.manifest.store();
-        let behind = store.list(Folder::Wal, Some(&Name::Wal(slot)), Cause::Open).await?;
-        for name in behind.into_iter().map(|listed| listed.name) {
-            let Some(number) = name.number() else { continue };
-            if number >= slot + self.walk.wal_window as u64 {
-                return Ok(Some(format!("{name} is there")));
-            }
-            let found = read(&self.walk.sequence, self.walk.db_uuid, number, Cause::Open).await?;
-            let Some(object) = found else { continue };
-            if object.header().durable_to >= slot {
-                return Ok(Some(format!("{name} says that it was durable")));
-            }
-        }
-        Ok(None)
     }
 
     /// An object of a newer epoch was met: the manifest says whose.
@@ -374,22 +372,24 @@ impl Opening {
     }
 
     /// A slot that must exist is absent: collected under a newer writer, or lost.
-    async fn missing(&mut self, slot: u64, why: &str) -> Error {
+    async fn missing(&mut self, lost: Lost) -> Error {
         match self.manifest.latest(Cause::Open).await {
             Err(error) => error,
             Ok(view) => match edit::check_writer_epoch(&view.root, self.epoch()) {
                 Err(fenced) => fenced,
-                Ok(()) => {
-                    Error::corruption(Name::Wal(slot).path(), 0, format!("a log object is missing: {why}"))
-                        .hint("restore it from a copy; going on without it would lose acknowledged writes")
-                }
+                Ok(()) => lost.error(),
             },
         }
     }
 }
 
 /// What lies in `slot`, checked; `None` if nothing does.
-async fn read(sequence: &Sequence, db_uuid: u128, slot: u64, cause: Cause) -> Result<Option<WalObject>> {
+pub(super) async fn read(
+    sequence: &Sequence,
+    db_uuid: u128,
+    slot: u64,
+    cause: Cause,
+) -> Result<Option<WalObject>> {
     let once = || async {
         let Some(bytes) = sequence.get(slot, cause).await? else { return Ok(None) };
         decode(slot, db_uuid, bytes).await.map(Some)

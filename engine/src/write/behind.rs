@@ -16,7 +16,6 @@ use futures::future::try_join_all;
 
 use crate::{
     clock::on_cpu,
-    compaction::collect::MAX_FENCE_BYTES,
     error::{ErrorKind, Result},
     key::split_full_key,
     manifest::{Manifest, View},
@@ -24,7 +23,7 @@ use crate::{
     stats::Cause,
     store::{Folder, Name},
     verify::lost,
-    wal::WalObject,
+    wal::{WalObject, record::MAX_FENCE_BYTES},
     write::head::Start,
 };
 

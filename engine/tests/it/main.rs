@@ -6,6 +6,7 @@ mod crashes;
 mod faults;
 mod formats;
 mod hostile;
+mod losses;
 mod manifest;
 mod memory;
 mod metamorphic;

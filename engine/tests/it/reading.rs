@@ -679,14 +679,17 @@ mod following {
         let store = pair.store(SystemClock::shared());
         let log = store.list(Folder::Wal, None, Cause::Gc).await.unwrap();
         let flushed: Vec<_> = log.into_iter().map(|listed| listed.name).collect();
-        let flushed: Vec<_> =
-            flushed.into_iter().filter(|name| name.number().is_some_and(|slot| slot < from)).collect();
+        let flushed: Vec<_> = flushed
+            .into_iter()
+            .filter(|name| name.number().is_some_and(|slot| 1 < slot && slot < from))
+            .collect();
         store.delete(&flushed, Cause::Gc).await.unwrap();
         pair.db.put("b", "2").await.unwrap();
 
         // The walk finds nothing, a newer version overtakes it, and the second walk fails.
         clock.now_ms.fetch_add(100_000, Relaxed);
-        faulty.add(Rule::on(Operation::Get).path("wal/").first(1).meets(Fault::Delay(Duration::ZERO)));
+        // The first two are of the walk, and of the fence that must be there.
+        faulty.add(Rule::on(Operation::Get).path("wal/").first(2).meets(Fault::Delay(Duration::ZERO)));
         faulty.add(Rule::on(Operation::Get).path("wal/").meets(Fault::FailBefore));
         assert_eq!(reader.strong().await.unwrap_err().kind(), ErrorKind::Unavailable);
         assert_eq!(reader.get("a").await.unwrap().unwrap(), "1", "it has adopted the newer version");
@@ -855,10 +858,9 @@ mod following {
         let naps = clock.naps.lock().clone();
         assert!(naps.windows(2).all(|pair| pair[0] <= pair[1]), "{naps:?}");
         assert_eq!(*naps.last().unwrap(), Duration::from_secs(5));
-        assert_eq!(
-            [RequestKind::Put, RequestKind::List, RequestKind::Delete].map(|kind| spent.total(kind)),
-            [0; 3]
-        );
+        assert_eq!([RequestKind::Put, RequestKind::Delete].map(|kind| spent.total(kind)), [0; 2]);
+        // After 8, 16, 32 and 64 rounds at the same end of the log it looks behind that.
+        assert_eq!(spent.total(RequestKind::List), 4);
         let gets = spent.total(RequestKind::Get);
         assert!(
             // The log's next slot and the manifest's, and now and then the version it has.
@@ -900,7 +902,10 @@ mod following {
             .map(|listed| listed.name)
             .filter(|name| match name {
                 Name::Manifest(id) => *id < latest.id(),
-                Name::Wal(slot) => *slot < latest.root.writer.replay_from,
+                // A fence is never collected.
+                Name::Wal(slot) => {
+                    *slot < latest.root.writer.replay_from && *slot != latest.root.writer.fence_slot
+                }
                 _ => false,
             })
             .collect();

@@ -422,6 +422,7 @@ fn check_forward(before: &Version, next: &Root) -> Result<(), Failure> {
         ("the replay point", (w0.replay_from, 0), (w1.replay_from, 0)),
         ("the last number", (w0.last_seq, 0), (w1.last_seq, 0)),
         ("the tail of the log", (w0.tail_hint, 0), (w1.tail_hint, 0)),
+        ("the last fence", (w0.fence_slot, w0.fence_epoch.into()), (w1.fence_slot, w1.fence_epoch.into())),
         ("the next run", (base.next_run, 0), (next.next_run, 0)),
         ("the next keyspace", (u64::from(base.next_keyspace), 0), (u64::from(next.next_keyspace), 0)),
     ];

@@ -25,7 +25,7 @@ pub(crate) mod rules {
     pub(crate) const REPLAY_POINT: &str = "what lies before the replay point is in SSTs";
     pub(crate) const REPLAYED: &str = "replay from the replay point finds everything that is not in SSTs";
     pub(crate) const NEEDED: &str = "no object of the log is deleted that replay needs";
-    pub(crate) const FENCES: &str = "no fence is ever deleted";
+    pub(crate) const FENCES: &str = "no fence is ever deleted, and the last one is where versions say";
     pub(crate) const ACKNOWLEDGED: &str = "what is acknowledged is in SSTs or in the log";
 }
 
@@ -140,6 +140,16 @@ impl Log {
                 self.durable_seq
             );
             return Err(Failure::new(rules::REPLAYED, detail));
+        }
+        let fence = self.objects.get(&writer.fence_slot);
+        let is_there =
+            matches!(fence, Some(WalObject::Fence { header, .. }) if header.epoch == writer.fence_epoch);
+        if writer.fence_slot != 0 && !is_there {
+            let detail = format!(
+                "version {id} says that slot {} has the fence of epoch {}",
+                writer.fence_slot, writer.fence_epoch
+            );
+            return Err(Failure::new(rules::FENCES, detail));
         }
         if writer.tail_hint >= self.cursor.slot {
             let detail = format!(

@@ -216,3 +216,75 @@ fn a_damaged_job_record_is_told_and_the_advice_ends_it() {
     let told = shell.ok(&["verify", &url]);
     assert!(!told.contains("job/"), "{told}");
 }
+
+#[test]
+fn no_verb_answers_short_over_a_hole_in_the_log() {
+    let shell = Shell::new();
+    let url = shell.url("db");
+    for n in 0..3 {
+        shell.ok(&["put", &url, &format!("k{n}"), "v"]);
+    }
+    let log = files(&shell.path("db").join("wal"));
+    assert_eq!(log.len(), 6, "a fence and an object each");
+    let out = shell.path("out.jsonl");
+    let out = out.to_str().unwrap();
+    for lost in &log {
+        let whole = fs::read(lost).unwrap();
+        fs::remove_file(lost).unwrap();
+        let name = lost.file_name().and_then(|name| name.to_str()).unwrap();
+        for words in [
+            &["get", &url, "k0"][..],
+            &["count", &url],
+            &["scan", &url],
+            &["export", &url, out],
+            &["put", &url, "k3", "v"],
+            &["verify", &url],
+        ] {
+            let said = shell.run(words);
+            let told = format!("{}{}", said.err, String::from_utf8_lossy(&said.out));
+            assert_eq!(said.code, 4, "{words:?} without {name}: {told}");
+            assert!(told.contains(name), "{words:?} does not name {name}: {told}");
+        }
+        fs::write(lost, whole).unwrap();
+        assert_eq!(shell.ok(&["get", &url, "k2"]).trim(), "v");
+    }
+    shell.ok(&["verify", &url]);
+}
+
+#[test]
+fn a_log_that_was_removed_is_missed_and_no_slot_is_used_again() {
+    for flushed in [false, true] {
+        let shell = Shell::new();
+        let (url, folder) = if flushed {
+            database(&shell)
+        } else {
+            let url = shell.url("db");
+            shell.ok(&["put", &url, "late", "only in the log"]);
+            (url, shell.path("db"))
+        };
+        let log = files(&folder.join("wal"));
+        let last = log.last().unwrap().clone();
+        fs::remove_dir_all(folder.join("wal")).unwrap();
+        for words in [
+            &["get", &url, "late"][..],
+            &["count", &url],
+            &["scan", &url],
+            &["put", &url, "k", "v"],
+            &["verify", &url],
+            &["verify", &url, "--quick"],
+        ] {
+            let said = shell.run(words);
+            let told = format!("{}{}", said.err, String::from_utf8_lossy(&said.out));
+            assert_eq!(said.code, 4, "{words:?}, flushed {flushed}: {told}");
+            assert!(told.contains("wal/"), "{words:?}: {told}");
+        }
+        assert!(files(&folder.join("wal")).is_empty(), "a slot was used again");
+        assert!(shell.run(&["put", &url, "k", "v"]).err.contains("--cut-log"));
+        shell.ok(&["repair", &url, "--cut-log", "--yes"]);
+        shell.ok(&["verify", &url]);
+        shell.ok(&["put", &url, "k", "v"]);
+        let new = files(&folder.join("wal"));
+        assert!(!new.is_empty() && new.iter().all(|path| *path > last), "{new:?} after {}", last.display());
+        assert_eq!(shell.ok(&["get", &url, "k"]).trim(), "v");
+    }
+}

@@ -153,7 +153,7 @@ fn put_number(root: &mut Root, field: u8, number: u64) {
         3 => root.writer.epoch = small,
         4 => root.writer.counter_floor = number,
         5 => root.writer.replay_from = number,
-        6 => root.writer.tail_hint = number,
+        6 => (root.writer.tail_hint, root.writer.fence_slot) = (number, number / 2),
         7 => root.writer.last_seq = number,
         8 => root.compactor.epoch = small,
         9 => root.compactor.counter_floor = number,
@@ -210,6 +210,8 @@ fn use_version(view: &View) {
             force: true,
         },
         Edit::CreateKeyspace { epoch: root.writer.epoch, name: "fuzzed".into() },
+        Edit::Fence { epoch: root.writer.epoch, slot: root.writer.tail_hint },
+        Edit::Tail { epoch: root.writer.epoch, slot: root.writer.replay_from },
         Edit::Flush {
             epoch: root.writer.epoch,
             replay_from: root.writer.replay_from,

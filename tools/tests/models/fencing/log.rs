@@ -29,12 +29,16 @@ impl Fencing {
         }
     }
 
-    /// Whether objects behind the absent `slot` show that there was one in it.
-    pub(super) fn goes_on_behind(&self, s: &State, slot: u8) -> bool {
+    /// Whether objects behind the absent `slot` show that there was one in it; a FENCE does if it is not older than
+    /// the last whose writer is known to have been let in, that of `fence_epoch`.
+    pub(super) fn goes_on_behind(&self, s: &State, slot: u8, fence_epoch: u8) -> bool {
         let beyond = slot + self.bounds.window;
         let shows = |behind: u8, object: Object| {
-            if object == ABSENT || object.is_fence() {
-                return object != ABSENT && (behind >= beyond || self.has(Mutation::AnythingBehindIsAHole));
+            if object == ABSENT {
+                return false;
+            }
+            if object.is_fence() {
+                return behind >= beyond || object.epoch() >= fence_epoch;
             }
             let n = (object.0 - 8) % PUTS;
             behind >= beyond

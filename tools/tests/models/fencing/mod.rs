@@ -5,7 +5,7 @@
 //!               ├─ DATA: replay it; FENCE at f: go on at f+K; an epoch above e: fenced
 //!               └─ first absent slot t: does anything show that there was an object? ─▶ create FENCE(e) in t
 //!                    ├─ an older writer was quicker: walk on over it
-//!                    └─ ours ─▶ is the epoch still e? ─▶ run
+//!                    └─ ours ─▶ commit, if the epoch is still e, that the FENCE is there ─▶ run
 //!             run: the n-th write goes to t+K+n, at most K of them in flight, acknowledged in slot order;
 //!               flush what lies before p: SSTs, the replay point p, and the last durable slot as tail hint
 //! collection  at any time: delete DATA before the replay point; each DELETE may come again

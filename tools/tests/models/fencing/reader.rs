@@ -41,8 +41,9 @@ impl Fencing {
                         return Some(());
                     }
                     r.version = s.root;
-                    let beyond = r.walk.slot + self.bounds.window;
-                    let is_behind = s.object(beyond) != ABSENT && s.object(r.walk.slot) == ABSENT;
+                    let is_behind = s.object(r.walk.slot) == ABSENT
+                        && (s.object(s.root.fence_slot) == ABSENT
+                            || self.goes_on_behind(&s, r.walk.slot, s.root.fence_epoch));
                     if r.walk.slot <= r.version.tail_hint && is_newer {
                         r.place = r.walk;
                         return Some(());

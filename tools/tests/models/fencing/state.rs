@@ -43,6 +43,9 @@ pub(super) struct Root {
     pub(super) epoch: u8,
     pub(super) replay_from: u8,
     pub(super) tail_hint: u8,
+    /// The slot and the epoch of the last FENCE whose writer was let in.
+    pub(super) fence_slot: u8,
+    pub(super) fence_epoch: u8,
     /// Writes in SSTs.
     pub(super) flushed: u16,
 }
@@ -88,8 +91,10 @@ pub(super) struct Writer {
     pub(super) at: At,
     /// Its walk; once it runs, the slot of its FENCE, and all that was written before it.
     pub(super) walk: Walk,
-    /// The tail hint of the version that gave it the epoch; 0 once it runs.
+    /// What the version that gave it the epoch says of the log's end and of the last FENCE; nothing once it runs.
     pub(super) tail_hint: u8,
+    pub(super) fence_slot: u8,
+    pub(super) fence_epoch: u8,
     /// Slots, as bits, into which it has sent its FENCE.
     pub(super) fences: u32,
     /// How many writes it has sent.

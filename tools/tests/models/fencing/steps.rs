@@ -22,7 +22,14 @@ impl Model for Fencing {
         log[0] = Object::fence(1);
         vec![State {
             log,
-            root: Root { epoch: 1, replay_from: 1, ..Root::default() },
+            root: Root {
+                epoch: 1,
+                replay_from: 1,
+                tail_hint: 1,
+                fence_slot: 1,
+                fence_epoch: 1,
+                ..Root::default()
+            },
             writers,
             acknowledged: 0,
             deletes: 0,

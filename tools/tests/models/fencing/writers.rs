@@ -18,7 +18,8 @@ impl Fencing {
             (Step::Claim(_), At::Away) if s.root.epoch == e - 1 => {
                 w.at = At::Walk;
                 w.walk = Walk::start(&s.root);
-                w.tail_hint = s.root.tail_hint;
+                (w.tail_hint, w.fence_slot, w.fence_epoch) =
+                    (s.root.tail_hint, s.root.fence_slot, s.root.fence_epoch);
                 next.root.epoch = e;
             }
             (Step::Walk(_), At::Walk) => {
@@ -28,7 +29,10 @@ impl Fencing {
                         return None;
                     }
                     w.walk.pass(object, self.jump());
-                } else if w.walk.slot <= w.tail_hint || self.goes_on_behind(&s, w.walk.slot) {
+                } else if w.walk.slot <= w.tail_hint
+                    || s.object(w.fence_slot) == ABSENT
+                    || self.goes_on_behind(&s, w.walk.slot, w.fence_epoch)
+                {
                     if is_superseded {
                         return None;
                     }
@@ -55,6 +59,8 @@ impl Fencing {
                 if s.root.replay_from > w.walk.slot {
                     next.fault = Fault::Hole;
                 }
+                (next.root.fence_slot, next.root.fence_epoch) = (w.walk.slot, e);
+                next.root.tail_hint = s.root.tail_hint.max(w.walk.slot);
                 Self::run(w, &s.root);
             }
             _ => return None,
@@ -66,7 +72,7 @@ impl Fencing {
     pub(super) fn run(w: &mut Writer, root: &Root) {
         w.at = At::Run;
         w.walk.found |= root.flushed;
-        (w.walk.max_epoch, w.tail_hint) = (0, 0);
+        (w.walk.max_epoch, w.tail_hint, w.fence_slot, w.fence_epoch) = (0, 0, 0, 0);
     }
 
     pub(super) fn write(&self, next: &mut State, step: Step) -> Option<()> {

@@ -268,6 +268,10 @@ impl Opening {
         } else {
             self.commit_fence(fence_slot).await?
         };
+        // A commit whose outcome was found in a later version may have been followed by another's claim.
+        if !bug(Bug::FenceNotValidated) {
+            edit::check_writer_epoch(&view.root, self.epoch())?;
+        }
         if view.root.writer.replay_from > fence_slot {
             // Only this epoch can have moved it, and it has not begun to write.
             let what =

@@ -18,7 +18,7 @@ const BANNED: [(&str, &[&str]); 8] = [
     ("inner", &["into_inner", "get_inner"]),
     ("handler", &[]),
     ("helper", &[]),
-    ("utils", &[]),
+    ("utils", &["crossbeam_utils"]),
     ("util", &["tokio_util"]),
     // The crate `proptest` is used through its own.
     ("prelude", &["proptest::prelude", "prelude::*"]),

@@ -140,11 +140,11 @@ impl<'a> Saving<'a> {
 
     /// Reads all of it; `stored_bytes` are there.
     async fn read(&mut self, store: &Store, stored_bytes: u64) -> Result<()> {
-        let Some(index) = self.index(store).await? else {
+        let Some(index) = index(store, self.lost).await? else {
             return self.walk(store, stored_bytes).await;
         };
         for at in 0..index.blocks() {
-            let kept = match self.block(store, index.block(at)).await? {
+            let kept = match block(store, self.lost.object_id(), index.block(at)).await? {
                 Some(block) if self.fits(Some((&index, at)), &block)? => {
                     self.keep(&block)?;
                     true
@@ -164,7 +164,7 @@ impl<'a> Saving<'a> {
     /// Finds and keeps the blocks without an index.
     async fn walk(&mut self, store: &Store, stored_bytes: u64) -> Result<()> {
         let end = self.lost.tail_offset.min(stored_bytes);
-        let starts = self.starts(store, stored_bytes).await?;
+        let starts = starts(store, self.lost, stored_bytes).await?;
         let mut window = Window::default();
         let (mut at, mut is_lost) = (0, false);
         while at < end {
@@ -172,7 +172,8 @@ impl<'a> Saving<'a> {
             let next = behind.next();
             // A start that is wrong costs nothing: the one behind it bounds the search.
             let limit = behind.next().unwrap_or(u64::MAX).min(end) - at;
-            let Some((bytes, block)) = self.find(store, &mut window, at, limit).await? else {
+            let Some((bytes, block)) = find(store, self.lost.object_id(), &mut window, at, limit).await?
+            else {
                 is_lost = true;
                 at = next.unwrap_or(end);
                 continue;
@@ -197,81 +198,6 @@ impl<'a> Saving<'a> {
             self.lose_until(self.lost.last_key.clone());
         }
         Ok(())
-    }
-
-    /// Where blocks may start, by what is left of the index.
-    async fn starts(&self, store: &Store, stored_bytes: u64) -> Result<Vec<u64>> {
-        let meta = self.lost;
-        if stored_bytes < meta.bytes {
-            return Ok(Vec::new());
-        }
-        let name = Name::Sst(meta.object_id());
-        let tail = no_damage(store.get_range(&name, meta.tail_offset..meta.bytes, Cause::Admin).await)?;
-        Ok(tail.map_or_else(Vec::new, |tail| walk::doubtful_ends(meta, &tail)))
-    }
-
-    /// The block that starts at `at` and has at most `limit` bytes, and how many it has.
-    async fn find(
-        &self,
-        store: &Store,
-        window: &mut Window,
-        at: u64,
-        limit: u64,
-    ) -> Result<Option<(u64, Block)>> {
-        let id = self.lost.object_id();
-        let limit = limit.min(walk::MAX_STORED_BLOCK as u64);
-        let mut read_twice = false;
-        loop {
-            let bytes = window.from(at);
-            let held = bytes.len() as u64;
-            let found = on_cpu(move || {
-                let length = walk::find_end(id, at, &bytes)?;
-                let place = BlockRef { offset: at, bytes: length as u32 };
-                let block = decode_block(id, place, bytes.slice(..length)).ok()?;
-                block.validate().ok()?;
-                Some((length as u64, block))
-            })
-            .await?;
-            if found.is_some() || read_twice {
-                return Ok(found);
-            }
-            // What was wrong on the way is right now.
-            read_twice = held >= limit;
-            let more = if read_twice { limit } else { limit.min((2 * held).max(WINDOW_BYTES)) };
-            let name = Name::Sst(id);
-            let read = store.get_range(&name, at..at + more, Cause::Admin).await;
-            let Some(bytes) = no_damage(read)? else { return Ok(None) };
-            *window = Window { start: at, bytes };
-        }
-    }
-
-    /// The index, if the footer and it can be read.
-    async fn index(&self, store: &Store) -> Result<Option<Index>> {
-        let meta = self.lost;
-        let name = Name::Sst(meta.object_id());
-        let read = || async {
-            let tail = store.get_range(&name, meta.tail_offset..meta.bytes, Cause::Admin).await?;
-            let meta = meta.clone();
-            on_cpu(move || Tail::decode_index(&meta, tail)).await?
-        };
-        no_damage(store.reread(&name, read).await)
-    }
-
-    /// The block, if it can be read and holds together.
-    async fn block(&self, store: &Store, place: BlockRef) -> Result<Option<Block>> {
-        let id = self.lost.object_id();
-        let name = Name::Sst(id);
-        let read = || async {
-            let range = place.offset..place.offset + u64::from(place.bytes);
-            let stored = store.get_range(&name, range, Cause::Admin).await?;
-            on_cpu(move || {
-                let block = decode_block(id, place, stored)?;
-                block.validate()?;
-                Ok(block)
-            })
-            .await?
-        };
-        no_damage(store.reread(&name, read).await)
     }
 
     /// Keeps the entries of a block that fits.
@@ -401,5 +327,76 @@ fn no_damage<T>(read: Result<T>) -> Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == ErrorKind::Corruption => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// The index, if the footer and it can be read.
+async fn index(store: &Store, meta: &SstMeta) -> Result<Option<Index>> {
+    let name = Name::Sst(meta.object_id());
+    let read = || async {
+        let tail = store.get_range(&name, meta.tail_offset..meta.bytes, Cause::Admin).await?;
+        let meta = meta.clone();
+        on_cpu(move || Tail::decode_index(&meta, tail)).await?
+    };
+    no_damage(store.reread(&name, read).await)
+}
+
+/// The block, if it can be read and holds together.
+async fn block(store: &Store, id: ObjectId, place: BlockRef) -> Result<Option<Block>> {
+    let name = Name::Sst(id);
+    let read = || async {
+        let range = place.offset..place.offset + u64::from(place.bytes);
+        let stored = store.get_range(&name, range, Cause::Admin).await?;
+        on_cpu(move || {
+            let block = decode_block(id, place, stored)?;
+            block.validate()?;
+            Ok(block)
+        })
+        .await?
+    };
+    no_damage(store.reread(&name, read).await)
+}
+
+/// Where blocks may start, by what is left of the index.
+async fn starts(store: &Store, meta: &SstMeta, stored_bytes: u64) -> Result<Vec<u64>> {
+    if stored_bytes < meta.bytes {
+        return Ok(Vec::new());
+    }
+    let name = Name::Sst(meta.object_id());
+    let tail = no_damage(store.get_range(&name, meta.tail_offset..meta.bytes, Cause::Admin).await)?;
+    Ok(tail.map_or_else(Vec::new, |tail| walk::doubtful_ends(meta, &tail)))
+}
+
+/// The block that starts at `at` and has at most `limit` bytes, and how many it has.
+async fn find(
+    store: &Store,
+    id: ObjectId,
+    window: &mut Window,
+    at: u64,
+    limit: u64,
+) -> Result<Option<(u64, Block)>> {
+    let limit = limit.min(walk::MAX_STORED_BLOCK as u64);
+    let mut read_twice = false;
+    loop {
+        let bytes = window.from(at);
+        let held = bytes.len() as u64;
+        let found = on_cpu(move || {
+            let length = walk::find_end(id, at, &bytes)?;
+            let place = BlockRef { offset: at, bytes: length as u32 };
+            let block = decode_block(id, place, bytes.slice(..length)).ok()?;
+            block.validate().ok()?;
+            Some((length as u64, block))
+        })
+        .await?;
+        if found.is_some() || read_twice {
+            return Ok(found);
+        }
+        // What was wrong on the way is right now.
+        read_twice = held >= limit;
+        let more = if read_twice { limit } else { limit.min((2 * held).max(WINDOW_BYTES)) };
+        let name = Name::Sst(id);
+        let read = store.get_range(&name, at..at + more, Cause::Admin).await;
+        let Some(bytes) = no_damage(read)? else { return Ok(None) };
+        *window = Window { start: at, bytes };
     }
 }

@@ -258,14 +258,12 @@ async fn ssts(
     progress: Progress<'_>,
     report: &mut Report,
 ) -> Result<()> {
-    let pace = Pace::new(store.clock().clone(), options.bytes_per_second);
+    let pace = &Pace::new(store.clock().clone(), options.bytes_per_second);
     let total = survey.whole().map(|named| named.meta.bytes).sum();
-    let mut checks = stream::iter(survey.whole())
-        .map(|named| {
-            let pace = &pace;
-            async move { (named, sst::check(store, &named.meta, pace).await) }
-        })
-        .buffered(options.parallel.max(1));
+    // Boxed, because what waits for it would else not be `Send` (rust-lang/rust#102211).
+    let checks =
+        survey.whole().map(|named| async move { (named, sst::check(store, &named.meta, pace).await) });
+    let mut checks = stream::iter(checks).buffered(options.parallel.max(1)).boxed();
     while let Some((named, checked)) = checks.next().await {
         for finding in checked? {
             report.add(named.judge(finding));

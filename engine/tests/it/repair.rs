@@ -187,6 +187,14 @@ async fn only_sst(place: &Place) -> esker::sst::SstMeta {
     ssts[0].clone()
 }
 
+#[test]
+fn a_repair_can_be_given_to_a_runtime_of_many_threads() {
+    fn is_send(_: &impl Send) {}
+    let (store, options) = (Place::new().store(), RepairOptions::default());
+    is_send(&repair(&store, &options, &|_, _| {}));
+    is_send(&verify::verify(&store, &VerifyOptions::default(), &|_, _| {}));
+}
+
 #[tokio::test]
 async fn any_damaged_block_becomes_a_hole_and_nothing_else_is_lost() {
     let place = Place::new();

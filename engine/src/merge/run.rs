@@ -127,12 +127,12 @@ impl RunCursor {
             }
             Direction::Reverse => {
                 let first_key = &self.ssts[at].meta.first_key[..];
+                let before = self.block.checked_sub(1);
                 // The separator lies before the first key of this block, unless that key is split.
-                let (is_after, is_whole): (&dyn Fn(&[u8]) -> bool, _) = match self.block.checked_sub(1) {
-                    Some(before) => {
-                        (&move |key| tail.compare_separator(before, key).is_ge(), !tail.is_split(before))
-                    }
-                    None => (&|key| key < first_key, true),
+                let is_whole = before.is_none_or(|before| !tail.is_split(before));
+                let is_after = |key: &[u8]| match before {
+                    Some(before) => tail.compare_separator(before, key).is_ge(),
+                    None => key < first_key,
                 };
                 let within = !self.edged || is_after(&self.range.start);
                 (0..cursor.index() + 1, is_whole && within && rival.is_none_or(is_after))

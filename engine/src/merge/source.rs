@@ -28,10 +28,6 @@ pub enum Source {
 
 /// A position in a [`Source`].
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a handful of these exist per merge, and a box would cost every step"
-)]
 pub(super) enum Cursor {
     Mem(MemWalk),
     Run(RunCursor),

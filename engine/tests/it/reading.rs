@@ -688,8 +688,8 @@ mod following {
 
         // The walk finds nothing, a newer version overtakes it, and the second walk fails.
         clock.now_ms.fetch_add(100_000, Relaxed);
-        // The first two are of the walk, and of the fence that must be there.
-        faulty.add(Rule::on(Operation::Get).path("wal/").first(2).meets(Fault::Delay(Duration::ZERO)));
+        // The walk; the fence that must be there, what lies behind the absent slot, and that slot once more.
+        faulty.add(Rule::on(Operation::Get).path("wal/").first(4).meets(Fault::Delay(Duration::ZERO)));
         faulty.add(Rule::on(Operation::Get).path("wal/").meets(Fault::FailBefore));
         assert_eq!(reader.strong().await.unwrap_err().kind(), ErrorKind::Unavailable);
         assert_eq!(reader.get("a").await.unwrap().unwrap(), "1", "it has adopted the newer version");

@@ -388,7 +388,7 @@ impl Opening {
 }
 
 /// What lies in `slot`, checked; `None` if nothing does.
-pub(super) async fn read(
+pub(crate) async fn read(
     sequence: &Sequence,
     db_uuid: u128,
     slot: u64,

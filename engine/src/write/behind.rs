@@ -15,15 +15,14 @@
 use futures::future::try_join_all;
 
 use crate::{
-    clock::on_cpu,
     error::{ErrorKind, Result},
     key::split_full_key,
     manifest::{Manifest, View},
     memtable::Memtable,
     stats::Cause,
-    store::{Folder, Name},
+    store::{Folder, Name, Sequence},
     verify::lost,
-    wal::{WalObject, record::MAX_FENCE_BYTES},
+    wal::{record::MAX_FENCE_BYTES, replay::read},
     write::head::Start,
 };
 
@@ -40,7 +39,9 @@ pub(super) async fn check_epoch(manifest: &Manifest, latest: &View) -> Result<()
         let slot = object.name.number()?;
         (slot == last || slot > near && object.bytes <= MAX_FENCE_BYTES).then_some(slot)
     });
-    let epochs = try_join_all(of_interest.map(|slot| epoch(manifest, slot))).await?;
+    let log = Sequence::new(manifest.store().clone(), Folder::Wal);
+    let db_uuid = manifest.identity().db_uuid;
+    let epochs = try_join_all(of_interest.map(|slot| epoch(&log, db_uuid, slot))).await?;
     let Some(epoch) = epochs.into_iter().flatten().max().filter(|e| *e > latest.root.writer.epoch) else {
         return Ok(());
     };
@@ -67,11 +68,9 @@ pub(crate) fn check_keyspaces(start: &Start) -> Result<()> {
 }
 
 /// The epoch of the object in `slot`. What cannot be read is for the opener to meet.
-async fn epoch(manifest: &Manifest, slot: u64) -> Result<Option<u32>> {
-    let Some(bytes) = manifest.store().get(&Name::Wal(slot), Cause::Open).await? else { return Ok(None) };
-    let db_uuid = manifest.identity().db_uuid;
-    match on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await? {
-        Ok(object) => Ok(Some(object.header().epoch)),
+async fn epoch(log: &Sequence, db_uuid: u128, slot: u64) -> Result<Option<u32>> {
+    match read(log, db_uuid, slot, Cause::Open).await {
+        Ok(object) => Ok(object.map(|object| object.header().epoch)),
         Err(error) if matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported) => Ok(None),
         Err(error) => Err(error),
     }

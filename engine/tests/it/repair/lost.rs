@@ -102,8 +102,12 @@ async fn whoever_would_write_behind_a_lost_version_is_refused_before_an_epoch_is
     }
     drop(db);
     let whole = place.copy();
-    let lost = newest_version(&place).await;
-    place.remove(&lost).await;
+    // The claim of the second writer's epoch, and the version that says that its fence is there.
+    let fenced = place.view().await.id();
+    let lost = Name::Manifest(fenced - 1);
+    for id in [fenced, fenced - 1] {
+        place.remove(&Name::Manifest(id)).await;
+    }
     let left = place.all().await;
     let error = refused(&place).await;
     assert_eq!(

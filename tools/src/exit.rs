@@ -202,10 +202,12 @@ mod tests {
             store::Folder,
             testing::{Fault, FaultyStore, Operation, Rule, SimClock},
         };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let _entered = runtime.enter();
         let faulty = FaultyStore::memory(SimClock::shared(1), 1);
         faulty.add(Rule::on(Operation::List).meets(Fault::Refuse));
         let store = faulty.store();
-        let refused = futures::executor::block_on(store.list(Folder::Wal, None, Cause::Admin));
+        let refused = runtime.block_on(store.list(Folder::Wal, None, Cause::Admin));
         let error = refused.expect_err("refused");
         assert_eq!((error.kind(), code_of(&error)), (ErrorKind::Invalid, Code::Error), "{error}");
         assert_eq!(code_of(&esker::Error::invalid("a range that ends before it begins")), Code::Usage);

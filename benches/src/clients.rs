@@ -17,8 +17,9 @@ use tokio::task::JoinSet;
 use crate::{
     distribution::{Chooser, Zipf},
     measure::Latencies,
+    pace::wait_until,
     phases::Bench,
-    workload::{Mix, Spread},
+    workload::{Mix, Operation, Spread},
 };
 
 /// After so many operations a client lets others have its thread: warm operations never wait by themselves.
@@ -110,14 +111,13 @@ pub(crate) async fn full_scan(bench: &Bench, reader: &Reader, reverse: bool) -> 
         scan = scan.rev();
     }
     let mut seen = 0;
-    let mut expected = Vec::new();
     let mut last: Option<Bytes> = None;
     while let Some(row) = scan.next().await? {
         if let Some(last) = &last {
             anyhow::ensure!((*last < row.key) != reverse, "a full scan gave {:?} after {last:?}", row.key);
         }
         let number = bench.data.row_of(&row.key)?;
-        bench.data.check(number, bench.data.confirmed(number), Some(&row.value), &mut expected)?;
+        bench.data.check(number, bench.data.confirmed(number), Some(&row.value))?;
         last = Some(row.key);
         seen += 1;
         if seen % 4096 == 0 {
@@ -126,21 +126,6 @@ pub(crate) async fn full_scan(bench: &Bench, reader: &Reader, reverse: bool) -> 
     }
     anyhow::ensure!(seen == bench.data.rows(), "a full scan gave {seen} of {} rows", bench.data.rows());
     Ok(seen)
-}
-
-/// Waits for the moment: sleeps while it is far (the timer is a millisecond coarse), then lets others run.
-async fn wait_until(moment: Instant) {
-    loop {
-        let left = moment.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        if left > Duration::from_millis(2) {
-            tokio::time::sleep(left - Duration::from_millis(2)).await;
-        } else {
-            tokio::task::yield_now().await;
-        }
-    }
 }
 
 async fn gather(mut clients: JoinSet<Result<Latencies>>) -> Result<Latencies> {
@@ -184,30 +169,20 @@ impl<'a> Client<'a> {
 
     /// One operation of `mix` on `row`; says how many rows it touched.
     async fn operate(&mut self, mix: Mix, row: u64, durable: bool) -> Result<u64> {
-        let mut dice = self.random.random_range(0..100u32);
-        let mut falls = |share: u32| {
-            let hit = dice < share;
-            dice = dice.saturating_sub(share);
-            hit
-        };
-        if falls(mix.read) {
-            self.read(row).await
-        } else if falls(mix.update) {
-            self.write(row, durable).await
-        } else if falls(mix.insert) {
-            match self.bench.data.add_row() {
-                Some(new) => self.write(new, durable).await,
-                None => self.write(row, durable).await,
+        match mix.operation(self.random.random_range(0..100)) {
+            Operation::Read => self.read(row).await,
+            Operation::Update => self.write(row, durable).await,
+            Operation::Insert => {
+                let row = self.bench.data.add_row().unwrap_or(row);
+                self.write(row, durable).await
             }
-        } else if falls(mix.scan) {
-            self.scan(row).await
-        } else if falls(mix.missing) {
-            self.read_missing(row).await
-        } else if falls(mix.multi) {
-            self.multi(row).await
-        } else {
-            self.read(row).await?;
-            self.write(row, durable).await
+            Operation::Scan => self.scan(row).await,
+            Operation::Missing => self.read_missing(row).await,
+            Operation::Multi => self.multi(row).await,
+            Operation::Modify => {
+                self.read(row).await?;
+                self.write(row, durable).await
+            }
         }
     }
 
@@ -223,7 +198,7 @@ impl<'a> Client<'a> {
         if value.is_none() && self.reader.is_some() && row >= self.bench.plan.rows {
             return Ok(0); // inserted by another client a moment ago
         }
-        data.check(row, at_least, value.as_deref(), &mut self.value)?;
+        data.check(row, at_least, value.as_deref())?;
         Ok(1)
     }
 
@@ -257,7 +232,7 @@ impl<'a> Client<'a> {
             None => self.bench.db.multi_get(&keys).await?,
         };
         for (row, value) in rows.iter().zip(&values) {
-            data.check(*row, data.confirmed(*row).min(1), value.as_deref(), &mut self.value)?;
+            data.check(*row, data.confirmed(*row).min(1), value.as_deref())?;
         }
         Ok(values.len() as u64)
     }
@@ -292,7 +267,7 @@ impl<'a> Client<'a> {
             anyhow::ensure!(rows > 0 || *found.key >= *self.key, "a scan began before its start");
             let number = data.row_of(&found.key)?;
             let at_least = data.confirmed(number).min(1);
-            data.check(number, at_least, Some(&found.value), &mut self.value)?;
+            data.check(number, at_least, Some(&found.value))?;
             rows += 1;
         }
         Ok(rows)

@@ -10,7 +10,7 @@ const THETA: f64 = 0.99;
 
 /// A zipfian distribution over `0..n`; 0 is the hottest.
 #[derive(Debug, Clone)]
-pub(crate) struct Zipf {
+pub struct Zipf {
     n: u64,
     alpha: f64,
     zeta: f64,
@@ -19,7 +19,7 @@ pub(crate) struct Zipf {
 
 impl Zipf {
     /// Costs O(n) once.
-    pub(crate) fn new(n: u64) -> Self {
+    pub fn new(n: u64) -> Self {
         let n = n.max(1);
         let zeta: f64 = (1..=n).map(|i| (i as f64).powf(-THETA)).sum();
         let zeta2 = 1.0 + 2f64.powf(-THETA);
@@ -28,7 +28,7 @@ impl Zipf {
     }
 
     /// A rank in `0..n`.
-    pub(crate) fn rank(&self, random: &mut impl Rng) -> u64 {
+    pub fn rank(&self, random: &mut impl Rng) -> u64 {
         let u: f64 = random.random();
         let uz = u * self.zeta;
         if uz < 1.0 {
@@ -44,7 +44,7 @@ impl Zipf {
 
 /// How a phase chooses among the `n` rows there are.
 #[derive(Debug, Clone)]
-pub(crate) enum Chooser {
+pub enum Chooser {
     /// Every row as likely as any other.
     Uniform,
     /// A few rows most of the time, spread over the key space.
@@ -55,7 +55,7 @@ pub(crate) enum Chooser {
 
 impl Chooser {
     /// A row in `0..n`; `n` may have grown since the chooser was made.
-    pub(crate) fn choose(&self, n: u64, random: &mut impl Rng) -> u64 {
+    pub fn choose(&self, n: u64, random: &mut impl Rng) -> u64 {
         match self {
             Self::Uniform => random.random_range(0..n.max(1)),
             Self::Zipf(zipf) => scramble(zipf.rank(random)) % n.max(1),

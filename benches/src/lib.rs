@@ -5,31 +5,42 @@
 //! clients go) or open loop (`--rate`: operations have intended start times, so a stall counts for all that wait behind it:
 //! "coordinated omission", Gil Tene's term). Workload names are YCSB's (A to F) and `db_bench`'s.
 //!
+//! `benches/peers`, a workspace of its own, runs Esker beside other engines; it shares what is public here: keys and
+//! values, distributions, latencies, and the file of samples that [`run`]'s `compare` reads.
+//!
 //! Always true: a read whose bytes are not an expected value fails the run; figures are printed only for what ran.
 #![expect(clippy::disallowed_methods, reason = "a harness measures wall time and starts its own tasks")]
 
 mod clients;
-mod dataset;
-mod distribution;
-mod measure;
+mod compare;
+pub mod dataset;
+pub mod distribution;
+pub mod figures;
+pub mod measure;
 mod options;
+pub mod pace;
 mod phases;
 mod process;
 mod report;
+pub mod sample;
 mod target;
-mod workload;
+pub mod workload;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 
 pub use options::Args;
+use options::Verb;
 
-/// Runs the benchmark that `args` describe and prints its report on standard output.
+/// Runs the benchmark that `args` describe, or compares two earlier ones, and prints the report on standard output.
 ///
 /// # Errors
 /// When the target cannot be opened, an operation fails, or a read returns anything but an expected value.
 pub async fn run(args: Args) -> Result<ExitCode> {
+    if let Some(Verb::Compare(compare)) = &args.verb {
+        return compare.run();
+    }
     let plan = args.plan()?;
     let target = target::Target::prepare(&plan).await?;
     let outcome = phases::run(&plan, &target).await;

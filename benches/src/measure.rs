@@ -9,42 +9,55 @@ use hdrhistogram::Histogram;
 
 /// Latencies in nanoseconds, three significant digits, up to an hour.
 #[derive(Debug, Clone)]
-pub(crate) struct Latencies(Histogram<u64>);
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Latencies {
-    pub(crate) fn new() -> Self {
+    /// None yet.
+    pub fn new() -> Self {
         Self(Histogram::new_with_bounds(1, 3_600_000_000_000, 3).expect("constant bounds are valid"))
     }
-    pub(crate) fn record(&mut self, latency: Duration) {
+    /// Adds one.
+    pub fn record(&mut self, latency: Duration) {
         self.0.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
-    pub(crate) fn add(&mut self, other: &Self) {
+    /// Adds all of `other`.
+    pub fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("all histograms share their bounds");
     }
-    pub(crate) fn count(&self) -> u64 {
+    /// How many there are.
+    pub fn count(&self) -> u64 {
         self.0.len()
     }
-    pub(crate) fn quantile(&self, q: f64) -> Duration {
+    /// The latency that a share `q` of all does not pass; zero if there is none.
+    pub fn quantile(&self, q: f64) -> Duration {
         Duration::from_nanos(self.0.value_at_quantile(q))
     }
-    pub(crate) fn max(&self) -> Duration {
+    /// The longest.
+    pub fn max(&self) -> Duration {
         Duration::from_nanos(self.0.max())
     }
 }
 
 /// What this process has used since it began.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Usage {
+pub struct Usage {
     at: Instant,
     cpu: Duration,
 }
 
 impl Usage {
-    pub(crate) fn now() -> Self {
+    /// From here on.
+    pub fn now() -> Self {
         Self { at: Instant::now(), cpu: cpu_time() }
     }
     /// Wall and processor time since then.
-    pub(crate) fn elapsed(self) -> (Duration, Duration) {
+    pub fn elapsed(self) -> (Duration, Duration) {
         (self.at.elapsed(), cpu_time().saturating_sub(self.cpu))
     }
 }
@@ -60,7 +73,7 @@ fn cpu_time() -> Duration {
 }
 
 /// The most memory this process has held, in bytes; zero where the system does not tell.
-pub(crate) fn peak_memory() -> u64 {
+pub fn peak_memory() -> u64 {
     let Ok(status) = fs::read_to_string("/proc/self/status") else { return 0 };
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
     line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10

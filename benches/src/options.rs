@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Result, bail, ensure};
 use bytesize::ByteSize;
 
-use crate::workload::Phase;
+use crate::{compare::CompareArgs, dataset::Dataset, workload::Phase};
 
 /// The default run: load, hand over, YCSB A to F, scans.
 const DEFAULT: &str = "load,compact,a,b,c,d,e,f,compact,readrandom,readmissing,scan,scan-reverse";
@@ -22,11 +22,15 @@ Examples:
   esker bench --url s3://bucket/bench --workloads load,compact,c,scan
   esker bench --workloads fillrandom,overwrite,readrandom,readseq --num 1000000   db_bench's names
   esker bench --workloads load,b --rate 20000        open loop: 20,000 intended starts a second
+  esker bench compare before.json after.json         what benches/peers measured, then and now
   esker bench --json > run.jsonl                     one line of JSON a phase, then a summary
 
 Latencies are per operation. In an open loop (--rate) they count from the intended start, so waiting is not omitted.
 Dollars are requests at S3 standard prices, wherever the run was made; storage and traffic are not in them.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
     /// Where the database goes: file:///…, s3://…, memory://…; a temporary directory by default. A fresh place:
     /// the run makes a database of its own below it.
     #[arg(long, conflicts_with = "minio")]
@@ -75,6 +79,12 @@ pub struct Args {
     json: bool,
 }
 
+/// What can be done instead of a run.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum Verb {
+    Compare(CompareArgs),
+}
+
 /// Where a run takes place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -110,8 +120,8 @@ impl Args {
         ensure!(!phases.is_empty(), "--workloads names no phase");
         ensure!(self.num > 0, "--num must be at least 1");
         ensure!(
-            (20..=1024).contains(&self.key_size),
-            "--key-size must be 20 to 1024 (row numbers have up to 20 digits)"
+            (Dataset::LEAST_KEY_BYTES..=1024).contains(&self.key_size),
+            "--key-size must be 16 to 1024 (row numbers have 16 digits)"
         );
         ensure!((16..=1 << 20).contains(&self.value_size), "--value-size must be 16 to 1048576");
         ensure!((1..=4096).contains(&self.clients), "--clients must be 1 to 4096");

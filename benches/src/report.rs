@@ -14,7 +14,13 @@ use esker::{
 use esker_cache::CacheStats;
 use serde_json::{Value, json};
 
-use crate::{clients::Ran, measure::Latencies, options::Plan, workload::Phase};
+use crate::{
+    clients::Ran,
+    figures::{count, duration},
+    measure::Latencies,
+    options::Plan,
+    workload::Phase,
+};
 
 /// One phase.
 #[derive(Debug)]
@@ -341,47 +347,5 @@ fn sheet(head: &[&str]) -> Table {
 fn align(table: &mut Table) {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
-    }
-}
-
-/// 1234567 as `1,234,567`.
-fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A duration in the unit that suits it, three digits.
-fn duration(d: Duration) -> String {
-    let ns = d.as_nanos() as f64;
-    let (value, unit) = match ns {
-        n if n < 1e3 => return format!("{n:.0} ns"),
-        n if n < 1e6 => (n / 1e3, "µs"),
-        n if n < 1e9 => (n / 1e6, "ms"),
-        n => (n / 1e9, "s"),
-    };
-    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-    format!("{value:.decimals$} {unit}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_written_for_people() {
-        assert_eq!(count(0), "0");
-        assert_eq!(count(999), "999");
-        assert_eq!(count(1_234_567), "1,234,567");
-        assert_eq!(duration(Duration::from_nanos(950)), "950 ns");
-        assert_eq!(duration(Duration::from_nanos(1_234)), "1.23 µs");
-        assert_eq!(duration(Duration::from_micros(45_600)), "45.6 ms");
-        assert_eq!(duration(Duration::from_secs(123)), "123 s");
     }
 }

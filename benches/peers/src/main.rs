@@ -1,0 +1,88 @@
+//! `esker-peers`: Esker beside SlateDB, fjall and RocksDB, in one run on one machine.
+//!
+//! | file | is |
+//! |---|---|
+//! | `options` | the command line |
+//! | `rounds` | a run: processes, one after another, in an order that rotates |
+//! | `session` | one such process: an engine, a store, a list of workloads |
+//! | `workload`, `clients` | what is measured, and who does it |
+//! | `engine/` | the trait that workloads know, and a small file for each engine |
+//! | `store/` | where the bytes lie, how far away they seem, and what is asked for |
+//! | `table` | what was found |
+//!
+//! Keys and values, distributions, latencies and the file of samples are the harness's own: `esker_bench`.
+#![expect(clippy::disallowed_methods, reason = "a harness measures wall time and starts its own tasks")]
+
+mod clients;
+mod engine;
+mod options;
+mod rounds;
+mod session;
+mod store;
+mod table;
+mod workload;
+
+use std::{io::Write as _, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use esker_bench::sample::Samples;
+use tokio::runtime::Builder;
+
+use crate::{
+    options::{Args, Verb},
+    session::{Said, Session},
+};
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    match args.verb {
+        Some(Verb::Session) => in_session(),
+        Some(Verb::Table { file }) => {
+            print(&table::markdown(&Samples::read(&file)?))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => {
+            let run = args.run.run()?;
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let (table, code) = runtime.block_on(rounds::run(&run))?;
+            print(&table)?;
+            Ok(code)
+        }
+    }
+}
+
+/// One session: what it is comes on standard input, what it finds goes to standard output.
+fn in_session() -> Result<ExitCode> {
+    let session: Session = serde_json::from_reader(std::io::stdin().lock())
+        .context("a session is told as JSON on standard input")?;
+    let runtime = Builder::new_multi_thread().worker_threads(session.plan.threads).enable_all().build()?;
+    let tell = |said: Said| {
+        // Who started this process may be gone; then nobody wants to know.
+        if let Ok(line) = serde_json::to_string(&said) {
+            let _ = print(&format!("{line}\n"));
+        }
+    };
+    let outcome = runtime.block_on(async {
+        // On a worker, as the clients are, and not on the thread that waits for the runtime.
+        tokio::spawn(async move { session::run(&session, &tell).await.map_err(|error| format!("{error:#}")) })
+            .await
+    });
+    match outcome {
+        Ok(Ok(())) => Ok(ExitCode::SUCCESS),
+        Ok(Err(why)) => {
+            tell(Said::Failed(why));
+            Ok(ExitCode::FAILURE)
+        }
+        Err(panicked) => {
+            tell(Said::Failed(panicked.to_string()));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,241 @@
+//! A run: rounds of sessions, each a process, in an order that rotates.
+//!
+//! ```text
+//! round 1   memory: esker slatedb slatedb-tuned fjall     memory+standard: esker slatedb slatedb-tuned
+//! round 2   memory: slatedb slatedb-tuned fjall esker     memory+standard: slatedb slatedb-tuned esker
+//! ```
+//!
+//! So that a machine that gets slower, or busier for a while, is slower for everyone.
+//!
+//! Always true: no two sessions run at once; what is measured is on disk after each session; a session that fails is
+//! named in the file and in the exit code, and the others go on.
+#![expect(clippy::print_stderr, reason = "progress")]
+
+use std::{
+    fs,
+    io::IsTerminal as _,
+    process::{ExitCode, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+use esker::{
+    clock::SystemClock,
+    testing::{Minio, minio::INSTALL_COMMAND},
+};
+use esker_bench::sample::{FORMAT, Samples};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{ChildStdout, Command},
+};
+
+use crate::{
+    engine::Kind,
+    options::Run,
+    session::{Said, Session},
+    store::{Base, Server, Store},
+    table,
+};
+
+/// Runs everything, writes the file, and gives the table.
+pub(crate) async fn run(run: &Run) -> Result<(String, ExitCode)> {
+    let minio = if run.stores.iter().any(|store| store.base == Base::Minio) {
+        Some(start_minio().await?)
+    } else {
+        None
+    };
+    let server = minio.as_ref().map(server_of).transpose()?;
+    let mut samples = Samples { format: FORMAT, setup: setup(run), samples: Vec::new(), skipped: Vec::new() };
+    let mut failed = false;
+    let started = Instant::now();
+    let sessions = sessions(run, server.as_ref(), &mut samples.skipped);
+    for (number, session) in sessions.iter().enumerate() {
+        let title = format!(
+            "{}/{} round {} {} {}",
+            number + 1,
+            sessions.len(),
+            session.round,
+            session.store,
+            session.engine
+        );
+        if let Err(error) = one(session, run, &title, started, &mut samples).await {
+            failed = true;
+            let why = format!("{} on {}, round {}: {error:#}", session.engine, session.store, session.round);
+            eprintln!("\r\x1b[K{why}");
+            samples.skipped.push(why);
+        }
+        let text = serde_json::to_string_pretty(&samples)?;
+        fs::write(&run.out, text).with_context(|| format!("{} cannot be written", run.out.display()))?;
+    }
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+    Ok((table::markdown(&samples), if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }))
+}
+
+/// All sessions in their order; what cannot be compared is named in `skipped`.
+fn sessions(run: &Run, server: Option<&Server>, skipped: &mut Vec<String>) -> Vec<Session> {
+    let mut sessions = Vec::new();
+    for round in 1..=run.rounds {
+        for store in &run.stores {
+            let (here, not_here): (Vec<Kind>, Vec<Kind>) =
+                run.engines.iter().partition(|engine| engine.keeps_objects() || store.is_near());
+            if round == 1 {
+                skipped.extend(
+                    not_here.iter().map(|engine| format!("{engine} has no object store to lie on {store}")),
+                );
+            }
+            for engine in rotated(&here, round) {
+                sessions.push(session(run, engine, *store, round, server));
+            }
+        }
+    }
+    sessions
+}
+
+/// `engines`, beginning one later each round.
+fn rotated(engines: &[Kind], round: u32) -> Vec<Kind> {
+    let mut engines = engines.to_vec();
+    if !engines.is_empty() {
+        let first = (round as usize - 1) % engines.len();
+        engines.rotate_left(first);
+    }
+    engines
+}
+
+fn session(run: &Run, engine: Kind, store: Store, round: u32, server: Option<&Server>) -> Session {
+    Session {
+        plan: run.plan.clone(),
+        engine,
+        store,
+        round,
+        server: server.filter(|_| store.base == Base::Minio).cloned(),
+        unique: format!("peers-{}-{round}-{engine}-{store}", std::process::id()).replace('+', "-"),
+    }
+}
+
+async fn one(
+    session: &Session,
+    run: &Run,
+    title: &str,
+    started: Instant,
+    samples: &mut Samples,
+) -> Result<()> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("session")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("the session's process could not be started")?;
+    let mut stdin = child.stdin.take().context("a process has a standard input")?;
+    stdin.write_all(&serde_json::to_vec(session)?).await?;
+    drop(stdin);
+    let lines = BufReader::new(child.stdout.take().context("a process has a standard output")?).lines();
+    let listening = listen(lines, title, started, samples);
+    tokio::time::timeout(run.session_limit, listening).await.with_context(|| {
+        format!("it took longer than {}", humantime::format_duration(run.session_limit))
+    })??;
+    let status = child.wait().await?;
+    if !status.success() {
+        bail!("its process ended with {status}");
+    }
+    Ok(())
+}
+
+async fn listen(
+    mut lines: Lines<BufReader<ChildStdout>>,
+    title: &str,
+    started: Instant,
+    samples: &mut Samples,
+) -> Result<()> {
+    while let Some(line) = lines.next_line().await? {
+        match serde_json::from_str(&line).with_context(|| format!("its process said {line:?}"))? {
+            Said::Measured(sample) => samples.samples.push(*sample),
+            Said::Failed(why) => bail!(why),
+            Said::Doing(what) if std::io::stderr().is_terminal() => {
+                eprint!("\r\x1b[K{:>5} s  {title}: {what}", started.elapsed().as_secs());
+            }
+            Said::Doing(_) => {}
+        }
+    }
+    Ok(())
+}
+
+async fn start_minio() -> Result<Minio> {
+    Minio::start(&SystemClock::shared()).await?.with_context(|| {
+        format!(
+            "there is no `minio` program on the PATH or where `go install` puts it; build it with\n  {INSTALL_COMMAND}"
+        )
+    })
+}
+
+/// Its address and keys, taken from the URL it gives.
+fn server_of(minio: &Minio) -> Result<Server> {
+    let url = minio.url("bucket");
+    let parameter = |name: &str| {
+        let mut pairs = url.split(['?', '&']).filter_map(|pair| pair.split_once('='));
+        let value = pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+        value.with_context(|| format!("MinIO gives no {name}"))
+    };
+    Ok(Server {
+        endpoint: minio.endpoint(),
+        key: parameter("access_key_id")?,
+        secret: parameter("secret_access_key")?,
+    })
+}
+
+/// Machine, versions and options, for people.
+fn setup(run: &Run) -> Value {
+    let line = |file: &str, key: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+        line.split_once(':').map_or("", |(_, value)| value.trim()).to_owned()
+    };
+    let mut versions = serde_json::Map::new();
+    for engine in &run.engines {
+        versions.insert(engine.package().into(), version_of(engine.package()).into());
+    }
+    json!({
+        "plan": run.plan,
+        "rounds": run.rounds,
+        "versions": versions,
+        "machine": {
+            "cores": std::thread::available_parallelism().map_or(0, usize::from),
+            "processor": line("/proc/cpuinfo", "model name"),
+            "memory": line("/proc/meminfo", "MemTotal"),
+            "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
+            "load_before": fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
+        },
+    })
+}
+
+/// The version of a package in this program's lock file.
+fn version_of(package: &str) -> String {
+    let wanted = format!("name = \"{package}\"");
+    let mut lines = include_str!("../Cargo.lock").lines().skip_while(|line| *line != wanted);
+    let version = lines.nth(1).and_then(|line| line.split('"').nth(1));
+    version.unwrap_or("unknown").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_round_begins_with_another_engine_and_leaves_none_out() {
+        let engines = [Kind::Esker, Kind::SlateDb, Kind::Fjall];
+        let rounds: Vec<Vec<Kind>> = (1..=4).map(|round| rotated(&engines, round)).collect();
+        assert_eq!(rounds[0], engines);
+        assert_eq!(rounds[1], [Kind::SlateDb, Kind::Fjall, Kind::Esker]);
+        assert_eq!(rounds[3], engines);
+    }
+
+    #[test]
+    fn the_peers_versions_are_known() {
+        assert!(version_of("slatedb").starts_with("0.18."));
+        assert!(version_of("fjall").starts_with("3."));
+        assert_eq!(version_of("nobody"), "unknown");
+    }
+}

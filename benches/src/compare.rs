@@ -1,0 +1,282 @@
+//! `esker bench compare A.json B.json`: what has become better or worse from one run to another.
+//!
+//! Both are files of samples as `benches/peers` writes them: A is before, B is after. Compared are the median of each figure
+//! over the rounds and the ratio of the two, B to A; behind it the ratio at the far ends of both spreads.
+//!
+//! ```text
+//! workload     store   engine  figure       before                after                  ratio
+//! read-random  memory  esker   ops/s    901 k (880 k..910 k)   780 k (760 k..790 k)   0.87 (0.84..0.90)  worse
+//! ```
+//!
+//! Always true: a figure is a regression when its median is worse by more than the threshold and no round of B was as good
+//! as the worst of A: noise is not. p99 is shown and does not count, for it is mostly noise.
+
+use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, process::ExitCode};
+
+use anyhow::{Result, ensure};
+use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
+
+use crate::{
+    figures::short,
+    sample::{Sample, Samples, Spread},
+};
+
+/// Compare two files of samples; the exit code is not zero when something got worse.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  esker bench compare before.json after.json                   every engine, workload and store that both have
+  esker bench compare before.json after.json --engine esker    ours alone
+  esker bench compare before.json after.json --threshold 5     percent
+
+The files are written by benches/peers. A figure counts as worse when its median is worse by more than the threshold and
+the rounds of the two runs do not overlap.")]
+pub struct CompareArgs {
+    /// Samples of the run before.
+    before: PathBuf,
+    /// Samples of the run after.
+    after: PathBuf,
+    /// By how many percent a median may be worse.
+    #[arg(long, default_value_t = 10.0)]
+    threshold: f64,
+    /// Only this engine.
+    #[arg(long)]
+    engine: Option<String>,
+}
+
+/// What is compared of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Figure {
+    Rate,
+    Median,
+    P99,
+    Requests,
+}
+
+/// One figure of both runs.
+#[derive(Debug)]
+struct Change {
+    name: [String; 3],
+    figure: Figure,
+    before: Spread,
+    after: Spread,
+    verdict: Verdict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Better,
+    Same,
+    Worse,
+}
+
+impl CompareArgs {
+    /// Prints the comparison.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or the two have nothing in common.
+    #[expect(clippy::print_stdout, reason = "the report is this program's output")]
+    pub fn run(&self) -> Result<ExitCode> {
+        ensure!(self.threshold >= 0.0, "--threshold must not be negative");
+        let (before, after) = (Samples::read(&self.before)?, Samples::read(&self.after)?);
+        let mut changes = changes(&before, &after, self.threshold / 100.0);
+        if let Some(engine) = &self.engine {
+            changes.retain(|change| change.name[2] == *engine);
+        }
+        ensure!(!changes.is_empty(), "the two files have no workload, store and engine in common");
+        println!("{}", report(&changes));
+        let worse = changes.iter().any(|change| change.verdict == Verdict::Worse);
+        Ok(if worse { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+impl Figure {
+    const ALL: [Self; 4] = [Self::Rate, Self::Median, Self::P99, Self::Requests];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "ops/s",
+            Self::Median => "p50 ns",
+            Self::P99 => "p99 ns",
+            Self::Requests => "requests/op",
+        }
+    }
+
+    fn of(self, sample: &Sample) -> Option<f64> {
+        match self {
+            Self::Rate => Some(sample.ops_per_second),
+            Self::Median => Some(sample.latency?.p50_ns as f64),
+            Self::P99 => Some(sample.latency?.p99_ns as f64),
+            Self::Requests => sample.requests_per_operation(),
+        }
+    }
+
+    fn judge(self, before: Spread, after: Spread, threshold: f64) -> Verdict {
+        if self == Self::P99 || before.overlaps(&after) {
+            return Verdict::Same;
+        }
+        let (least, most) = (before.median * (1.0 - threshold), before.median * (1.0 + threshold));
+        let is_more_better = self == Self::Rate;
+        match after.median {
+            median if median < least => {
+                if is_more_better {
+                    Verdict::Worse
+                } else {
+                    Verdict::Better
+                }
+            }
+            median if median > most => {
+                if is_more_better {
+                    Verdict::Better
+                } else {
+                    Verdict::Worse
+                }
+            }
+            _ => Verdict::Same,
+        }
+    }
+}
+
+/// Every figure that both runs have, in the order of the second.
+fn changes(before: &Samples, after: &Samples, threshold: f64) -> Vec<Change> {
+    let key = |sample: &Sample| [sample.workload.clone(), sample.store.clone(), sample.engine.clone()];
+    let mut seen = BTreeSet::new();
+    let mut changes = Vec::new();
+    for name in after.samples.iter().map(key) {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        for figure in Figure::ALL {
+            let spread = |samples: &Samples| {
+                let ours = samples.samples.iter().filter(|sample| key(sample) == name);
+                Spread::of(ours.filter_map(|sample| figure.of(sample)))
+            };
+            if let (Some(before), Some(after)) = (spread(before), spread(after)) {
+                let verdict = figure.judge(before, after, threshold);
+                changes.push(Change { name: name.clone(), figure, before, after, verdict });
+            }
+        }
+    }
+    changes
+}
+
+fn report(changes: &[Change]) -> String {
+    let mut table = Table::new();
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_header([
+        "workload",
+        "store",
+        "engine",
+        "figure",
+        "before",
+        "after",
+        "after / before",
+        "",
+    ]);
+    let write = |s: Spread| format!("{} ({}..{})", short(s.median), short(s.min), short(s.max));
+    for change in changes {
+        let (before, after) = (change.before, change.after);
+        let ratio =
+            |a: f64, b: f64| if b == 0.0 { if a == 0.0 { 1.0 } else { f64::INFINITY } } else { a / b };
+        let ratio = Spread {
+            median: ratio(after.median, before.median),
+            min: ratio(after.min, before.max),
+            max: ratio(after.max, before.min),
+        };
+        let [workload, store, engine] = &change.name;
+        table.add_row([
+            workload.as_str(),
+            store.as_str(),
+            engine.as_str(),
+            change.figure.name(),
+            &write(before),
+            &write(after),
+            &write(ratio),
+            match change.verdict {
+                Verdict::Better => "better",
+                Verdict::Same => "",
+                Verdict::Worse => "WORSE",
+            },
+        ]);
+    }
+    for column in table.column_iter_mut().skip(4).take(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let count = |verdict| changes.iter().filter(|change| change.verdict == verdict).count();
+    let mut text = format!("{table}\n");
+    write!(
+        text,
+        "{} figures: {} better, {} worse",
+        changes.len(),
+        count(Verdict::Better),
+        count(Verdict::Worse)
+    )
+    .expect("a String takes every write");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sample::{FORMAT, Quantiles, Requests};
+
+    /// A file with a sample a round: a rate, a median latency and requests each.
+    fn file(rounds: &[(f64, u64, u64)]) -> Samples {
+        let sample = |(round, (rate, p50_ns, get)): (usize, &(f64, u64, u64))| Sample {
+            engine: "esker".into(),
+            store: "memory".into(),
+            workload: "read-random".into(),
+            round: round as u32 + 1,
+            operations: 100,
+            rows: 100,
+            seconds: 1.0,
+            ops_per_second: *rate,
+            latency: Some(Quantiles {
+                p50_ns: *p50_ns,
+                p90_ns: 0,
+                p99_ns: *p50_ns * 9,
+                p999_ns: 0,
+                max_ns: 0,
+            }),
+            service: None,
+            requests: Some(Requests { get: *get, ..Requests::default() }),
+            cpu_seconds: 0.0,
+            peak_memory_bytes: 0,
+        };
+        let samples = rounds.iter().enumerate().map(sample).collect();
+        Samples { format: FORMAT, setup: json!({}), samples, skipped: Vec::new() }
+    }
+
+    fn verdicts(before: &[(f64, u64, u64)], after: &[(f64, u64, u64)]) -> Vec<Verdict> {
+        changes(&file(before), &file(after), 0.1).iter().map(|change| change.verdict).collect()
+    }
+
+    #[test]
+    fn worse_by_more_than_the_threshold_and_out_of_the_noise_is_a_regression() {
+        use Verdict::{Better, Same, Worse};
+        let before = [(1000.0, 100, 100), (1010.0, 101, 100), (990.0, 99, 100)];
+        assert_eq!(verdicts(&before, &before), [Same; 4]);
+        assert_eq!(verdicts(&before, &[(850.0, 120, 120)]), [Worse, Worse, Same, Worse]);
+        assert_eq!(verdicts(&before, &[(1200.0, 80, 0)]), [Better, Better, Same, Better]);
+        assert_eq!(verdicts(&before, &[(950.0, 105, 100)]), [Same; 4], "below the threshold");
+        let noisy = [(700.0, 200, 100), (850.0, 120, 100), (995.0, 99, 100)];
+        assert_eq!(verdicts(&before, &noisy), [Same; 4], "one round was as good");
+    }
+
+    #[test]
+    fn what_only_one_run_has_is_not_compared() {
+        let mut other = file(&[(1.0, 1, 1)]);
+        other.samples[0].store = "minio".into();
+        assert!(changes(&file(&[(1.0, 1, 1)]), &other, 0.1).is_empty());
+    }
+
+    #[test]
+    fn the_report_shows_both_and_the_ratio() {
+        let changes = changes(&file(&[(1000.0, 100, 0)]), &file(&[(850.0, 100, 0)]), 0.1);
+        let text = report(&changes);
+        let line = text.lines().find(|line| line.contains("ops/s")).unwrap();
+        assert!(line.contains("0.85 (0.85..0.85)") && line.contains("WORSE"), "{text}");
+        assert!(text.ends_with("4 figures: 0 better, 1 worse"), "{text}");
+    }
+}

@@ -31,7 +31,7 @@ Examples:
 
 The files are written by benches/peers. A figure counts as worse when its median is worse by more than the threshold and
 the rounds of the two runs do not overlap.")]
-pub struct CompareArgs {
+pub(crate) struct CompareArgs {
     /// Samples of the run before.
     before: PathBuf,
     /// Samples of the run after.
@@ -76,7 +76,7 @@ impl CompareArgs {
     /// # Errors
     /// When a file cannot be read, or the two have nothing in common.
     #[expect(clippy::print_stdout, reason = "the report is this program's output")]
-    pub fn run(&self) -> Result<ExitCode> {
+    pub(crate) fn run(&self) -> Result<ExitCode> {
         ensure!(self.threshold >= 0.0, "--threshold must not be negative");
         let (before, after) = (Samples::read(&self.before)?, Samples::read(&self.after)?);
         let mut changes = changes(&before, &after, self.threshold / 100.0);

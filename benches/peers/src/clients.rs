@@ -359,7 +359,7 @@ impl<E: Engine> Client<E> {
         data.key(row, &mut self.key);
         let must_begin = data.confirmed(row) > 0;
         let limit = self.random.random_range(least..=most);
-        let (from, last, mut rows) = (&self.key, &mut self.last, 0);
+        let (from, last, mut rows) = (&self.key[..], &mut self.last, 0);
         last.clear();
         let check = |key: &[u8], value: &[u8]| {
             ensure!(rows > 0 || key >= from, "a scan began before its start");

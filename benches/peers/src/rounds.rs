@@ -38,6 +38,9 @@ use crate::{
     table,
 };
 
+/// Takes back what stands on the terminal's last line.
+const CLEAR: &str = "\r\x1b[K";
+
 /// Runs everything, writes the file, and gives the table.
 pub(crate) async fn run(run: &Run) -> Result<(String, ExitCode)> {
     let minio = if run.stores.iter().any(|store| store.base == Base::Minio) {
@@ -62,14 +65,14 @@ pub(crate) async fn run(run: &Run) -> Result<(String, ExitCode)> {
         if let Err(error) = one(session, run, &title, started, &mut samples).await {
             failed = true;
             let why = format!("{} on {}, round {}: {error:#}", session.engine, session.store, session.round);
-            eprintln!("\r\x1b[K{why}");
+            eprintln!("{}{why}", if std::io::stderr().is_terminal() { CLEAR } else { "" });
             samples.skipped.push(why);
         }
         let text = serde_json::to_string_pretty(&samples)?;
         fs::write(&run.out, text).with_context(|| format!("{} cannot be written", run.out.display()))?;
     }
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K");
+        eprint!("{CLEAR}");
     }
     Ok((table::markdown(&samples), if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }))
 }
@@ -155,7 +158,7 @@ async fn listen(
             Said::Measured(sample) => samples.samples.push(*sample),
             Said::Failed(why) => bail!(why),
             Said::Doing(what) if std::io::stderr().is_terminal() => {
-                eprint!("\r\x1b[K{:>5} s  {title}: {what}", started.elapsed().as_secs());
+                eprint!("{CLEAR}{:>5} s  {title}: {what}", started.elapsed().as_secs());
             }
             Said::Doing(_) => {}
         }

@@ -148,10 +148,11 @@ impl<'a, E: Engine> Stage<'a, E> {
             Work::ScanAll { reverse } => {
                 let engine = self.warm().await?;
                 let order = if reverse { Order::Descending } else { Order::Ascending };
-                clients::scan_all(&engine, &self.data, order, Some(plan.warmup))
+                let sum = self.data.sum();
+                clients::scan_all(&engine, &self.data, order, Some(plan.warmup), sum)
                     .await
                     .context("while warming up")?;
-                self.measured(workload.name, repeated_scan(&engine, &self.data, order, plan.duration))
+                self.measured(workload.name, repeated_scan(&engine, &self.data, order, plan.duration, sum))
                     .await?;
             }
             Work::Cold { mix, scan_rows } => {
@@ -171,9 +172,10 @@ impl<'a, E: Engine> Stage<'a, E> {
             Work::ColdScanAll => {
                 let engine = self.cold().await?;
                 let scan = async {
+                    let sum = self.data.sum();
                     let started = Instant::now();
-                    let (rows, _) =
-                        clients::scan_all(&engine, &self.data, Order::Ascending, Some(plan.duration)).await?;
+                    let limit = Some(plan.duration);
+                    let rows = clients::scan_all(&engine, &self.data, Order::Ascending, limit, sum).await?;
                     Ok(Ran::once(rows, started.elapsed()))
                 };
                 self.measured(workload.name, scan).await?;
@@ -354,11 +356,17 @@ impl<'a, E: Engine> Stage<'a, E> {
 }
 
 /// Scans everything again and again until `limit` is over; at least once.
-async fn repeated_scan<E: Engine>(engine: &E, data: &Dataset, order: Order, limit: Duration) -> Result<Ran> {
+async fn repeated_scan<E: Engine>(
+    engine: &E,
+    data: &Dataset,
+    order: Order,
+    limit: Duration,
+    sum: u64,
+) -> Result<Ran> {
     let started = Instant::now();
     let mut rows = 0;
     while rows == 0 || started.elapsed() < limit {
-        rows += clients::scan_all(engine, data, order, None).await?.0;
+        rows += clients::scan_all(engine, data, order, None, sum).await?;
         tokio::task::yield_now().await;
     }
     Ok(Ran::once(rows, started.elapsed()))

@@ -43,7 +43,7 @@ mod tests {
                 corrected.record_correct(service, pace).unwrap();
             }
         }
-        for q in [0.5, 0.9, 0.95, 0.99, 1.0] {
+        for q in [0.5, 0.95, 0.99, 1.0] {
             let (a, b) = (intended.value_at_quantile(q) as f64, corrected.value_at_quantile(q) as f64);
             assert!((a / b - 1.0).abs() < 0.15 || (a - b).abs() < 1500.0, "at {q}: {a} µs, corrected {b} µs");
         }

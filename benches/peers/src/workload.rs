@@ -3,7 +3,7 @@
 //! Always true: every name that is advertised is known, and what a workload does is the same for every engine.
 
 use anyhow::{Result, bail};
-use esker_bench::workload::{A, B, D, E, F, MISSING, Mix, READ, SCAN, Spread, UPDATE};
+use esker_bench::workload::{A, B, D, E, F, MISSING, Mix, READ, SCAN, Spread};
 
 use crate::store::Store;
 

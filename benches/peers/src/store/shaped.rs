@@ -70,7 +70,7 @@ struct Counts {
 }
 
 /// When a request is over.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Due {
     moment: Instant,
     profile: Profile,

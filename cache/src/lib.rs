@@ -9,6 +9,8 @@
 //! * **Never an error on the way of a read.** A fault of the SSD is counted and is a miss; an SSD that is full,
 //!   read-only or broken leaves a cache in memory.
 //! * **It survives a restart**: what is on the SSD is there again after [`BlockCache::open`].
+//! * **More fits than fits**: what is cold is made smaller before it is evicted, if somebody says how
+//!   ([`BlockCache::squeeze_with`]).
 //! * **Metadata outlives data**: each [`Class`] has its own share of both tiers.
 //!
 //! ```
@@ -27,7 +29,7 @@
 //!
 //! ```text
 //! lib ── flight      one fetch per block
-//!     ── memory      S3-FIFO
+//!     ── memory ── shard      budget, S3-FIFO
 //!     ── ssd ── entry, directory      foyer, checksums, the lock
 //!     ── id, options, stats
 //! ```
@@ -46,6 +48,7 @@ mod flight;
 mod id;
 mod memory;
 mod options;
+mod shard;
 mod ssd;
 mod stats;
 pub mod testing;
@@ -61,7 +64,7 @@ use crate::{
 };
 pub use crate::{
     id::{BlockId, Class},
-    options::{CacheError, CacheOptions, SsdOptions},
+    options::{CacheError, CacheOptions, Squeeze, SsdOptions},
     stats::CacheStats,
 };
 
@@ -107,6 +110,12 @@ impl BlockCache {
     pub fn in_memory(memory_bytes: usize) -> BlockCache {
         let options = CacheOptions { memory_bytes, ..CacheOptions::default() };
         Self::assemble(&options, None, Counters::default())
+    }
+
+    /// Lets the memory tier make data smaller before it evicts it: of [`Class::Data`], what is inserted from now on and
+    /// is not asked for. Whoever reads the cache must then know both forms. Set once; the first one stays.
+    pub fn squeeze_with(&self, squeeze: Squeeze) {
+        self.core.data.squeeze_with(squeeze);
     }
 
     /// The bytes of `id`, if they are in memory. Synchronous and without allocation: the hot path.
@@ -259,6 +268,7 @@ impl Core {
             stats.memory_misses += misses;
             stats.memory_bytes += tier.bytes() as u64;
         }
+        (stats.squeezed, stats.squeezed_bytes) = self.data.squeezed();
         self.counters.write_into(&mut stats);
         if let Some(ssd) = &self.ssd {
             ssd.write_into(&mut stats);

@@ -1,4 +1,4 @@
-//! The memory tier: sharded S3-FIFO with one budget in bytes.
+//! The memory tier: sharded S3-FIFO with one budget in bytes, which squeezes before it evicts.
 //!
 //! Why not foyer's memory tier, whose SSD tier we use: a hit there takes four shared reference counts beside the
 //! lock (record, shards, pipe, bytes), which every core fights for; its budget is split by shard, so that a value
@@ -6,31 +6,26 @@
 //! Here a hit is one hash, one shared lock, one load and the reference count of the bytes: 45 ns on one slow core
 //! where foyer 0.22.6 with S3-FIFO and the same hash takes 165, a miss 31 where it takes 80.
 //!
-//! S3-FIFO (Yang and others, SOSP 2023): newcomers enter a small queue (a tenth of the bytes); who is asked for again
-//! before reaching its end moves to the main queue, who is not leaves, and leaves its hash in the ghost queue, by
-//! which it enters the main queue directly next time. A scan passes through the small queue and disturbs nobody.
-//! Reading changes no order, so that hits need only a shared lock.
+//! Who has to give is the shard's to say ([`Content`]); what is done about it is told here. What is to be squeezed is
+//! picked and marked under the lock, squeezed by the inserting thread outside of it, and put back if it is still there:
+//! whoever asks meanwhile gets it as it was. An insertion does that until its own bytes fit, and no further.
 //!
 //! Always true: the bytes held never exceed the budget, at no moment, by whatever threads (room is reserved, and
-//! made, before an entry goes in); each key of `entries` is in exactly one of the two queues; freeing evicted bytes
-//! never happens under a lock.
+//! made, before an entry goes in); freeing evicted bytes, and squeezing, never happens under a lock.
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use crate::id::{BlockId, IdHash};
-
-/// What an entry costs beside its bytes: its slots in the map and the queue, the ghost it may leave, the header of
-/// its allocation. Counted, so that a million tiny entries do not hide 200 MB.
-pub(crate) const ENTRY_OVERHEAD: usize = 192;
-
-/// An entry that was hit this often is as hot as it gets: it survives so many rounds of the main queue unasked.
-const MAX_HITS: u8 = 3;
+use crate::{
+    id::BlockId,
+    options::Squeeze,
+    shard::{Content, ENTRY_OVERHEAD, Victim},
+};
 
 /// A shard is not worth its queues below this share of the budget, in bytes.
 const MIN_SHARD_BYTES: usize = 2 << 20;
@@ -42,8 +37,11 @@ pub(crate) struct MemoryTier {
     budget: usize,
     /// Bytes held and bytes reserved for entries about to go in.
     used: AtomicUsize,
-    /// The next shard to evict from when a shard cannot make room alone.
+    /// The next shard to take from when a shard cannot make room alone.
     hand: AtomicUsize,
+    squeeze: OnceLock<Squeeze>,
+    squeezed: AtomicU64,
+    squeezed_bytes: AtomicU64,
 }
 
 /// On cache lines of its own, so that the counters and the lock of one shard do not slow its neighbours.
@@ -55,25 +53,6 @@ struct Shard {
     misses: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Content {
-    entries: HashMap<BlockId, Entry, IdHash>,
-    small: VecDeque<BlockId>,
-    main: VecDeque<BlockId>,
-    ghosts: VecDeque<u64>,
-    ghost_set: HashSet<u64, IdHash>,
-    /// Bytes of the entries in `small`.
-    small_bytes: usize,
-    /// Bytes of all entries.
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    bytes: Bytes,
-    hits: AtomicU8,
-}
-
 impl MemoryTier {
     /// A tier that holds at most `budget` bytes.
     pub(crate) fn new(budget: usize) -> Self {
@@ -83,7 +62,15 @@ impl MemoryTier {
             budget,
             used: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
+            squeeze: OnceLock::new(),
+            squeezed: AtomicU64::new(0),
+            squeezed_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// Squeezes what is inserted from now on, before evicting it. The first one stays.
+    pub(crate) fn squeeze_with(&self, squeeze: Squeeze) {
+        let _ = self.squeeze.set(squeeze);
     }
 
     /// The bytes of `id`, counted as a hit or a miss.
@@ -104,40 +91,51 @@ impl MemoryTier {
 
     /// Whether `id` is here.
     pub(crate) fn contains(&self, id: &BlockId) -> bool {
-        self.shard(id).content.read().entries.contains_key(id)
+        self.shard(id).content.read().contains(id)
     }
 
-    /// Takes `bytes` in, evicting others for it. Larger than the whole budget, they are not taken.
+    /// Takes `bytes` in, squeezing and evicting others for it. Larger than the whole budget, they are not taken.
     pub(crate) fn insert(&self, id: BlockId, bytes: Bytes) {
         let weight = bytes.len().saturating_add(ENTRY_OVERHEAD);
         if weight > self.budget {
             return;
         }
+        let shard = self.shard(&id);
+        let plain = self.squeeze.get().is_some();
         let mut evicted = Vec::new();
         self.used.fetch_add(weight, Relaxed);
-        {
-            let mut content = self.shard(&id).content.write();
-            if content.entries.contains_key(&id) {
+        let comes_back = loop {
+            let mut content = shard.content.write();
+            if content.contains(&id) {
                 drop(content);
                 self.used.fetch_sub(weight, Relaxed);
                 return;
             }
             // The usual case: this shard makes the room, in the same critical section.
             let share = self.budget / self.shards.len();
-            while self.is_over() && content.bytes + weight > share {
-                if !self.evict_from(&mut content, &mut evicted) {
-                    break;
+            let comes_back = content.is_ghost(&id);
+            let mut cold = None;
+            while cold.is_none() && self.is_over() && content.bytes() + weight > share {
+                match content.victim(comes_back) {
+                    Some(Victim::Evicted(bytes)) => self.let_go(bytes, &mut evicted),
+                    Some(Victim::Cold(id, bytes)) => cold = Some((id, bytes)),
+                    None => break,
                 }
             }
             if !self.is_over() {
-                content.insert(id, bytes, weight);
+                content.insert(id, bytes, plain);
                 return;
             }
-        }
-        if self.evict_anywhere(&mut evicted) {
-            let mut content = self.shard(&id).content.write();
-            if !content.entries.contains_key(&id) {
-                content.insert(id, bytes, weight);
+            drop(content);
+            match cold {
+                Some((id, bytes)) => self.squeeze(shard, &id, &bytes),
+                None => break comes_back,
+            }
+        };
+        if self.make_room_anywhere(comes_back, &mut evicted) {
+            let mut content = shard.content.write();
+            if !content.contains(&id) {
+                content.insert(id, bytes, plain);
                 return;
             }
         }
@@ -156,6 +154,11 @@ impl MemoryTier {
         })
     }
 
+    /// How many entries were squeezed, and the bytes that freed.
+    pub(crate) fn squeezed(&self) -> (u64, u64) {
+        (self.squeezed.load(Relaxed), self.squeezed_bytes.load(Relaxed))
+    }
+
     fn shard(&self, id: &BlockId) -> &Shard {
         // The map uses the lowest and the highest bits of the hash; these are from the middle.
         &self.shards[(id.hash64() >> 40) as usize & (self.shards.len() - 1)]
@@ -165,88 +168,42 @@ impl MemoryTier {
         self.used.load(Relaxed) > self.budget
     }
 
-    /// Evicts one entry of `content`. False if it has none.
-    fn evict_from(&self, content: &mut Content, evicted: &mut Vec<Bytes>) -> bool {
-        let Some(bytes) = content.evict() else { return false };
+    fn let_go(&self, bytes: Bytes, evicted: &mut Vec<Bytes>) {
         self.used.fetch_sub(bytes.len() + ENTRY_OVERHEAD, Relaxed);
         evicted.push(bytes);
-        true
     }
 
-    /// Evicts an entry of each shard in turn until the reservations fit. False if nothing is left to evict: what is
-    /// over budget then is reserved by others, at this moment.
-    fn evict_anywhere(&self, evicted: &mut Vec<Bytes>) -> bool {
+    /// Makes a marked entry of `shard` smaller, if it lets itself be. Called without a lock.
+    fn squeeze(&self, shard: &Shard, id: &BlockId, bytes: &Bytes) {
+        let Some(smaller) = self.squeeze.get().and_then(|squeeze| squeeze(bytes)) else { return };
+        let freed = shard.content.write().replace(id, bytes, smaller);
+        if freed > 0 {
+            self.used.fetch_sub(freed, Relaxed);
+            self.squeezed.fetch_add(1, Relaxed);
+            self.squeezed_bytes.fetch_add(freed as u64, Relaxed);
+        }
+    }
+
+    /// Takes from each shard in turn until the reservations fit. False if nothing is left to take: what is over budget
+    /// then is reserved by others, at this moment.
+    fn make_room_anywhere(&self, comes_back: bool, evicted: &mut Vec<Bytes>) -> bool {
         let mut fruitless = 0;
         while self.is_over() {
-            let next = self.hand.fetch_add(1, Relaxed) & (self.shards.len() - 1);
-            if self.evict_from(&mut self.shards[next].content.write(), evicted) {
-                fruitless = 0;
-            } else {
-                fruitless += 1;
-                if fruitless == self.shards.len() {
-                    return false;
+            let shard = &self.shards[self.hand.fetch_add(1, Relaxed) & (self.shards.len() - 1)];
+            let victim = shard.content.write().victim(comes_back);
+            match victim {
+                Some(Victim::Evicted(bytes)) => self.let_go(bytes, evicted),
+                Some(Victim::Cold(id, bytes)) => self.squeeze(shard, &id, &bytes),
+                None => {
+                    fruitless += 1;
+                    if fruitless == self.shards.len() {
+                        return false;
+                    }
+                    continue;
                 }
             }
+            fruitless = 0;
         }
         true
-    }
-}
-
-impl Content {
-    fn get(&self, id: &BlockId) -> Option<Bytes> {
-        let entry = self.entries.get(id)?;
-        // Not a read-modify-write: two readers may count as one, and the hottest entries are not written at all.
-        let hits = entry.hits.load(Relaxed);
-        if hits < MAX_HITS {
-            entry.hits.store(hits + 1, Relaxed);
-        }
-        Some(entry.bytes.clone())
-    }
-
-    fn insert(&mut self, id: BlockId, bytes: Bytes, weight: usize) {
-        self.bytes += weight;
-        if self.ghost_set.remove(&id.hash64()) {
-            self.main.push_back(id);
-        } else {
-            self.small_bytes += weight;
-            self.small.push_back(id);
-        }
-        self.entries.insert(id, Entry { bytes, hits: AtomicU8::new(0) });
-    }
-
-    /// Removes the entry that S3-FIFO would, and returns its bytes to be freed elsewhere.
-    fn evict(&mut self) -> Option<Bytes> {
-        loop {
-            let from_small = self.small_bytes > self.bytes / 10 || self.main.is_empty();
-            let queue = if from_small { &mut self.small } else { &mut self.main };
-            let id = queue.pop_front()?;
-            let entry = self.entries.get_mut(&id).expect("a queue holds only keys of entries");
-            let weight = entry.bytes.len() + ENTRY_OVERHEAD;
-            let hits = entry.hits.get_mut();
-            if from_small {
-                self.small_bytes -= weight;
-            }
-            if *hits > 0 {
-                *hits = if from_small { 0 } else { *hits - 1 };
-                self.main.push_back(id);
-                continue;
-            }
-            self.bytes -= weight;
-            if from_small {
-                self.remember(id.hash64());
-            }
-            return self.entries.remove(&id).map(|entry| entry.bytes);
-        }
-    }
-
-    /// Keeps a ghost of an entry that left the small queue, about as many as there are entries.
-    fn remember(&mut self, hash: u64) {
-        while self.ghosts.len() > self.entries.len().max(8) {
-            let Some(oldest) = self.ghosts.pop_front() else { break };
-            self.ghost_set.remove(&oldest);
-        }
-        if self.ghost_set.insert(hash) {
-            self.ghosts.push_back(hash);
-        }
     }
 }

@@ -34,6 +34,10 @@ pub struct CacheStats {
     pub joined: u64,
     /// Calls of [`insert`](crate::BlockCache::insert).
     pub inserts: u64,
+    /// Entries made smaller in memory instead of evicting one: see [`squeeze_with`](crate::BlockCache::squeeze_with).
+    pub squeezed: u64,
+    /// Bytes of memory that this freed.
+    pub squeezed_bytes: u64,
     /// Bytes in memory now, bookkeeping included; never above [`CacheOptions::memory_bytes`](crate::CacheOptions).
     pub memory_bytes: u64,
     /// Bytes reserved on the SSD; 0 without that tier.

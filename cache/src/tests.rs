@@ -8,8 +8,9 @@ use crate::{
     directory::{Directory, Extent, Refusal},
     entry::{Ledger, SsdEntry, footprint},
     id::{BlockId, Class},
-    memory::{ENTRY_OVERHEAD, MemoryTier},
+    memory::MemoryTier,
     options::{CacheOptions, SsdOptions},
+    shard::ENTRY_OVERHEAD,
     ssd::Ssd,
     stats::CacheStats,
 };
@@ -86,6 +87,113 @@ fn threads_inserting_together_stay_within_the_budget() {
     assert!(tier.bytes() <= BUDGET, "{}", tier.bytes());
     let held: usize = (0..12_000).filter(|n| tier.contains(&id(*n))).count();
     assert_eq!(held * ((4 << 10) + ENTRY_OVERHEAD), tier.bytes(), "the account agrees with what is there");
+}
+
+/// Half of a block that is whole, twice as long as it has to be; nothing of one with an odd number.
+fn halve(bytes: &Bytes) -> Option<Bytes> {
+    assert_eq!(bytes.len(), 16 << 10, "an entry is squeezed once");
+    (bytes[0] % 2 == 0).then(|| Bytes::copy_from_slice(&bytes[..8 << 10]))
+}
+
+/// A block that [`halve`] halves, if `n` is even.
+fn doubled(n: u64) -> Bytes {
+    Bytes::from(vec![n as u8; 16 << 10])
+}
+
+fn squeezing(budget: usize) -> MemoryTier {
+    let tier = MemoryTier::new(budget);
+    tier.squeeze_with(halve);
+    tier
+}
+
+#[test]
+fn what_is_cold_is_squeezed_before_anything_is_evicted() {
+    const BUDGET: usize = 16 << 20;
+    let tier = squeezing(BUDGET);
+    let hot: Vec<_> = (0..32).map(|n| 2 * n).collect();
+    let blocks: Vec<_> = (0..1700).map(|n| 2 * n).collect();
+    for n in &blocks {
+        tier.insert(id(*n), doubled(*n));
+        assert!(tier.bytes() <= BUDGET);
+        hot.iter().filter(|hot| *hot <= n).for_each(|hot| drop(tier.get(&id(*hot))));
+    }
+    let held = |n: &u64| {
+        tier.peek(&id(*n)).map(|bytes| {
+            assert!(bytes.iter().all(|byte| *byte == *n as u8));
+            bytes.len()
+        })
+    };
+    assert!(blocks.iter().all(|n| held(n).is_some()), "1.66 times the budget fits");
+    assert!(hot.iter().all(|n| held(n) == Some(16 << 10)), "what is asked for stays as it is");
+    let squeezed = blocks.iter().filter(|n| held(n) == Some(8 << 10)).count() as u64;
+    assert_eq!(tier.squeezed(), (squeezed, squeezed * (8 << 10)));
+}
+
+#[test]
+fn what_comes_back_is_kept_if_it_fits_squeezed() {
+    const BUDGET: usize = 16 << 20;
+    let tier = squeezing(BUDGET);
+    // All of it, squeezed but for a thirtieth, is within the budget; with an eighth as it came, it is not.
+    let blocks = BUDGET as u64 * 30 / 31 / ((8 << 10) + ENTRY_OVERHEAD as u64);
+    let mut missed = 0;
+    for round in 0..12 {
+        missed = 0;
+        for n in 0..blocks {
+            let n = n * 7919 % blocks * 2;
+            if tier.get(&id(n)).is_none() {
+                missed += 1;
+                tier.insert(id(n), doubled(n));
+            }
+        }
+        assert!(tier.bytes() <= BUDGET, "in round {round}");
+    }
+    assert!(missed * 100 <= blocks, "{missed} of {blocks} are not kept");
+}
+
+#[test]
+fn a_long_scan_is_not_worth_squeezing() {
+    const BUDGET: usize = 16 << 20;
+    let tier = squeezing(BUDGET);
+    // What is asked for again fills the main queue.
+    for n in 0..3000 {
+        tier.insert(id(2 * n), doubled(2 * n));
+        drop(tier.get(&id(2 * n)));
+    }
+    for n in 3000..6000 {
+        tier.insert(id(2 * n), doubled(2 * n));
+    }
+    let before = tier.squeezed().0;
+    for n in 6000..9000 {
+        tier.insert(id(2 * n), doubled(2 * n));
+    }
+    let squeezed = tier.squeezed().0 - before;
+    assert!(squeezed < 100, "{squeezed} of 3000");
+}
+
+#[test]
+fn threads_that_squeeze_stay_within_the_budget_and_lose_nothing() {
+    const BUDGET: usize = 4 << 20;
+    let tier = squeezing(BUDGET);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let tier = &tier;
+            scope.spawn(move || {
+                for n in 0..2000_u64 {
+                    let n = n * 4 % 1500 + thread;
+                    tier.insert(id(n), doubled(n));
+                    if let Some(found) = tier.get(&id(n / 2)) {
+                        assert!(found.iter().all(|byte| *byte == (n / 2) as u8));
+                        assert!(found.len() == 16 << 10 || found.len() == 8 << 10 && n / 2 % 2 == 0);
+                    }
+                }
+            });
+        }
+    });
+    assert!(tier.bytes() <= BUDGET, "{}", tier.bytes());
+    let held: usize =
+        (0..1600).filter_map(|n| tier.peek(&id(n))).map(|bytes| bytes.len() + ENTRY_OVERHEAD).sum();
+    assert_eq!(held, tier.bytes(), "the account agrees with what is there");
+    assert!(tier.squeezed().0 > 0 && held > BUDGET / 2);
 }
 
 #[test]

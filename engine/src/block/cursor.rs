@@ -6,7 +6,8 @@
 //! pops. So a step back costs O(1) amortised, and the stack is never larger than the interval.
 //!
 //! Always true: a cursor stands on an entry or nowhere (before the first, after the last, after an
-//! error); `back`, if not empty, holds the entries from the restart up to the one before this one.
+//! error); the value it stands on is here (of a packed block: the chunk in which it lies, decompressed on arriving in
+//! it, and never for an entry that is only passed); `back`, if not empty, holds the entries from the restart up to the one before this one.
 
 use std::cmp::Ordering;
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use crate::{
     block::{
         Block, MAX_FULL_KEY_BYTES, bad,
+        packed::Values,
         search::{Probe, restart_before},
     },
     error::Result,
@@ -45,6 +47,8 @@ pub struct BlockCursor {
     index: usize,
     key: Vec<u8>,
     here: Here,
+    /// The one under the cursor is among them.
+    values: Values,
     back: Vec<(Here, usize)>,
     tails: Vec<u8>,
 }
@@ -66,7 +70,8 @@ impl BlockCursor {
     /// A cursor that stands nowhere yet.
     pub fn new(block: Block) -> Self {
         let here = Here { shared: 0, next_at: 0, value_at: 0, value_bytes: 0, kind: Kind::Put };
-        Self { index: block.entries(), block, key: Vec::new(), here, back: Vec::new(), tails: Vec::new() }
+        let (index, values) = (block.entries(), block.values_here());
+        Self { block, index, key: Vec::new(), here, values, back: Vec::new(), tails: Vec::new() }
     }
     /// The block it walks.
     pub fn block(&self) -> &Block {
@@ -93,7 +98,7 @@ impl BlockCursor {
             seq: self.seq(),
             kind: self.kind(),
             expire_at_ms: self.expire_at_ms(),
-            value: &self.block.bytes()[self.value_range()],
+            value: self.values.get(self.value_range()),
         }
     }
     /// The full key under the cursor.
@@ -120,16 +125,17 @@ impl BlockCursor {
         debug_assert!(self.is_valid());
         self.block.expire_at_ms(self.index)
     }
-    /// The value under the cursor, sharing the block's bytes.
+    /// The value under the cursor, sharing the block's bytes, or those of a chunk of it.
     #[inline]
     pub fn value(&self) -> Bytes {
         debug_assert!(self.is_valid());
-        self.block.bytes().slice(self.value_range())
+        self.values.share(self.value_range())
     }
 
     /// To the first entry.
     pub fn first(&mut self) -> Result<()> {
-        self.jump(0)
+        self.jump(0)?;
+        self.settle()
     }
     /// To the last entry.
     pub fn last(&mut self) -> Result<()> {
@@ -137,11 +143,69 @@ impl BlockCursor {
         while self.index + 1 < self.block.entries() {
             self.advance()?;
         }
-        Ok(())
+        self.settle()
     }
     /// To the first entry at or after (key, seq), key ascending, seq *descending*:
     /// `seek(key, u64::MAX)` finds the first entry with a key of at least `key`.
     pub fn seek(&mut self, key: &[u8], seq: Seq) -> Result<()> {
+        self.find(key, seq)?;
+        self.settle()
+    }
+    /// To the last entry strictly before (key, seq).
+    pub fn seek_before(&mut self, key: &[u8], seq: Seq) -> Result<()> {
+        self.find(key, seq)?;
+        if self.is_valid() { self.prev() } else { self.last() }
+    }
+    /// To the next entry; nowhere after the last. From nowhere to nowhere.
+    #[inline]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a cursor moves and may fail; it lends, it does not give"
+    )]
+    pub fn next(&mut self) -> Result<()> {
+        self.step()?;
+        self.settle()
+    }
+    /// To the entry before; nowhere before the first. From nowhere to nowhere.
+    pub fn prev(&mut self) -> Result<()> {
+        if !self.is_valid() || self.index == 0 {
+            self.leave();
+            return Ok(());
+        }
+        let Some((here, tail)) = self.back.pop() else {
+            self.walk_back()?;
+            return self.settle();
+        };
+        self.key.truncate(self.here.shared);
+        self.key.extend_from_slice(&self.tails[tail..]);
+        self.tails.truncate(tail);
+        self.here = here;
+        self.index -= 1;
+        self.settle()
+    }
+
+    /// Brings the value of the entry arrived at, unless it is here.
+    #[inline]
+    fn settle(&mut self) -> Result<()> {
+        if !self.is_valid() || self.values.cover(&self.value_range()) { Ok(()) } else { self.bring() }
+    }
+
+    #[cold]
+    fn bring(&mut self) -> Result<()> {
+        match self.block.values(self.value_range()) {
+            Ok(values) => {
+                self.values = values;
+                Ok(())
+            }
+            Err(e) => {
+                self.leave();
+                Err(e)
+            }
+        }
+    }
+
+    /// To where [`Self::seek`] goes, without the value.
+    fn find(&mut self, key: &[u8], seq: Seq) -> Result<()> {
         let restart = match restart_before(&self.block, key, seq) {
             Ok(restart) => restart,
             Err(e) => {
@@ -160,7 +224,7 @@ impl BlockCursor {
             if !before {
                 return Ok(());
             }
-            self.next()?;
+            self.step()?;
             if !self.is_valid() {
                 return Ok(());
             }
@@ -169,18 +233,9 @@ impl BlockCursor {
             }
         }
     }
-    /// To the last entry strictly before (key, seq).
-    pub fn seek_before(&mut self, key: &[u8], seq: Seq) -> Result<()> {
-        self.seek(key, seq)?;
-        if self.is_valid() { self.prev() } else { self.last() }
-    }
-    /// To the next entry; nowhere after the last. From nowhere to nowhere.
+    /// To where [`Self::next`] goes, without the value.
     #[inline]
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "a cursor moves and may fail; it lends, it does not give"
-    )]
-    pub fn next(&mut self) -> Result<()> {
+    fn step(&mut self) -> Result<()> {
         if !self.back.is_empty() {
             self.forget();
         }
@@ -190,20 +245,6 @@ impl BlockCursor {
             self.leave();
             Ok(())
         }
-    }
-    /// To the entry before; nowhere before the first. From nowhere to nowhere.
-    pub fn prev(&mut self) -> Result<()> {
-        if !self.is_valid() || self.index == 0 {
-            self.leave();
-            return Ok(());
-        }
-        let Some((here, tail)) = self.back.pop() else { return self.walk_back() };
-        self.key.truncate(self.here.shared);
-        self.key.extend_from_slice(&self.tails[tail..]);
-        self.tails.truncate(tail);
-        self.here = here;
-        self.index -= 1;
-        Ok(())
     }
 
     /// To the entry before, by walking there from its restart and stacking what lies between.
@@ -267,8 +308,7 @@ impl BlockCursor {
 
     #[inline]
     fn value_range(&self) -> std::ops::Range<usize> {
-        let start = self.block.values_start() + self.here.value_at;
-        start..start + self.here.value_bytes
+        self.here.value_at..self.here.value_at + self.here.value_bytes
     }
 
     fn leave(&mut self) {

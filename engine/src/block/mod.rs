@@ -27,11 +27,15 @@
 //! bytes that were verified. It is still written for hostile ones: after [`Block::parse`] no method
 //! panics or loops, and [`Block::validate`] checks all there is to check.
 //!
+//! A cache holds blocks in a second form too, with their values compressed ([`pack`]): a [`Block`] is of either form,
+//! and everything works on both.
+//!
 //! Always true: (key, seq descending) ascends strictly; a block is never empty; all parts fit
 //! exactly. Errors name the byte within the block; whoever knows the object adds it.
 
 pub mod builder;
 pub mod cursor;
+mod packed;
 mod search;
 pub mod stretch;
 
@@ -40,11 +44,13 @@ mod tests;
 
 pub use builder::BlockBuilder;
 pub use cursor::BlockCursor;
+pub use packed::pack;
 
 use std::cmp::Ordering;
 
 use bytes::Bytes;
 
+use self::packed::{COUNTS_BYTES, DIRECTORY_BYTES, PACKED};
 use crate::{
     codec::varint::{BadInput, Input, get_varint},
     error::{Error, ErrorKind, Result},
@@ -64,14 +70,14 @@ const KINDS_DIFFER: u8 = 0xFF;
 const FLAG_HASH_INDEX: u8 = 1;
 const RESTART_BYTES: usize = 8;
 
-/// Raw (decompressed, verified) block bytes. Cloning shares them.
+/// Raw (decompressed, verified) block bytes, or those of its packed form. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct Block {
     bytes: Bytes,
     parts: Parts,
 }
 
-/// An entry found by a point read: the value shares the block's bytes.
+/// An entry found by a point read: the value shares the block's bytes, unless they had to be decompressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// Its place in the order of writes.
@@ -88,12 +94,22 @@ impl Block {
     /// Reads the trailer and checks that the parts fit; nothing else is touched.
     /// Fails with `Corruption`, or `Unsupported` if a newer version wrote it.
     pub fn parse(bytes: Bytes) -> Result<Self> {
-        let parts = Parts::read(&bytes)?;
+        let parts = Parts::read(&bytes, false)?;
         Ok(Self { bytes, parts })
     }
-    /// The raw bytes.
+    /// The same of what a cache held: a packed block is one too.
+    pub fn parse_cached(bytes: Bytes) -> Result<Self> {
+        let parts = Parts::read(&bytes, true)?;
+        Ok(Self { bytes, parts })
+    }
+    /// The bytes, in the form that it has.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+    /// Whether its values are compressed.
+    #[inline]
+    pub fn is_packed(&self) -> bool {
+        self.parts.chunks > 0
     }
     /// How many entries it holds; at least one.
     pub fn entries(&self) -> usize {
@@ -108,12 +124,12 @@ impl Block {
     ///
     /// The versions of one key may go on in the next block: `None` means that *this* block has none.
     pub fn get(&self, key: &[u8], seq: Seq) -> Result<Option<Found>> {
-        let Some((index, values)) = search::find(self, key, seq)? else { return Ok(None) };
+        let Some((index, value)) = search::find(self, key, seq)? else { return Ok(None) };
         Ok(Some(Found {
             seq: self.seq(index),
             kind: self.kind(index)?,
             expire_at_ms: self.expire_at_ms(index),
-            value: self.bytes.slice(values),
+            value: self.value(value)?,
         }))
     }
 
@@ -169,6 +185,7 @@ impl Block {
         if value_at != self.parts.values_bytes as usize {
             return Err(bad(self.values_start() + value_at, "there are bytes after the last value"));
         }
+        self.values(0..value_at)?;
         Ok(())
     }
 }
@@ -185,6 +202,11 @@ struct Parts {
     expiries: u32,
     kinds: u32,
     restarts: u32,
+    /// Of a packed block: where its directory begins, how many chunks there are, and the bytes of all of them. Of a plain
+    /// one: no chunks, and the bytes of the values.
+    directory: u32,
+    chunks: u32,
+    stored_values: u32,
     interval: u16,
     seq_width: u8,
     expiry_width: u8,
@@ -192,14 +214,15 @@ struct Parts {
 }
 
 impl Parts {
-    fn read(bytes: &[u8]) -> Result<Self> {
+    fn read(bytes: &[u8], packed_too: bool) -> Result<Self> {
         if bytes.len() > MAX_BLOCK_RAW {
             return Err(bad(0, "the block is over the limit"));
         }
         let trailer_at =
             bytes.len().checked_sub(TRAILER_BYTES).ok_or(bad(0, "the block has no room for its trailer"))?;
         let version = bytes[bytes.len() - 1];
-        if version != VERSION {
+        let packed = packed_too && version == PACKED;
+        if version != VERSION && !packed {
             return Err(Error::unsupported(format!("block version {version} is not known to this version"))
                 .hint("open this database with a newer esker"));
         }
@@ -220,6 +243,9 @@ impl Parts {
                 expiries: 0,
                 kinds: 0,
                 restarts: 0,
+                directory: 0,
+                chunks: 0,
+                stored_values: values_bytes,
                 interval,
                 seq_width,
                 expiry_width,
@@ -245,17 +271,32 @@ impl Parts {
         if parts.kind != KINDS_DIFFER {
             Kind::from_u8(parts.kind)?;
         }
+        let mut parts_end = trailer_at as u64;
+        if packed {
+            let counts = bytes[..trailer_at].last_chunk().map_or(0, |counts| u64::from_le_bytes(*counts));
+            (parts.chunks, parts.stored_values) = (counts as u32, (counts >> 32) as u32);
+            let directory_bytes = u64::from(parts.chunks) * DIRECTORY_BYTES as u64 + COUNTS_BYTES as u64;
+            parts_end = parts_end
+                .checked_sub(directory_bytes)
+                .ok_or(bad(trailer_at, "the parts do not fit the block"))?;
+            let raw =
+                parts_end.saturating_sub(u64::from(parts.stored_values)) + u64::from(parts.values_bytes);
+            if parts.chunks == 0 || raw + TRAILER_BYTES as u64 > MAX_BLOCK_RAW as u64 {
+                return Err(bad(trailer_at, "the trailer makes no sense"));
+            }
+        }
         let entries = parts.entries as u64;
-        let seqs = parts.keys_bytes as u64 + parts.values_bytes as u64;
+        let seqs = parts.keys_bytes as u64 + parts.stored_values as u64;
         let expiries = seqs + entries * parts.seq_width as u64;
         let kinds = expiries + entries * parts.expiry_width as u64;
         let restarts = kinds + if parts.kind == KINDS_DIFFER { entries } else { 0 };
-        if restarts + entries.div_ceil(parts.interval as u64) * RESTART_BYTES as u64 != trailer_at as u64 {
+        let directory = restarts + entries.div_ceil(parts.interval as u64) * RESTART_BYTES as u64;
+        if directory != parts_end {
             return Err(bad(trailer_at, "the parts do not fit the block"));
         }
         // All of these are at most `trailer_at`, which is under the limit.
-        [parts.seqs, parts.expiries, parts.kinds, parts.restarts] =
-            [seqs, expiries, kinds, restarts].map(|offset| offset as u32);
+        [parts.seqs, parts.expiries, parts.kinds, parts.restarts, parts.directory] =
+            [seqs, expiries, kinds, restarts, directory].map(|offset| offset as u32);
         Ok(parts)
     }
 }
@@ -320,14 +361,13 @@ impl Block {
     fn values_start(&self) -> usize {
         self.parts.keys_bytes as usize
     }
-    /// The range in the block of a value that begins at `value_at` among the values.
+    /// The range among the values of one that begins at `value_at`.
     #[inline]
     fn value_range(&self, value_at: usize, value_bytes: usize) -> Result<std::ops::Range<usize>> {
         if value_at + value_bytes > self.parts.values_bytes as usize {
             return Err(bad(self.values_start() + value_at, "a value reaches past the values"));
         }
-        let start = self.values_start() + value_at;
-        Ok(start..start + value_bytes)
+        Ok(value_at..value_at + value_bytes)
     }
     #[inline]
     fn seq(&self, index: usize) -> Seq {

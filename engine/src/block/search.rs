@@ -27,7 +27,7 @@ pub(super) fn restart_before(block: &Block, key: &[u8], seq: Seq) -> Result<usiz
     Ok(low)
 }
 
-/// The index of the newest entry of `key` at or under `seq`, and where its value lies.
+/// The index of the newest entry of `key` at or under `seq`, and where its value lies among the values.
 pub(super) fn find(block: &Block, key: &[u8], seq: Seq) -> Result<Option<(usize, Range<usize>)>> {
     let restart = restart_before(block, key, seq)?;
     let (mut at, mut value_at) = block.restart(restart);

@@ -2,7 +2,8 @@
 //!
 //! One loop over the fronts writes the keys out, back to back, into one buffer that rows then share. That is what a
 //! [`BlockCursor`](super::BlockCursor) does entry by entry, without its keeping a place to go on from; and a stretch can be
-//! read from its end as quickly as from its beginning.
+//! read from its end as quickly as from its beginning. Of a packed block the chunks that it touches are decompressed,
+//! once.
 //!
 //! Always true: every range was checked against the block; versions of one key share the bytes of one key.
 
@@ -10,7 +11,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Block, MAX_FULL_KEY_BYTES, bad};
+use super::{Block, MAX_FULL_KEY_BYTES, bad, packed::Values};
 use crate::{
     error::Result,
     key::{EntryRef, Kind, Seq},
@@ -26,10 +27,11 @@ pub struct Stretch {
     /// The number in the block of the first of them.
     first: usize,
     keys: Bytes,
+    values: Values,
     spots: Vec<Spot>,
 }
 
-/// Where an entry lies. Keys in the buffer, values in the block.
+/// Where an entry lies: its key in the buffer, its value among the values of the block.
 #[derive(Debug, Clone, Copy)]
 struct Spot {
     key: (u32, u32),
@@ -53,6 +55,7 @@ impl Block {
         let mut spots = Vec::with_capacity(most);
         let mut keys: Vec<u8> = Vec::with_capacity((most * 32).min(MOST_KEY_BYTES));
         let mut before = 0..0;
+        let mut first_value_at = value_at;
         for index in restart * self.interval()..wanted.end {
             let head = self.head(at)?;
             if head.shared > before.len() {
@@ -76,6 +79,9 @@ impl Block {
                 keys.extend_from_slice(suffix);
                 before = start..keys.len();
             }
+            if index == wanted.start {
+                first_value_at = value_at;
+            }
             if index >= wanted.start {
                 spots.push(Spot {
                     key: (before.start as u32, before.end as u32),
@@ -87,7 +93,8 @@ impl Block {
             at = head.next();
             value_at += head.value_bytes;
         }
-        Ok(Some(Stretch { block: self.clone(), first: wanted.start, keys: keys.into(), spots }))
+        let values = self.values(first_value_at..value_at)?;
+        Ok(Some(Stretch { block: self.clone(), first: wanted.start, keys: keys.into(), values, spots }))
     }
 }
 
@@ -130,11 +137,11 @@ impl Stretch {
         let (start, end) = self.spots[n].key;
         self.keys.slice((start as usize + from).min(end as usize)..end as usize)
     }
-    /// Its value, sharing the block's bytes.
+    /// Its value, sharing the block's bytes, or those that were decompressed for the stretch.
     #[inline]
     pub fn value(&self, n: usize) -> Bytes {
         let (start, end) = self.spots[n].value;
-        self.block.bytes().slice(start as usize..end as usize)
+        self.values.share(start as usize..end as usize)
     }
     /// The entry.
     #[inline]
@@ -145,7 +152,7 @@ impl Stretch {
             seq: self.seq(n),
             kind: self.kind(n),
             expire_at_ms: self.expire_at_ms(n),
-            value: &self.block.bytes()[start as usize..end as usize],
+            value: self.values.get(start as usize..end as usize),
         }
     }
 }

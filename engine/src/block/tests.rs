@@ -1,9 +1,9 @@
-//! Tests of blocks against a sorted list, and against hostile bytes.
+//! Tests of blocks of both forms against a sorted list, and against hostile bytes.
 
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::{Block, BlockBuilder, BlockCursor, TRAILER_BYTES};
+use super::{Block, BlockBuilder, BlockCursor, TRAILER_BYTES, pack};
 use crate::{
     error::ErrorKind,
     key::{Entry, Kind},
@@ -16,7 +16,11 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
         1 => vec(Just(b'a'), 100..300),
         1 => vec(any::<u8>(), 0..20),
     ];
-    let value = prop_oneof![4 => vec(any::<u8>(), 0..20), 1 => vec(any::<u8>(), 120..300)];
+    let value = prop_oneof![
+        4 => vec(any::<u8>(), 0..20),
+        1 => vec(any::<u8>(), 120..300),
+        3 => (any::<u8>(), 0..3000usize).prop_map(|(byte, len)| vec![byte; len]),
+    ];
     let seq = prop_oneof![3 => 1..10u64, 1 => 1..70_000u64, 1 => any::<u64>()];
     let kind = prop_oneof![4 => Just(Kind::Put), 1 => Just(Kind::Delete), 1 => Just(Kind::PutIndirect)];
     let expiry = prop_oneof![4 => Just(0u64), 1 => 1_000..2_000u64, 1 => any::<u64>()];
@@ -46,6 +50,34 @@ fn build(entries: &[Entry], interval: usize) -> Block {
     let raw = builder.finish();
     assert_eq!((size, builder.is_empty()), (raw.len(), true));
     Block::parse(raw.into()).unwrap()
+}
+
+/// The block, and its packed form if it has one.
+fn both_forms(block: Block) -> Vec<Block> {
+    let packed = pack(block.bytes()).map(|packed| {
+        assert!(packed.len() <= block.bytes().len() - block.bytes().len() / 8);
+        assert!(Block::parse(packed.clone()).is_err(), "no SST holds a packed block");
+        let packed = Block::parse_cached(packed).unwrap();
+        assert!(packed.is_packed() && pack(packed.bytes()).is_none());
+        packed
+    });
+    [block].into_iter().chain(packed).collect()
+}
+
+/// Entries that make a packed block: with empty values, deletes, and values that do not compress.
+fn compressible(values: usize) -> Vec<Entry> {
+    (0..values as u64)
+        .map(|n| {
+            let noise = (0..400u64).map(|i| crate::codec::frame::checksum(n, &i.to_le_bytes()) as u8);
+            let value = match n % 7 {
+                0 => Vec::new(),
+                1 => noise.collect(),
+                _ => vec![n as u8; (n as usize * 311) % 900],
+            };
+            let kind = if n % 14 == 0 { Kind::Delete } else { Kind::Put };
+            Entry { key: format!("{n:06}").into(), kind, value: value.into(), ..row("", 1 + n % 300) }
+        })
+        .collect()
 }
 
 fn here(cursor: &BlockCursor) -> Option<Entry> {
@@ -112,6 +144,78 @@ fn a_value_is_a_slice_of_the_block() {
 }
 
 #[test]
+fn a_point_read_of_a_packed_block_gives_the_same_and_keeps_no_more_alive() {
+    let rows = compressible(200);
+    let [plain, packed] = &both_forms(build(&rows, 16))[..] else { panic!("it packs") };
+    for row in &rows {
+        let found = packed.get(&row.key, u64::MAX).unwrap();
+        assert_eq!(found, plain.get(&row.key, u64::MAX).unwrap());
+        let value = found.unwrap().value;
+        assert_eq!(value, row.value);
+        // A chunk that does not compress lies in the block as it is.
+        assert!(
+            value.is_unique() || value.is_empty() || packed.bytes().as_ptr_range().contains(&value.as_ptr())
+        );
+    }
+}
+
+#[test]
+fn a_huge_value_is_a_chunk_of_its_own() {
+    let huge = Entry { value: vec![7; 5 << 20].into(), ..row("b", 2) };
+    let rows = [row("a", 1), huge.clone(), Entry { value: Bytes::new(), ..row("c", 3) }, row("d", 4)];
+    let packed = both_forms(build(&rows, 16)).pop().unwrap();
+    assert!(packed.is_packed() && packed.bytes().len() < 64 << 10, "{} bytes", packed.bytes().len());
+    for row in &rows {
+        assert_eq!(packed.get(&row.key, 9).unwrap().unwrap().value, row.value);
+    }
+    assert_eq!(packed.stretch(1..3).unwrap().unwrap().value(0), huge.value);
+}
+
+#[test]
+fn what_gains_nothing_is_not_packed() {
+    let deletes: Vec<_> = (0..500)
+        .map(|n| Entry {
+            kind: Kind::Delete,
+            value: Bytes::new(),
+            key: format!("{n:04}").into(),
+            ..row("", 1)
+        })
+        .collect();
+    let noise = |n: u64| {
+        (0..400u64).map(|i| crate::codec::frame::checksum(n, &i.to_le_bytes()) as u8).collect::<Vec<_>>()
+    };
+    let noisy: Vec<_> = (0..40)
+        .map(|n| Entry { key: format!("{n:04}").into(), value: noise(n).into(), ..row("", 1) })
+        .collect();
+    for rows in [deletes, noisy, vec![row("a", 1)]] {
+        assert!(pack(build(&rows, 16).bytes()).is_none());
+    }
+    assert!(pack(&Bytes::new()).is_none() && pack(&Bytes::from(vec![1; 100])).is_none());
+}
+
+#[test]
+fn a_packed_block_that_was_changed_anywhere_never_panics_and_never_loops() {
+    let rows = compressible(40);
+    let packed = both_forms(build(&rows, 4)).pop().unwrap();
+    assert!(packed.is_packed());
+    let keys: Vec<Vec<u8>> = rows.iter().step_by(5).map(|row| row.key.to_vec()).collect();
+    let raw = packed.bytes().to_vec();
+    for at in 0..raw.len() {
+        for bit in [0, 3, 7] {
+            let mut changed = raw.clone();
+            changed[at] ^= 1 << bit;
+            if let Ok(block) = Block::parse_cached(changed.into()) {
+                exercise(&block, &keys);
+            }
+        }
+        assert!(Block::parse_cached(raw[..at].to_vec().into()).is_err(), "cut at {at}");
+        if let Ok(block) = Block::parse_cached(raw[raw.len() - at..].to_vec().into()) {
+            exercise(&block, &keys);
+        }
+    }
+}
+
+#[test]
 fn a_cursor_that_stands_nowhere_stays_there() {
     let block = build(&[row("a", 2), row("b", 1)], 16);
     let mut cursor = block.cursor();
@@ -139,6 +243,7 @@ fn what_a_newer_version_wrote_is_refused_by_name() {
         error.to_string()
     };
     assert!(change(1, 2).contains("block version 2"));
+    assert!(change(1, 0x81).contains("block version 129"));
     assert!(change(3, 1).contains("hash index"));
     assert!(change(3, 0x40).contains("0x40"));
     assert!(change(4, 9).contains("entry kind 9"));
@@ -173,6 +278,9 @@ fn exercise(block: &Block, keys: &[Vec<u8>]) {
             here(&cursor);
         }
     }
+    if let Ok(Some(stretch)) = block.stretch(0..block.entries()) {
+        (0..stretch.len()).for_each(|n| assert_eq!(stretch.value(n), stretch.entry(n).value));
+    }
     let mut steps = 0;
     let _ = cursor.first();
     while cursor.is_valid() && steps <= block.entries() {
@@ -195,42 +303,44 @@ proptest! {
 
     #[test]
     fn a_block_gives_back_what_was_added_in_both_directions(rows in entries(), interval in 1..6usize) {
-        let block = build(&rows, interval);
-        block.validate().unwrap();
-        prop_assert_eq!(block.entries(), rows.len());
-        let mut cursor = block.cursor();
-        cursor.first().unwrap();
-        for row in &rows {
-            prop_assert_eq!(here(&cursor), Some(row.clone()));
-            cursor.next().unwrap();
+        for block in both_forms(build(&rows, interval)) {
+            block.validate().unwrap();
+            prop_assert_eq!(block.entries(), rows.len());
+            let mut cursor = block.cursor();
+            cursor.first().unwrap();
+            for row in &rows {
+                prop_assert_eq!(here(&cursor), Some(row.clone()));
+                cursor.next().unwrap();
+            }
+            prop_assert_eq!(here(&cursor), None);
+            cursor.last().unwrap();
+            for row in rows.iter().rev() {
+                prop_assert_eq!(here(&cursor), Some(row.clone()));
+                cursor.prev().unwrap();
+            }
+            prop_assert_eq!(here(&cursor), None);
         }
-        prop_assert_eq!(here(&cursor), None);
-        cursor.last().unwrap();
-        for row in rows.iter().rev() {
-            prop_assert_eq!(here(&cursor), Some(row.clone()));
-            cursor.prev().unwrap();
-        }
-        prop_assert_eq!(here(&cursor), None);
     }
 
     #[test]
     fn a_stretch_of_a_block_is_what_a_cursor_walks_over(
         rows in entries(), interval in 1..6usize, ends in (any::<Index>(), any::<Index>()),
     ) {
-        let block = build(&rows, interval);
-        let (a, b) = (ends.0.index(rows.len() + 1), ends.1.index(rows.len() + 1));
-        let wanted = a.min(b)..a.max(b);
-        let Some(stretch) = block.stretch(wanted.clone()).unwrap() else {
-            prop_assert!(wanted.is_empty());
-            return Ok(());
-        };
-        prop_assert_eq!(stretch.len(), wanted.len());
-        for (n, row) in rows[wanted.clone()].iter().enumerate() {
-            let entry = stretch.entry(n);
-            prop_assert_eq!((entry.key, entry.seq, entry.kind, entry.expire_at_ms, entry.value),
-                (&row.key[..], row.seq, row.kind, row.expire_at_ms, &row.value[..]));
-            prop_assert_eq!((stretch.shared_key(n, 0), stretch.value(n)), (row.key.clone(), row.value.clone()));
-            prop_assert_eq!(stretch.goes_on(n), n > 0 && rows[wanted.start + n - 1].key == row.key);
+        for block in both_forms(build(&rows, interval)) {
+            let (a, b) = (ends.0.index(rows.len() + 1), ends.1.index(rows.len() + 1));
+            let wanted = a.min(b)..a.max(b);
+            let Some(stretch) = block.stretch(wanted.clone()).unwrap() else {
+                prop_assert!(wanted.is_empty());
+                continue;
+            };
+            prop_assert_eq!(stretch.len(), wanted.len());
+            for (n, row) in rows[wanted.clone()].iter().enumerate() {
+                let entry = stretch.entry(n);
+                prop_assert_eq!((entry.key, entry.seq, entry.kind, entry.expire_at_ms, entry.value),
+                    (&row.key[..], row.seq, row.kind, row.expire_at_ms, &row.value[..]));
+                prop_assert_eq!((stretch.shared_key(n, 0), stretch.value(n)), (row.key.clone(), row.value.clone()));
+                prop_assert_eq!(stretch.goes_on(n), n > 0 && rows[wanted.start + n - 1].key == row.key);
+            }
         }
     }
 
@@ -238,37 +348,38 @@ proptest! {
     fn searches_agree_with_a_sorted_list(
         rows in entries(), interval in 1..6usize, others in entries(), walk in vec(any::<bool>(), 0..40),
     ) {
-        let block = build(&rows, interval);
-        let mut cursor = block.cursor();
-        let targets = rows.iter().chain(&others).flat_map(|row| {
-            [0, row.seq.saturating_sub(1), row.seq, row.seq.saturating_add(1), u64::MAX].map(|seq| (row.key.clone(), seq))
-        });
-        for (key, seq) in targets {
-            let at = rows.partition_point(|row| row.key < key || row.key == key && row.seq > seq);
-            let expected = rows.get(at);
-            cursor.seek(&key, seq).unwrap();
-            prop_assert_eq!(here(&cursor), expected.cloned());
-            let found = block.get(&key, seq).unwrap();
-            let visible = expected.filter(|row| row.key == key);
-            prop_assert_eq!(
-                found.map(|f| (f.seq, f.kind, f.expire_at_ms, f.value)),
-                visible.map(|r| (r.seq, r.kind, r.expire_at_ms, r.value.clone()))
-            );
-            cursor.seek_before(&key, seq).unwrap();
-            prop_assert_eq!(here(&cursor), at.checked_sub(1).map(|before| rows[before].clone()));
-        }
-        // From wherever that left it: any mixture of steps.
-        cursor.first().unwrap();
-        let mut at = 0usize;
-        for forward in walk {
-            if forward && at + 1 < rows.len() {
-                cursor.next().unwrap();
-                at += 1;
-            } else if !forward && at > 0 {
-                cursor.prev().unwrap();
-                at -= 1;
+        for block in both_forms(build(&rows, interval)) {
+            let mut cursor = block.cursor();
+            let targets = rows.iter().chain(&others).flat_map(|row| {
+                [0, row.seq.saturating_sub(1), row.seq, row.seq.saturating_add(1), u64::MAX].map(|seq| (row.key.clone(), seq))
+            });
+            for (key, seq) in targets {
+                let at = rows.partition_point(|row| row.key < key || row.key == key && row.seq > seq);
+                let expected = rows.get(at);
+                cursor.seek(&key, seq).unwrap();
+                prop_assert_eq!(here(&cursor), expected.cloned());
+                let found = block.get(&key, seq).unwrap();
+                let visible = expected.filter(|row| row.key == key);
+                prop_assert_eq!(
+                    found.map(|f| (f.seq, f.kind, f.expire_at_ms, f.value)),
+                    visible.map(|r| (r.seq, r.kind, r.expire_at_ms, r.value.clone()))
+                );
+                cursor.seek_before(&key, seq).unwrap();
+                prop_assert_eq!(here(&cursor), at.checked_sub(1).map(|before| rows[before].clone()));
             }
-            prop_assert_eq!(here(&cursor), Some(rows[at].clone()));
+            // From wherever that left it: any mixture of steps.
+            cursor.first().unwrap();
+            let mut at = 0usize;
+            for &forward in &walk {
+                if forward && at + 1 < rows.len() {
+                    cursor.next().unwrap();
+                    at += 1;
+                } else if !forward && at > 0 {
+                    cursor.prev().unwrap();
+                    at -= 1;
+                }
+                prop_assert_eq!(here(&cursor), Some(rows[at].clone()));
+            }
         }
     }
 

@@ -7,8 +7,9 @@
 //! raw bytes; decompressing allocates exactly the declared length, after it was held against a
 //! limit and against what so many bytes can give at all, and anything that does not fill it to the byte is refused.
 
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, fmt, ops::Range};
 
+use bytes::Bytes;
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use twox_hash::XxHash3_64;
 use zstd::{bulk, zstd_safe};
@@ -128,9 +129,7 @@ pub fn decompress(codec: Codec, stored: &[u8], raw_len: usize, limit: usize) -> 
         Codec::None => return Err(wrong_length(stored.len(), raw_len)),
         Codec::Lz4 => {
             let mut raw = vec![0; raw_len];
-            let n = decompress_into(stored, &mut raw)
-                .map_err(|e| corrupt("the lz4 data cannot be decompressed").because(e))?;
-            raw.truncate(n);
+            unlz4(stored, &mut raw)?;
             raw
         }
         Codec::Zstd => {
@@ -146,6 +145,29 @@ pub fn decompress(codec: Codec, stored: &[u8], raw_len: usize, limit: usize) -> 
         }
     };
     if raw.len() == raw_len { Ok(raw) } else { Err(wrong_length(raw.len(), raw_len)) }
+}
+
+/// Decompresses LZ4: `stored` has to fill `raw` to the byte.
+pub(crate) fn unlz4(stored: &[u8], raw: &mut [u8]) -> Result<()> {
+    match decompress_into(stored, raw) {
+        Ok(n) if n == raw.len() => Ok(()),
+        Ok(n) => Err(wrong_length(n, raw.len())),
+        Err(e) => Err(corrupt("the lz4 data cannot be decompressed").because(e)),
+    }
+}
+
+/// The bytes `wanted` of the `raw_len` that LZ4's `stored` stands for, on their own: nothing else is allocated.
+/// The caller has held `raw_len` against [`may_hold`], and `wanted` against `raw_len`.
+pub(crate) fn cut_lz4(stored: &[u8], raw_len: usize, wanted: Range<usize>) -> Result<Bytes> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        if scratch.out.len() < raw_len {
+            scratch.out.resize(raw_len, 0);
+        }
+        let raw = &mut scratch.out[..raw_len];
+        let cut = unlz4(stored, raw).map(|()| Bytes::copy_from_slice(&raw[wanted]));
+        scratch.give_back();
+        cut
+    })
 }
 
 /// Whether `stored` bytes can be what [`compress`] makes of `raw` bytes. Needs no look at them.

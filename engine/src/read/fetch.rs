@@ -5,8 +5,8 @@
 //! block  cache(Data, offset of the block)  ─ miss → GET, neighbours together → verified, decompressed
 //! ```
 //!
-//! The cache holds blocks as they are searched (verified and decompressed), and tails as they are
-//! stored. Both are under the SST's own 128-bit name: a hash of the database's uuid and the object's
+//! The cache holds blocks as they are searched (verified and decompressed; those that grew cold in memory packed, see
+//! [`pack`]), and tails as they are stored. Both are under the SST's own 128-bit name: a hash of the database's uuid and the object's
 //! id, neither of which is ever reused, so nothing in the cache ever becomes wrong.
 //!
 //! Always true: one miss is one request however many wait for it; a round is as long as its slowest
@@ -29,7 +29,7 @@ use super::{
     tails::PinnedTails,
 };
 use crate::{
-    block::Block,
+    block::{Block, pack},
     chaos::{self, Bug, bug},
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
@@ -84,6 +84,7 @@ impl Fetcher {
         let tail_limit = AtomicUsize::new(PINNED_TAIL_BYTES);
         let (manifest, keeper) = (OnceLock::new(), OnceLock::new());
         let tails = PinnedTails::default();
+        cache.squeeze_with(pack);
         Self(Arc::new(Shared { store, cache, db_uuid, tails, tail_limit, manifest, keeper }))
     }
 
@@ -147,7 +148,7 @@ impl Fetcher {
 
     /// Puts a block that was fetched into the cache.
     fn warm(&self, id: ObjectId, place: BlockRef, block: &Block) {
-        self.0.cache.insert(self.block_id(id, place.offset), Class::Data, block.bytes().clone());
+        self.0.cache.insert(self.block_id(id, place.offset), Class::Data, as_cached(block));
     }
 
     /// Fetches all of `missing` in one parallel round (blocks of one SST in as few requests as their
@@ -249,7 +250,7 @@ impl Fetcher {
             let fetch = || async move {
                 let read = || async {
                     let stored = store.get_range(&name, place_range(place), cause).await?;
-                    Ok::<_, Error>(decode_block(id, place, stored)?.bytes().clone())
+                    Ok::<_, Error>(as_cached(&decode_block(id, place, stored)?))
                 };
                 store.reread(&name, read).await
             };
@@ -301,7 +302,7 @@ impl BlockSource for Fetcher {
         let place = tail.as_ref()?.block(index);
         let bytes = self.0.cache.get(&self.block_id(sst.id, place.offset), Class::Data)?;
         // Bytes that do not parse are a miss here; the fetch that follows reports them.
-        Block::parse(bytes).ok()
+        Block::parse_cached(bytes).ok()
     }
 
     fn tail(&self, sst: &Arc<OpenSst>) -> Option<Arc<Tail>> {
@@ -360,9 +361,19 @@ pub(super) fn touch(sst: &OpenSst) {
     }
 }
 
+/// A block that was fetched, for the cache: as it is, and packed only when it has grown cold there.
+fn as_cached(block: &Block) -> Bytes {
+    if chaos::rare("a block is packed at once")
+        && let Some(packed) = pack(block.bytes())
+    {
+        return packed;
+    }
+    block.bytes().clone()
+}
+
 /// A block as the cache holds it.
 fn parse(sst: &OpenSst, place: BlockRef, bytes: Bytes) -> Result<Block> {
-    Block::parse(bytes).map_err(|error| error.at(Name::Sst(sst.id).path(), place.offset))
+    Block::parse_cached(bytes).map_err(|error| error.at(Name::Sst(sst.id).path(), place.offset))
 }
 
 fn place_range(place: BlockRef) -> std::ops::Range<u64> {

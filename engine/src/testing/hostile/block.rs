@@ -1,4 +1,4 @@
-//! Raw blocks: parsed, validated, walked both ways, searched, and built again.
+//! Raw blocks of both forms: parsed, validated, walked both ways, searched, built again, and packed.
 //!
 //! Always true: a block that validates is the same from both ends and after being built anew; one that does
 //! not is still walked and searched without a panic, because readers do not validate.
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{SEAL, Sightings, as_inputs, assert_refused, sample_entries, seal};
 use crate::{
-    block::{Block, BlockBuilder, BlockCursor},
+    block::{Block, BlockBuilder, BlockCursor, pack},
     error::Result,
     key::Kind,
 };
@@ -25,12 +25,28 @@ pub fn block(input: &[u8]) {
         seal::block(&mut bytes);
     }
     match Block::parse(bytes.into()) {
-        Ok(block) => check(&block),
+        Ok(block) => {
+            let walked = check(&block);
+            if let Some(bytes) = pack(block.bytes()) {
+                let packed = Block::parse_cached(bytes).expect("what was packed is read");
+                assert!(walked.is_none() || walked == check(&packed), "packing keeps the entries");
+            }
+        }
         Err(error) => assert_refused(&error, None),
     }
 }
 
-fn check(block: &Block) {
+/// The target of blocks as a cache holds them: packed ones too.
+pub fn packed(input: &[u8]) {
+    let Some((_, bytes)) = input.split_first() else { return };
+    match Block::parse_cached(bytes.to_vec().into()) {
+        Ok(block) => drop(check(&block)),
+        Err(error) => assert_refused(&error, None),
+    }
+}
+
+/// Asserts all there is to assert. What was seen, if the block is valid.
+fn check(block: &Block) -> Option<Sightings> {
     let valid = block.validate();
     let (forward, ended) = walk(block, BlockCursor::first, BlockCursor::next);
     let (backward, ended_back) = walk(block, BlockCursor::last, BlockCursor::prev);
@@ -49,7 +65,7 @@ fn check(block: &Block) {
         for key in [&b""[..], b"\0\0\0\0", b"\0\0\0\0user/0004", b"\xff\xff\xff\xff\xff"] {
             search(block, key, 5);
         }
-        return;
+        return None;
     }
     ended.expect("a valid block is walked to its end");
     ended_back.expect("a valid block is walked back to its beginning");
@@ -69,6 +85,7 @@ fn check(block: &Block) {
         }
     }
     rebuild(block, &forward);
+    Some(forward)
 }
 
 /// A stretch is refused, or is what a cursor walks over in a block that is `valid`.
@@ -140,15 +157,26 @@ fn search(block: &Block, key: &[u8], seq: u64) {
 }
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
+    as_inputs(plain_blocks(1))
+}
+
+pub(super) fn packed_seeds() -> Vec<Vec<u8>> {
+    let packed = plain_blocks(60).into_iter().filter_map(|plain| pack(&plain.into()));
+    packed.map(|packed| [&[0], &packed[..]].concat()).collect()
+}
+
+/// Sound blocks of every shape, each value `repeats` times.
+fn plain_blocks(repeats: usize) -> Vec<Vec<u8>> {
     let blocks = (0..8).map(|variant| {
         let mut builder = BlockBuilder::new([1, 4, 16][variant as usize % 3]);
         for mut entry in sample_entries([1, 12, 40][variant as usize % 3], variant) {
             if variant == 7 {
                 (entry.kind, entry.expire_at_ms) = (Kind::Put, 0);
             }
+            entry.value = entry.value.repeat(repeats).into();
             builder.add(entry.as_ref());
         }
         builder.finish()
     });
-    as_inputs(blocks)
+    blocks.collect()
 }

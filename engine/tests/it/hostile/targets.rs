@@ -32,6 +32,11 @@ fn any_bytes_taken_for_a_block_are_refused_or_mean_one_thing() {
 }
 
 #[test]
+fn any_bytes_taken_for_a_cached_block_are_refused_or_mean_one_thing() {
+    run("packed");
+}
+
+#[test]
 fn any_bytes_taken_for_an_sst_are_refused_or_mean_one_thing() {
     run("sst");
 }

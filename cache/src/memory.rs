@@ -6,9 +6,14 @@
 //! Here a hit is one hash, one shared lock, one load and the reference count of the bytes: 45 ns on one slow core
 //! where foyer 0.22.6 with S3-FIFO and the same hash takes 165, a miss 31 where it takes 80.
 //!
-//! Who has to give is the shard's to say ([`Content`]); what is done about it is told here. What is to be squeezed is
-//! picked and marked under the lock, squeezed by the inserting thread outside of it, and put back if it is still there:
-//! whoever asks meanwhile gets it as it was. An insertion does that until its own bytes fit, and no further.
+//! Room is made by squeezing, coldest entries first ([`Content::cold`]), as long as more than a share of the budget is
+//! *plain*, which is to say can be squeezed, and else by evicting ([`Content::evict`]). For a newcomer's room that share is
+//! an eighth, more than the small queues hold: so a long scan does not make the tier squeeze what it will not be asked for.
+//! For one that comes back, having been evicted, it is a sixty-fourth: so all is kept that fits when squeezed. What is
+//! asked for again and again is left plain.
+//!
+//! What is to be squeezed is picked and marked under the lock, squeezed by the inserting thread outside of it, and put back
+//! if it is still there: whoever asks meanwhile gets it as it was. An insertion does that until its own bytes fit, no further.
 //!
 //! Always true: the bytes held never exceed the budget, at no moment, by whatever threads (room is reserved, and
 //! made, before an entry goes in); freeing evicted bytes, and squeezing, never happens under a lock.
@@ -24,11 +29,19 @@ use parking_lot::RwLock;
 use crate::{
     id::BlockId,
     options::Squeeze,
-    shard::{Content, ENTRY_OVERHEAD, Victim},
+    shard::{Content, ENTRY_OVERHEAD},
 };
 
 /// A shard is not worth its queues below this share of the budget, in bytes.
 const MIN_SHARD_BYTES: usize = 2 << 20;
+
+/// The part of the budget, one in so many, that stays plain for all that newcomers need. More than the small queues'.
+const PLAIN_PART: usize = 8;
+/// The same for all that those who come back need: the hottest.
+const HOT_PART: usize = 64;
+
+/// In how many shards something cold is looked for before an entry is evicted.
+const MOST_SHARDS: usize = 8;
 
 /// Bytes by id, in memory, within a budget.
 #[derive(Debug)]
@@ -37,6 +50,8 @@ pub(crate) struct MemoryTier {
     budget: usize,
     /// Bytes held and bytes reserved for entries about to go in.
     used: AtomicUsize,
+    /// What entries weigh that may be squeezed.
+    plain: AtomicUsize,
     /// The next shard to take from when a shard cannot make room alone.
     hand: AtomicUsize,
     squeeze: OnceLock<Squeeze>,
@@ -61,6 +76,7 @@ impl MemoryTier {
             shards: (0..shards).map(|_| Shard::default()).collect(),
             budget,
             used: AtomicUsize::new(0),
+            plain: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
             squeeze: OnceLock::new(),
             squeezed: AtomicU64::new(0),
@@ -101,7 +117,6 @@ impl MemoryTier {
             return;
         }
         let shard = self.shard(&id);
-        let plain = self.squeeze.get().is_some();
         let mut evicted = Vec::new();
         self.used.fetch_add(weight, Relaxed);
         let comes_back = loop {
@@ -114,18 +129,16 @@ impl MemoryTier {
             // The usual case: this shard makes the room, in the same critical section.
             let share = self.budget / self.shards.len();
             let comes_back = content.is_ghost(&id);
-            let mut cold = None;
-            while cold.is_none() && self.is_over() && content.bytes() + weight > share {
-                match content.victim(comes_back) {
-                    Some(Victim::Evicted(bytes)) => self.let_go(bytes, &mut evicted),
-                    Some(Victim::Cold(id, bytes)) => cold = Some((id, bytes)),
-                    None => break,
-                }
-            }
+            while self.is_over()
+                && !self.may_squeeze(comes_back)
+                && content.bytes() + weight > share
+                && self.evict_from(&mut content, &mut evicted)
+            {}
             if !self.is_over() {
-                content.insert(id, bytes, plain);
+                self.take_in(&mut content, id, bytes, weight);
                 return;
             }
+            let cold = if self.may_squeeze(comes_back) { self.cold_of(&mut content) } else { None };
             drop(content);
             match cold {
                 Some((id, bytes)) => self.squeeze(shard, &id, &bytes),
@@ -135,7 +148,7 @@ impl MemoryTier {
         if self.make_room_anywhere(comes_back, &mut evicted) {
             let mut content = shard.content.write();
             if !content.contains(&id) {
-                content.insert(id, bytes, plain);
+                self.take_in(&mut content, id, bytes, weight);
                 return;
             }
         }
@@ -168,12 +181,40 @@ impl MemoryTier {
         self.used.load(Relaxed) > self.budget
     }
 
-    fn let_go(&self, bytes: Bytes, evicted: &mut Vec<Bytes>) {
-        self.used.fetch_sub(bytes.len() + ENTRY_OVERHEAD, Relaxed);
-        evicted.push(bytes);
+    /// Whether room for an entry that comes back, or for a newcomer, is to be made by squeezing.
+    fn may_squeeze(&self, comes_back: bool) -> bool {
+        let stays = self.budget / if comes_back { HOT_PART } else { PLAIN_PART };
+        self.plain.load(Relaxed) > stays
     }
 
-    /// Makes a marked entry of `shard` smaller, if it lets itself be. Called without a lock.
+    fn take_in(&self, content: &mut Content, id: BlockId, bytes: Bytes, weight: usize) {
+        let plain = self.squeeze.get().is_some();
+        if plain {
+            self.plain.fetch_add(weight, Relaxed);
+        }
+        content.insert(id, bytes, plain);
+    }
+
+    /// Evicts one entry of `content`. False if it has none.
+    fn evict_from(&self, content: &mut Content, evicted: &mut Vec<Bytes>) -> bool {
+        let Some((bytes, plain)) = content.evict() else { return false };
+        let weight = bytes.len() + ENTRY_OVERHEAD;
+        self.used.fetch_sub(weight, Relaxed);
+        if plain {
+            self.plain.fetch_sub(weight, Relaxed);
+        }
+        evicted.push(bytes);
+        true
+    }
+
+    /// An entry of `content` that is to be squeezed.
+    fn cold_of(&self, content: &mut Content) -> Option<(BlockId, Bytes)> {
+        let (id, bytes) = content.cold()?;
+        self.plain.fetch_sub(bytes.len() + ENTRY_OVERHEAD, Relaxed);
+        Some((id, bytes))
+    }
+
+    /// Makes an entry of `shard` smaller, if it lets itself be. Called without a lock.
     fn squeeze(&self, shard: &Shard, id: &BlockId, bytes: &Bytes) {
         let Some(smaller) = self.squeeze.get().and_then(|squeeze| squeeze(bytes)) else { return };
         let freed = shard.content.write().replace(id, bytes, smaller);
@@ -187,22 +228,25 @@ impl MemoryTier {
     /// Takes from each shard in turn until the reservations fit. False if nothing is left to take: what is over budget
     /// then is reserved by others, at this moment.
     fn make_room_anywhere(&self, comes_back: bool, evicted: &mut Vec<Bytes>) -> bool {
-        let mut fruitless = 0;
+        let (mut without_cold, mut fruitless) = (0, 0);
         while self.is_over() {
             let shard = &self.shards[self.hand.fetch_add(1, Relaxed) & (self.shards.len() - 1)];
-            let victim = shard.content.write().victim(comes_back);
-            match victim {
-                Some(Victim::Evicted(bytes)) => self.let_go(bytes, evicted),
-                Some(Victim::Cold(id, bytes)) => self.squeeze(shard, &id, &bytes),
-                None => {
-                    fruitless += 1;
-                    if fruitless == self.shards.len() {
-                        return false;
-                    }
-                    continue;
+            let mut content = shard.content.write();
+            if without_cold < MOST_SHARDS.min(self.shards.len()) && self.may_squeeze(comes_back) {
+                let cold = self.cold_of(&mut content);
+                drop(content);
+                match cold {
+                    Some((id, bytes)) => self.squeeze(shard, &id, &bytes),
+                    None => without_cold += 1,
+                }
+            } else if self.evict_from(&mut content, evicted) {
+                fruitless = 0;
+            } else {
+                fruitless += 1;
+                if fruitless == self.shards.len() {
+                    return false;
                 }
             }
-            fruitless = 0;
         }
         true
     }

@@ -10,10 +10,7 @@
 //!             └─ not asked for ────────────┘
 //! ```
 //!
-//! Entries that can be made smaller (*plain*) are, coldest first, instead of evicting anybody, as long as more than a
-//! share of the bytes is plain. For the room of a newcomer that share is an eighth, which is more than the small queue
-//! holds: so a long scan costs no squeezing at all. For the room of one that comes back (a ghost: more room would have kept
-//! it) it is a sixty-fourth: so what fits when squeezed is kept. What is asked for again and again is left plain.
+//! When to squeeze and when to evict is the tier's to say, for all shards: see [`memory`](crate::memory).
 //!
 //! Always true: each key of `entries` is in exactly one of the two queues, and the sums of a queue are those of its
 //! entries; an entry is squeezed at most once; nothing here compresses, frees bytes, or waits.
@@ -36,12 +33,10 @@ const MAX_HITS: u8 = 3;
 
 /// The small queue's part of the bytes: one in so many.
 const SMALL_PART: usize = 10;
-/// The part that stays plain for the sake of newcomers. More than the small queue's.
-const PLAIN_PART: usize = 8;
-/// The part that stays plain whoever comes: the hottest of the main queue.
+/// The main queue's part that stays plain as long as there is something plain in the small one.
 const HOT_PART: usize = 64;
 
-/// How many entries are looked at for one that can be squeezed before one is evicted.
+/// How many entries are looked at for one that can be squeezed.
 const LOOKS: usize = 64;
 
 /// The entries of one shard.
@@ -70,15 +65,6 @@ struct Entry {
     in_small: bool,
     /// Whether it may yet be squeezed.
     plain: bool,
-}
-
-/// Who has to give.
-#[derive(Debug)]
-pub(crate) enum Victim {
-    /// It is gone; its bytes are to be freed elsewhere.
-    Evicted(Bytes),
-    /// It is still here, and not asked for: to be made smaller, and put back by [`Content::replace`].
-    Cold(BlockId, Bytes),
 }
 
 impl Content {
@@ -116,17 +102,6 @@ impl Content {
         self.entries.insert(id, entry);
     }
 
-    /// Who has to give for an entry that comes back, or for a newcomer. `None` if there is nobody.
-    pub(crate) fn victim(&mut self, comes_back: bool) -> Option<Victim> {
-        let stays_plain = self.bytes() / if comes_back { HOT_PART } else { PLAIN_PART };
-        if self.small.plain + self.main.plain > stays_plain
-            && let Some((id, bytes)) = self.cold()
-        {
-            return Some(Victim::Cold(id, bytes));
-        }
-        self.evict().map(Victim::Evicted)
-    }
-
     /// Puts `smaller` in place of `bytes`, if they are still here. Returns what that frees.
     pub(crate) fn replace(&mut self, id: &BlockId, bytes: &Bytes, smaller: Bytes) -> usize {
         let Some(entry) = self.entries.get_mut(id) else { return 0 };
@@ -140,10 +115,19 @@ impl Content {
         freed
     }
 
-    /// The next plain entry that was not asked for, marked and put to the end of its queue.
-    fn cold(&mut self) -> Option<(BlockId, Bytes)> {
+    /// The next plain entry that was not asked for; no longer plain, and at the end of its queue. It is to be made smaller,
+    /// and put back by [`Self::replace`].
+    pub(crate) fn cold(&mut self) -> Option<(BlockId, Bytes)> {
+        // Once around at most, or what is hot would cool within one call.
+        let mut main_left = self.main.ids.len();
         for _ in 0..LOOKS {
-            let from_small = self.main.plain <= self.bytes() / HOT_PART;
+            let from_small = main_left == 0
+                || self.small.plain > self.bytes() / SMALL_PART
+                || self.main.plain <= self.bytes() / HOT_PART;
+            if from_small && self.small.plain == 0 {
+                return None;
+            }
+            main_left -= usize::from(!from_small);
             let Some(id) = self.next(from_small)? else { continue };
             let entry = self.entries.get_mut(&id).expect("a queue holds only keys of entries");
             let found = entry.plain.then(|| (id, entry.bytes.clone()));
@@ -157,13 +141,13 @@ impl Content {
         None
     }
 
-    /// Removes the entry that S3-FIFO would, and returns its bytes to be freed elsewhere.
-    fn evict(&mut self) -> Option<Bytes> {
+    /// Removes the entry that S3-FIFO would, and returns its bytes, to be freed elsewhere, and whether it was plain.
+    pub(crate) fn evict(&mut self) -> Option<(Bytes, bool)> {
         loop {
             let from_small = self.small.bytes > self.bytes() / SMALL_PART || self.main.ids.is_empty();
             let Some(id) = self.next(from_small)? else { continue };
             self.remember(id.hash64());
-            return self.entries.remove(&id).map(|entry| entry.bytes);
+            return self.entries.remove(&id).map(|entry| (entry.bytes, entry.plain));
         }
     }
 
@@ -177,7 +161,7 @@ impl Content {
         if *hits == 0 {
             return Some(Some(id));
         }
-        *hits = if from_small { 0 } else { *hits - 1 };
+        *hits -= 1;
         entry.in_small = false;
         self.main.push(id, entry);
         Some(None)

@@ -151,6 +151,25 @@ fn what_comes_back_is_kept_if_it_fits_squeezed() {
 }
 
 #[test]
+fn what_is_asked_for_all_the_time_is_kept_if_it_fits_squeezed() {
+    const BUDGET: usize = 16 << 20;
+    let tier = squeezing(BUDGET);
+    let blocks = BUDGET as u64 * 30 / 31 / ((8 << 10) + ENTRY_OVERHEAD as u64);
+    let (mut state, mut missed) = (1_u64, 0);
+    for read in 0..blocks * 120 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let n = state % blocks * 2;
+        if tier.get(&id(n)).is_none() {
+            missed += u64::from(read > blocks * 60);
+            tier.insert(id(n), doubled(n));
+        }
+    }
+    assert!(missed * 1000 <= blocks * 60, "{missed} of {} reads are missed", blocks * 60);
+}
+
+#[test]
 fn a_long_scan_is_not_worth_squeezing() {
     const BUDGET: usize = 16 << 20;
     let tier = squeezing(BUDGET);

@@ -92,7 +92,7 @@ fn threads_inserting_together_stay_within_the_budget() {
 /// Half of a block that is whole, twice as long as it has to be; nothing of one with an odd number.
 fn halve(bytes: &Bytes) -> Option<Bytes> {
     assert_eq!(bytes.len(), 16 << 10, "an entry is squeezed once");
-    (bytes[0] % 2 == 0).then(|| Bytes::copy_from_slice(&bytes[..8 << 10]))
+    bytes[0].is_multiple_of(2).then(|| Bytes::copy_from_slice(&bytes[..8 << 10]))
 }
 
 /// A block that [`halve`] halves, if `n` is even.
@@ -202,7 +202,9 @@ fn threads_that_squeeze_stay_within_the_budget_and_lose_nothing() {
                     tier.insert(id(n), doubled(n));
                     if let Some(found) = tier.get(&id(n / 2)) {
                         assert!(found.iter().all(|byte| *byte == (n / 2) as u8));
-                        assert!(found.len() == 16 << 10 || found.len() == 8 << 10 && n / 2 % 2 == 0);
+                        assert!(
+                            found.len() == 16 << 10 || found.len() == 8 << 10 && (n / 2).is_multiple_of(2)
+                        );
                     }
                 }
             });

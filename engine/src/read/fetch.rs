@@ -302,7 +302,11 @@ impl BlockSource for Fetcher {
         let place = tail.as_ref()?.block(index);
         let bytes = self.0.cache.get(&self.block_id(sst.id, place.offset), Class::Data)?;
         // Bytes that do not parse are a miss here; the fetch that follows reports them.
-        Block::parse_cached(bytes).ok()
+        let block = Block::parse_cached(bytes).ok()?;
+        if block.is_packed() {
+            chaos::mark("a packed block is read");
+        }
+        Some(block)
     }
 
     fn tail(&self, sst: &Arc<OpenSst>) -> Option<Arc<Tail>> {

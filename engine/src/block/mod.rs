@@ -33,7 +33,7 @@
 pub mod builder;
 pub mod cursor;
 mod search;
-pub mod stretch;
+pub(crate) mod stretch;
 
 #[cfg(test)]
 mod tests;

@@ -39,15 +39,16 @@ use crate::{
     compaction::{
         collect::{self, Collected},
         job::{self, Job, JobOptions, JobStats, Progress},
-        log::{JobLog, Unfinished},
+        log::{self, JobLog, Unfinished},
         plan::{self, Plan, Reason},
         record::SoFar,
     },
     error::{Error, ErrorKind, Result},
-    manifest::{Edit, Manifest, RunView, View, claim, edit},
+    manifest::{Edit, Manifest, Root, RunView, View, claim, edit},
     sst::SstMeta,
     stats::Cause,
     store::{Name, ObjectId, is_missing},
+    wal::behind,
 };
 
 /// How long a compactor at work asks others to stay away before it says so again, in milliseconds.
@@ -93,8 +94,13 @@ impl Compactor {
     ///
     /// Fails with `Conflict`, naming the holder and the time it has left, if another compactor is at work (or was
     /// until it crashed, less than a lease ago, whatever its name) and `force` is off. With `force` the other one is fenced at its next commit.
+    /// Fails with `Corruption`, and commits nothing, if the log or the job log says that a version newer than the newest is lost.
     pub async fn claim(manifest: Manifest, name: &str, force: bool) -> Result<Compactor> {
         let base = manifest.latest(Cause::Compact).await?;
+        behind::check_epoch(&manifest, &base, Cause::Compact).await?;
+        let epoch = log::last_epoch(manifest.store(), manifest.identity().db_uuid, Cause::Compact).await?;
+        let known = |root: &Root| root.compactor.epoch;
+        behind::check_given_out(&manifest, &base, "compactor", epoch, known, Cause::Compact).await?;
         let (view, uuid) = claim::compactor(&manifest, &base, name, LEASE_MS, force, Cause::Compact).await?;
         let state = &view.root.compactor;
         let mut log = JobLog::new(&manifest, uuid, name, state.epoch);

@@ -6,8 +6,9 @@
 //! sst part   the name is given out once: 64 random bits are in it. An SST is what a version here says of it, a
 //!            part hashes to what one says
 //! manifest   the version behind it, or a pin or checkpoint of it, names its hash; else the ring of a later one
-//!            names its token; else it gives an epoch out that the log here has, by the same writer; else the damaged
-//!            bytes still carry its token
+//!            names its token; else it gives an epoch out that the log here has, by the same writer, or the job log, by
+//!            the same compactor; else it gives a keyspace out, which only the writer of the version before it can; else
+//!            the damaged bytes still carry its token
 //! wal        a version or a log object here is of the same writer and epoch, and a writer fills a slot once;
 //!            else the damaged bytes still carry its token
 //! checkpoint the damaged bytes still carry its token
@@ -25,6 +26,7 @@ use bytes::Bytes;
 
 use crate::{
     clock::on_cpu,
+    compaction::{log, record::Event},
     error::{ErrorKind, Result},
     manifest::{Identity, Root, VersionCopy, codec, copy},
     stats::Cause,
@@ -52,12 +54,22 @@ pub(super) struct Evidence {
     tokens: BTreeMap<u64, Bytes>,
     /// The hashes of parts.
     parts: BTreeMap<ObjectId, Bytes>,
-    /// The writer's epoch in each version that is here.
-    epochs: BTreeMap<u64, u32>,
+    /// What each version that is here has given out.
+    given_out: BTreeMap<u64, GivenOut>,
     /// The writer of each epoch.
     writers: BTreeMap<u32, [u8; 16]>,
+    /// The compactor of each epoch, as its takeover in the job log says.
+    compactors: BTreeMap<u32, Bytes>,
     /// The epoch of each log object.
     log: BTreeMap<u64, u32>,
+}
+
+/// Both roles' epochs, and the number of the next keyspace.
+#[derive(Debug)]
+struct GivenOut {
+    writer: u32,
+    compactor: u32,
+    next_keyspace: u32,
 }
 
 impl Evidence {
@@ -72,7 +84,7 @@ impl Evidence {
                     Some(id) => {
                         if let Some(root) = if_whole(codec::decode(id, db_uuid, &body))? {
                             evidence.version(&root, codec::object_hash(&body));
-                            evidence.epochs.insert(id, root.writer.epoch);
+                            evidence.given_out.insert(id, GivenOut::of(&root));
                         }
                     }
                     None => {
@@ -96,6 +108,12 @@ impl Evidence {
                     evidence.log.insert(slot, header.epoch);
                     evidence.writers.entry(header.epoch).or_insert(header.writer_uuid.to_le_bytes());
                 }
+            }
+        }
+        let jobs = log::read(store, db_uuid, Cause::Admin).await?;
+        for record in jobs.records.into_iter().filter_map(|(_, record)| record.ok()) {
+            if let Some(Event::Takeover(takeover)) = record.event {
+                evidence.compactors.entry(record.epoch).or_insert(takeover.uuid);
             }
         }
         Ok(evidence)
@@ -160,14 +178,25 @@ impl Evidence {
                 let before = Name::Manifest(id - 1);
                 return Proof::Refuted(format!("it was made from other bytes than those of {before} here"));
             }
-            // An epoch is given out by one commit, and the log here has it by the same writer.
-            let (epoch, writer) = (root.writer.epoch, self.writers.get(&root.writer.epoch));
-            let gave_it_out = self.epochs.get(&(id - 1)).is_some_and(|before| *before < epoch);
-            if gave_it_out && writer.is_some_and(|uuid| root.writer.uuid[..] == *uuid) {
+            if self.given_out.get(&(id - 1)).is_some_and(|before| self.is_given_out(before, root)) {
                 return Proof::Proved;
             }
         }
         by_token(body, ours, "no later version is here to say which it was")
+    }
+
+    /// Whether `root`, made from what has given out what `before` says, gives more out, and to whom had it here.
+    ///
+    /// An epoch is given out by one commit; the log here has it by the same writer, or the job log by the same
+    /// compactor. A keyspace is given out by the writer alone, which commits a version of a number once.
+    fn is_given_out(&self, before: &GivenOut, root: &Root) -> bool {
+        let now = GivenOut::of(root);
+        let by_writer = now.writer > before.writer
+            || now.writer == before.writer && now.next_keyspace > before.next_keyspace;
+        let writer = self.writers.get(&now.writer).map(|uuid| &uuid[..]);
+        let compactor = self.compactors.get(&now.compactor);
+        by_writer && writer == Some(&root.writer.uuid[..])
+            || now.compactor > before.compactor && compactor == Some(&root.compactor.uuid)
     }
 
     /// Whether `body`, which holds `copy`, is the checkpoint of that name; `ours` is what lies there.
@@ -200,6 +229,13 @@ impl Evidence {
             return Proof::Proved;
         }
         by_token(body, ours, &format!("nothing here is of its writer, in epoch {epoch}"))
+    }
+}
+
+impl GivenOut {
+    fn of(root: &Root) -> Self {
+        let next_keyspace = root.next_keyspace;
+        Self { writer: root.writer.epoch, compactor: root.compactor.epoch, next_keyspace }
     }
 }
 

@@ -18,10 +18,9 @@
 //! Always true: epochs, replay point and last number only go forward, so every fence holds; the old versions
 //! and everything they name stay.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    clock::on_cpu,
     error::{Error, ErrorKind, Result},
     key::Seq,
     manifest::{Edit, Manifest, Run, View, claim, salvage::Restored},
@@ -29,18 +28,16 @@ use crate::{
     repair::{Names, Rung, Work, claim_compactor, pinned::Pinned, tree},
     sst::SstMeta,
     stats::Cause,
-    store::{Folder, Name, ObjectId, Sequence, Slot, Token},
+    store::{Folder, Name, ObjectId, Sequence},
     verify::{
         Finding, Survey,
         log::{Log, Walked},
     },
-    wal::{WalHeader, WalObject, record::encode_fence},
+    wal::{WalObject, fence::Fencer, read},
 };
 
 /// A memtable of the replay is written when it is this large.
 const MEMTABLE_BYTES: usize = 64 << 20;
-/// How long the fence may be without an answer.
-const FENCE_TIME: Duration = Duration::from_secs(60);
 
 const ROLL_BACK: &str = "esker repair --rollback";
 const ROLL_BACK_AND_CUT: &str = "esker repair --rollback --cut-log";
@@ -295,29 +292,12 @@ async fn fence(
     back: &View,
     uuid: u128,
 ) -> Result<(Log, Walked)> {
-    let clock = work.store.clock();
-    let sequence = Sequence::new(work.store.clone(), Folder::Wal);
-    let since = clock.monotonic();
+    let mut fencer = Fencer::new(manifest, uuid, base.root.writer.epoch, &work.options.name, Cause::Admin);
     loop {
         let log = Log::read(work.store, manifest.identity(), &base.root, false).await?;
         let walk = walk(&log, base, back);
-        let header = WalHeader {
-            db_uuid: manifest.identity().db_uuid,
-            writer_uuid: uuid,
-            epoch: base.root.writer.epoch,
-            slot: walk.tail,
-            token: Token::fresh(&**clock).0,
-            first_seq: 0,
-            durable_to: 0,
-        };
-        let body = encode_fence(&header, &work.options.name);
-        match sequence.create(walk.tail, vec![body], Cause::Admin, Some(FENCE_TIME)).await? {
-            Slot::Ours => return Ok((log, walk)),
-            Slot::Theirs(_) if clock.monotonic().saturating_sub(since) < FENCE_TIME => {}
-            Slot::Theirs(_) => {
-                return Err(Error::unavailable("a writer has been quicker at every slot of the log")
-                    .hint("stop the process that writes, and repair again"));
-            }
+        if fencer.put(walk.tail).await? {
+            return Ok((log, walk));
         }
     }
 }
@@ -330,19 +310,14 @@ async fn replay(
     walk: &Walked,
     names: &mut Names,
 ) -> Result<Vec<Run>> {
-    let db_uuid = manifest.identity().db_uuid;
+    let (db_uuid, sequence) = (manifest.identity().db_uuid, Sequence::new(work.store.clone(), Folder::Wal));
     let options = &back.root.options;
     let mut runs: Vec<Run> = Vec::new();
     let mut memtable = Memtable::new();
     let run = |sst: SstMeta| Run { id: 0, level: 0, ssts: vec![sst], parts: Vec::new() };
     for slot in &walk.data {
-        let name = Name::Wal(*slot);
-        let (slot, store) = (*slot, work.store);
-        let read = || async {
-            let Some(bytes) = store.get(&name, Cause::Admin).await? else { return Ok(None) };
-            on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await?.map(Some)
-        };
-        let Some(object) = store.reread(&name, read).await? else {
+        let Some(object) = read::read(&sequence, db_uuid, *slot, Cause::Admin).await? else {
+            let name = Name::Wal(*slot);
             return Err(Error::corruption(name.path(), 0, "a log object went away while it was replayed"));
         };
         if let WalObject::Data { entries, .. } = object {

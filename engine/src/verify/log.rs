@@ -29,7 +29,11 @@ use crate::{
     stats::Cause,
     store::{Folder, Listed, Name, Store},
     verify::{Finding, Report},
-    wal::{WalObject, record::MAX_FENCE_BYTES},
+    wal::{
+        WalObject,
+        loss::{self, Says},
+        record::MAX_FENCE_BYTES,
+    },
 };
 
 /// How many objects of the log are read at a time.
@@ -58,6 +62,17 @@ pub enum Slot {
     Damaged(Finding),
     /// It was not looked at; too large for a FENCE.
     Unread,
+}
+
+impl Slot {
+    /// What it says of the slots before it.
+    fn says(&self) -> Says {
+        match self {
+            Self::Data { epoch, durable_to, .. } => Says::Data { epoch: *epoch, durable_to: *durable_to },
+            Self::Fence { epoch } => Says::Fence { epoch: *epoch },
+            Self::Damaged(_) | Self::Unread => Says::Nothing,
+        }
+    }
 }
 
 /// A slot whose object was durable and is lost, and the numbers that went with it.
@@ -131,20 +146,9 @@ impl Log {
 
     /// The FENCE that `root` knows of, if the walk does not come by it and it is not there.
     fn lost_fence(&self, root: &Root) -> Option<Finding> {
-        let (slot, epoch) = (root.writer.fence_slot, root.writer.fence_epoch);
-        let what = match self.slots.get(&slot) {
-            _ if slot == 0 || slot >= root.writer.replay_from => return None,
-            None => format!(
-                "the fence of epoch {epoch} is missing, and no fence is ever deleted: the log has lost objects"
-            ),
-            Some(Slot::Data { epoch: of, .. }) => {
-                format!(
-                    "the fence of epoch {epoch} was here, and there is an object of epoch {of} with entries: the log has lost objects"
-                )
-            }
-            Some(Slot::Fence { .. } | Slot::Damaged(_) | Slot::Unread) => return None,
-        };
-        Some(Finding::damage(Name::Wal(slot), what))
+        let slot = loss::fence_behind(root, root.writer.replay_from)?;
+        let lost = loss::lost_fence(root, self.slots.get(&slot).map(Slot::says))?;
+        Some(Finding::damage(Name::Wal(slot), format!("the log has lost an object: {}", lost.why)))
     }
 
     /// Walks the log from `slot`. Numbers up to `after_seq` are in SSTs; slots up to `tail_hint` were durable.
@@ -241,27 +245,25 @@ impl Log {
             Some(Slot::Damaged(finding)) => Next::Lost(finding.clone()),
             None => {
                 let is_behind_hole = slot < doubtful_end;
-                // Behind a lost object, which may have been a FENCE, only its own epoch can say.
-                let said = |of: &Slot| match of {
-                    Slot::Data { durable_to, epoch, .. } => {
-                        *durable_to >= slot && (!is_behind_hole || *epoch == max_epoch)
-                    }
-                    Slot::Fence { epoch } => !is_behind_hole && *epoch >= self.fence_epoch,
-                    Slot::Damaged(_) | Slot::Unread => false,
-                };
-                let behind = self.slots.range(slot + 1..);
+                let mut behind = self.slots.range(slot + 1..).map(|(at, of)| (*at, of.says()));
                 let is_last = behind.clone().next().is_none();
-                let proved = if is_behind_hole {
-                    behind.clone().any(|(_, of)| said(of))
+                let proof = if is_behind_hole {
+                    // Behind a lost object, which may have been a FENCE, only its own epoch can say.
+                    let knows = |says: Says| {
+                        matches!(says, Says::Data { epoch, .. } if epoch == max_epoch)
+                            && says.that_durable(slot, self.fence_epoch)
+                    };
+                    let by = behind.find(|(_, says)| knows(*says));
+                    by.map(|(at, _)| format!("{} says that it was durable", Name::Wal(at)))
                 } else {
-                    slot <= tail_hint
-                        || behind.clone().any(|(at, of)| *at >= slot + self.wal_window || said(of))
+                    let proof = |found| loss::proof(slot, found, self.wal_window, self.fence_epoch);
+                    loss::tail_proof(slot, tail_hint).or_else(|| behind.find_map(proof))
                 };
                 if is_last && slot <= tail_hint && !walk.holes.is_empty() {
                     // The rest is lost, as the hole before it says; none of these slots is used again.
                     Next::Skip
-                } else if proved {
-                    let what = "a log object is missing: it was durable, what was written after it says so";
+                } else if let Some(why) = proof {
+                    let what = format!("the log has lost an object: {why}");
                     Next::Lost(Finding::damage(Name::Wal(slot), what))
                 } else if is_behind_hole && (!is_last || slot <= tail_hint) {
                     Next::Skip

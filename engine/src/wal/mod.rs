@@ -2,10 +2,14 @@
 //!
 //! [`LogBuffer`] is where a write is encoded once, [`record`] is what one object looks like,
 //! [`writer`] sends objects to their slots, and [`replay`] walks the slots: to take the log over from
-//! a writer that may still be alive, and to follow one that is. [`loss`] tells the end of the log from a hole in it.
+//! a writer that may still be alive, and to follow one that is. `fence` puts what ends an older epoch, `loss` tells
+//! the end of the log from a hole in it, and `behind` a newest version from one that only looks like it.
 
+pub(crate) mod behind;
 pub mod buffer;
-pub mod loss;
+pub(crate) mod fence;
+pub(crate) mod loss;
+pub(crate) mod read;
 pub mod record;
 pub mod replay;
 pub mod writer;

@@ -26,7 +26,7 @@ use esker::{
         record::{encode_data, encode_fence},
     },
 };
-use object_store::memory::InMemory;
+use object_store::{ObjectStoreExt as _, memory::InMemory, path::Path};
 
 /// K of every database here.
 const K: u64 = 8;
@@ -71,9 +71,16 @@ impl Place {
         let names: Vec<_> = slots.iter().map(|slot| Name::Wal(*slot)).collect();
         self.store().delete(&names, Cause::Gc).await.expect("deleted");
     }
-    /// Everything that says that the log is whole says that `slot` is lost, and nobody writes to the log.
+    /// A byte of the object in `slot` is another from here on.
+    async fn rot(&self, slot: u64) {
+        let name = Name::Wal(slot);
+        let mut bytes = self.store().get(&name, Cause::Admin).await.expect("read").expect("there").to_vec();
+        *bytes.last_mut().expect("not empty") ^= 1;
+        self.0.put(&Path::from(name.path()), bytes.into()).await.expect("put");
+    }
+    /// Everything that says that the log is whole says that `slot` is lost, and nobody writes anything.
     async fn is_known_to_have_lost(&self, slot: u64) {
-        let slots = self.slots().await;
+        let (slots, version) = (self.slots().await, self.view().await.id());
         is_loss_of(slot, &self.reader().await.expect_err("a reader has opened"));
         is_loss_of(slot, &self.open().await.expect_err("a writer has opened"));
         for quick in [false, true] {
@@ -83,6 +90,7 @@ impl Place {
             assert!(found, "quick {quick}: {:?}", report.findings);
         }
         assert_eq!(self.slots().await, slots, "a slot may have been used twice");
+        assert_eq!(self.view().await.id(), version, "an open that is refused commits nothing");
     }
     /// A cut of the log is offered, and done; then everything works, and no slot up to `used` is used again.
     async fn is_mended_by_a_cut(&self, used: u64) -> Db {
@@ -130,8 +138,12 @@ async fn put_body(manifest: &Manifest, slot: u64, body: Vec<Bytes>) {
 
 /// Puts an object of one entry into `slot`, sent when everything up to `durable_to` was durable.
 async fn put_data(manifest: &Manifest, epoch: u32, slot: u64, seq: Seq, durable_to: u64) {
+    put_value(manifest, epoch, slot, seq, durable_to, b"v").await;
+}
+
+async fn put_value(manifest: &Manifest, epoch: u32, slot: u64, seq: Seq, durable_to: u64, value: &[u8]) {
     let mut log = LogBuffer::new(seq);
-    let op = Op { kind: Kind::Put, key: b"\0\0\0\0k", expire_at_ms: 0, value: b"v" };
+    let op = Op { kind: Kind::Put, key: b"\0\0\0\0k", expire_at_ms: 0, value };
     log.append(seq, [op].into_iter(), drop);
     let body = encode_data(&header(manifest, epoch, slot, seq, durable_to), &log.seal(seq + 1));
     put_body(manifest, slot, body).await;
@@ -257,6 +269,65 @@ async fn what_a_writer_has_in_flight_and_what_a_crash_leaves_is_no_hole() {
     let snapshot = reader.strong().await.expect("read");
     assert_eq!((snapshot.get("k").await.expect("read"), snapshot.seq()), (None, 1));
     assert_eq!(place.view().await.root.writer.fence_slot, first);
+}
+
+#[tokio::test]
+async fn a_damaged_object_behind_the_end_of_the_log_proves_nothing_and_stops_nobody() {
+    for large in [false, true] {
+        let place = Place::new();
+        drop(place.open().await.expect("created"));
+        let (manifest, end) = (place.manifest().await, 1 + K);
+        // The writer crashed with several in flight; the first never landed, and one behind it rots.
+        put_value(&manifest, 1, end + 2, 3, 1, &noise(if large { 4_000 } else { 1 })).await;
+        place.rot(end + 2).await;
+        let reader = place.reader().await.expect("opened");
+        reader.strong().await.expect("nothing is missing");
+        let report =
+            verify::verify(&place.store(), &VerifyOptions::default(), &|_, _| {}).await.expect("verified");
+        assert!(report.is_whole(), "{:?}", report.findings);
+        let db = place.open().await.expect("what is damaged never counted");
+        db.put("a", "v").await.expect("put");
+        let snapshot = reader.strong().await.expect("read");
+        assert_eq!(snapshot.get("a").await.expect("read").as_deref(), Some(&b"v"[..]));
+        assert_eq!(place.view().await.root.writer.fence_slot, end);
+    }
+}
+
+#[tokio::test]
+async fn where_the_last_object_is_damaged_the_one_before_it_says_what_was_durable() {
+    let place = Place::new();
+    let db = place.open().await.expect("created");
+    put_all(&db, &["a", "b"]).await;
+    drop(db);
+    let (manifest, lost) = (place.manifest().await, 1 + K + 2);
+    put_value(&manifest, 1, lost + 1, 4, lost, &noise(4_000)).await;
+    put_value(&manifest, 1, lost + 2, 5, lost, &noise(4_000)).await;
+    place.rot(lost + 2).await;
+    is_loss_of(lost, &place.reader().await.expect_err("a reader has opened"));
+    is_loss_of(lost, &place.open().await.expect_err("a writer has opened"));
+    let report =
+        verify::verify(&place.store(), &VerifyOptions::default(), &|_, _| {}).await.expect("verified");
+    assert!(report.damage().any(|finding| finding.object == Name::Wal(lost)), "{:?}", report.findings);
+}
+
+/// Bytes that do not compress.
+fn noise(bytes: usize) -> Vec<u8> {
+    let clock = SystemClock::shared();
+    (0..bytes.div_ceil(16)).flat_map(|_| clock.random().to_le_bytes()).take(bytes).collect()
+}
+
+#[tokio::test]
+async fn opening_asks_for_each_log_object_once_and_for_none_that_is_not_there_but_the_next() {
+    let place = Place::new();
+    let db = place.open().await.expect("created");
+    put_all(&db, &["a", "b", "c", "d", "e"]).await;
+    db.close().await.expect("closed");
+    let spent = place.open().await.expect("opened").stats();
+    let count = |kind| spent.count(kind, Cause::Open).requests;
+    // GET: the identity, the version, the fence and five objects, and the slot behind them.
+    // PUT: the claim, our fence, the version that says that it is there.
+    // LIST: versions twice, floors three times (the newest, and each commit), the log once.
+    assert_eq!([RequestKind::Get, RequestKind::Put, RequestKind::List].map(count), [9, 3, 6]);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use esker::{
     Db, Error, ErrorKind,
+    compaction::Compactor,
     manifest::Manifest,
     repair::{Outcome, RepairOptions, Rung},
     stats::Cause,
@@ -116,6 +117,13 @@ async fn whoever_would_write_behind_a_lost_version_is_refused_before_an_epoch_is
         "{error}"
     );
     assert!(error.hint_text().is_some_and(|hint| hint.contains("--from") && hint.contains("--rollback")));
+    let error = Compactor::claim(Manifest::open(place.store()).await.expect("there"), "a test", true).await;
+    let error = error.expect_err("a compactor takes the place of the lost version as well");
+    assert_eq!(
+        (error.kind(), error.object()),
+        (ErrorKind::Corruption, Some(lost.path().as_str())),
+        "{error}"
+    );
     assert_eq!(place.all().await, left, "the place of the lost version was taken");
     let report = place.verify().await;
     assert!(report.damage().any(|finding| finding.object == lost), "{:?}", report.findings);
@@ -150,13 +158,29 @@ async fn the_rows_of_a_keyspace_whose_version_is_lost_are_nobody_elses() {
     let db = place.open().await;
     db.keyspace("late").await.expect("created").put("k", "v").await.expect("put");
     drop(db);
-    let lost = newest_version(&place).await;
+    let (whole, lost) = (place.copy(), newest_version(&place).await);
     place.remove(&lost).await;
+    let left = place.all().await;
     for _ in 0..2 {
         let error = refused(&place).await;
-        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert_eq!(
+            (error.kind(), error.object()),
+            (ErrorKind::Corruption, Some(lost.path().as_str())),
+            "{error}"
+        );
         assert!(error.to_string().contains("keyspace 1"), "{error}");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("--from") && hint.contains("--rollback")));
     }
+    assert_eq!(place.all().await, left, "the place of the lost version was taken");
+    let mended = place.copy();
+    let outcome = mended.repair(from(&whole)).await;
+    assert!(outcome.after.is_some_and(|after| after.is_whole()), "{:?}", outcome.actions);
+    assert_eq!(mended.bytes(&lost).await, whole.bytes(&lost).await);
+    let db = mended.open().await;
+    let found = db.keyspace("late").await.expect("it is back").get("k").await.expect("read");
+    assert_eq!(found.as_deref(), Some(&b"v"[..]));
+    drop(db);
+
     let told = place.repair(RepairOptions::default()).await;
     assert!(told.after.is_none() && says(&told, "`esker repair --rollback` would"), "{:?}", told.actions);
     let outcome = place.repair(roll_back()).await;
@@ -168,6 +192,51 @@ async fn the_rows_of_a_keyspace_whose_version_is_lost_are_nobody_elses() {
     assert_eq!(db.keyspace("other").await.expect("created").get("k").await.expect("read"), None);
     db.close().await.expect("closed");
     assert_eq!(check(&place.read(&model).await, &model), 0);
+}
+
+#[tokio::test]
+async fn a_compactors_epoch_whose_claim_is_lost_is_not_given_out_again() {
+    for merges in [false, true] {
+        let (place, model) = filled(&["first", "second"]).await;
+        let before = place.view().await.id();
+        if merges {
+            merge_all(&place).await;
+        } else {
+            let manifest = Manifest::open(place.store()).await.expect("there");
+            drop(Compactor::claim(manifest, "idle", true).await.expect("claimed"));
+        }
+        let claimed = place.view().await;
+        let whole = place.copy();
+        for id in before + 1..=claimed.id() {
+            place.remove(&Name::Manifest(id)).await;
+        }
+        let left = place.all().await;
+        let manifest = || async { Manifest::open(place.store()).await.expect("there") };
+        let error =
+            Compactor::claim(manifest().await, "a test", true).await.expect_err("it is not the newest");
+        let lost = Name::Manifest(before + 1);
+        assert_eq!(
+            (error.kind(), error.object()),
+            (ErrorKind::Corruption, Some(lost.path().as_str())),
+            "{error}"
+        );
+        assert_eq!(place.all().await, left, "the place of the lost version was taken");
+        let report = place.verify().await;
+        assert!(report.damage().any(|finding| finding.object == lost), "{merges}: {:?}", report.findings);
+
+        // The takeover in the job log proves that it is the claim that was there.
+        let mended = place.copy();
+        let outcome = mended.repair(from(&whole)).await;
+        assert!(outcome.after.is_some_and(|after| after.is_whole()), "{:?}", outcome.actions);
+        assert_eq!(mended.bytes(&lost).await, whole.bytes(&lost).await);
+        assert_eq!(check(&mended.read(&model).await, &model), 0);
+
+        let outcome = place.repair(roll_back()).await;
+        assert!(outcome.after.is_some_and(|after| after.is_whole()), "{:?}", outcome.actions);
+        let next = Compactor::claim(manifest().await, "a test", true).await.expect("claimed");
+        assert!(next.view().root.compactor.epoch > claimed.root.compactor.epoch);
+        assert_eq!(check(&place.read(&model).await, &model), 0);
+    }
 }
 
 #[tokio::test]

@@ -56,6 +56,8 @@ pub(crate) fn missing(
 /// Goes above what `commits` versions can have given out.
 fn raise(root: &mut Root, commits: u32, keyspaces: &BTreeSet<u32>) {
     root.writer.epoch = root.writer.epoch.saturating_add(commits);
+    // The epoch is nobody's: only whoever claims the next one has one.
+    root.writer.uuid.clear();
     root.writer.counter_floor = 0;
     root.compactor.epoch = root.compactor.epoch.saturating_add(commits);
     root.compactor.counter_floor = 0;

@@ -218,7 +218,7 @@ async fn restore(
     let uuid = work.store.clock().random();
     let base = claim::writer(manifest, latest, uuid, &work.options.name, Cause::Admin).await?;
     let (base, mut names) = claim_compactor(manifest, &base, &work.options.name).await?;
-    let (log, walk) = fence(work, manifest, &base, back, uuid).await?;
+    let (log, walk) = fence(work, manifest, (latest, &base), back, uuid).await?;
     if let Some(hole) = walk.holes.first()
         && !work.options.cut_log
     {
@@ -284,17 +284,18 @@ fn told(
     work.tell(rung, Some(Name::Manifest(back.id())), format!("{verb}; {given}; {rest}"), done);
 }
 
-/// Puts a fence of the claimed epoch at the end of the log; what lies before it is all there will be.
+/// Puts a fence of the epoch claimed in `base` at the end of the log; what lies before it is all there will be. Who wrote
+/// it `latest` says, which was the newest before.
 async fn fence(
     work: &Work<'_>,
     manifest: &Manifest,
-    base: &View,
+    (latest, base): (&View, &View),
     back: &View,
     uuid: u128,
 ) -> Result<(Log, Walked)> {
     let mut fencer = Fencer::new(manifest, uuid, base.root.writer.epoch, &work.options.name, Cause::Admin);
     loop {
-        let log = Log::read(work.store, manifest.identity(), &base.root, false).await?;
+        let log = Log::read(work.store, manifest.identity(), &latest.root, false).await?;
         let walk = walk(&log, base, back);
         if fencer.put(walk.tail).await? {
             return Ok((log, walk));

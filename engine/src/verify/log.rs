@@ -15,6 +15,9 @@
 //! of the log by what they cannot know: no stray says that the fence's slot was durable, and the numbers it
 //! carries were given again by the epoch that came after.
 //!
+//! An object whose epoch is another writer's (`wal/author.rs`) is of another copy of the database, and damage: whatever
+//! was in its slot is lost. The version says who had its epoch, and of older ones their FENCE.
+//!
 //! Always true: pure but for [`Log::read`]; no more than a few objects of the log are held at a time.
 
 use std::collections::BTreeMap;
@@ -30,7 +33,7 @@ use crate::{
     store::{Folder, Listed, Name, Store},
     verify::{Finding, Report},
     wal::{
-        WalObject,
+        Author, WalObject,
         loss::{self, Says},
         record::MAX_FENCE_BYTES,
     },
@@ -58,7 +61,7 @@ pub enum Slot {
         /// The writer's epoch.
         epoch: u32,
     },
-    /// It cannot be read.
+    /// It cannot be read, or is of another copy of the database.
     Damaged(Finding),
     /// It was not looked at; too large for a FENCE.
     Unread,
@@ -121,9 +124,9 @@ impl Log {
         let listed = store.list(Folder::Wal, None, Cause::Admin).await?;
         let reads =
             listed.into_iter().map(|object| read(store, identity, object, root.writer.replay_from, quick));
-        let slots = stream::iter(reads).buffered(PARALLEL).try_collect::<Vec<_>>().await?;
+        let found = stream::iter(reads).buffered(PARALLEL).try_collect::<Vec<_>>().await?;
         Ok(Self {
-            slots: slots.into_iter().flatten().collect(),
+            slots: of_one_history(found.into_iter().flatten().collect(), root),
             wal_window: u64::from(identity.wal_window),
             fence_epoch: root.writer.fence_epoch,
         })
@@ -340,10 +343,10 @@ async fn read(
     object: Listed,
     replay_from: u64,
     quick: bool,
-) -> Result<Option<(u64, Slot)>> {
+) -> Result<Option<Found>> {
     let Some(slot) = object.name.number() else { return Ok(None) };
     if quick && (object.bytes > MAX_FENCE_BYTES || slot < replay_from) {
-        return Ok(Some((slot, Slot::Unread)));
+        return Ok(Some(Found { slot, of: Slot::Unread, by: None }));
     }
     let mut damage = None;
     // Once more if it is damaged: what was wrong on the way is right now.
@@ -352,15 +355,46 @@ async fn read(
         let Some(bytes) = store.get(&object.name, Cause::Admin).await? else { return Ok(None) };
         let db_uuid = identity.db_uuid;
         match on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await? {
-            Ok(WalObject::Fence { header, .. }) => {
-                return Ok(Some((slot, Slot::Fence { epoch: header.epoch })));
-            }
-            Ok(WalObject::Data { header, last_seq, .. }) => {
-                let (epoch, first_seq, durable_to) = (header.epoch, header.first_seq, header.durable_to);
-                return Ok(Some((slot, Slot::Data { epoch, first_seq, last_seq, durable_to })));
+            Ok(object) => {
+                let by = Some(Author::of(&object));
+                let of = match object {
+                    WalObject::Fence { header, .. } => Slot::Fence { epoch: header.epoch },
+                    WalObject::Data { header, last_seq, .. } => {
+                        let (epoch, first_seq, durable_to) =
+                            (header.epoch, header.first_seq, header.durable_to);
+                        Slot::Data { epoch, first_seq, last_seq, durable_to }
+                    }
+                };
+                return Ok(Some(Found { slot, of, by }));
             }
             Err(error) => damage = Some(Finding::of(&object.name, error)?),
         }
     }
-    Ok(damage.map(|finding| (slot, Slot::Damaged(finding))))
+    Ok(damage.map(|finding| Found { slot, of: Slot::Damaged(finding), by: None }))
+}
+
+/// What was found in a slot.
+struct Found {
+    slot: u64,
+    of: Slot,
+    /// Who wrote it, if that can be read.
+    by: Option<Author>,
+}
+
+/// The slots of the log of `root`; what another writer wrote than the one that had the epoch is damage.
+fn of_one_history(found: Vec<Found>, root: &Root) -> BTreeMap<u64, Slot> {
+    let of_fences = found.iter().filter(|one| matches!(one.of, Slot::Fence { .. })).filter_map(|one| one.by);
+    let mut authors = BTreeMap::new();
+    for by in Author::of_version(root).into_iter().chain(of_fences) {
+        authors.entry(by.epoch).or_insert(by);
+    }
+    let judge = |one: Found| {
+        let foreign = one.by.and_then(|by| by.foreign(*authors.entry(by.epoch).or_insert(by)));
+        let of = match foreign {
+            Some(why) => Slot::Damaged(Finding::damage(Name::Wal(one.slot), why)),
+            None => one.of,
+        };
+        (one.slot, of)
+    };
+    found.into_iter().map(judge).collect()
 }

@@ -1,6 +1,7 @@
 //! Refusing to go on behind a version that was lost.
 //!
-//! If the newest version was deleted from outside, the one before it looks like the newest. Whoever claims a role on
+//! If the newest version was deleted from outside, the one before it looks like the newest. Whoever reads on that
+//! answers short: rows are of keyspaces that it does not know. Whoever claims a role on
 //! that gives an epoch out again, and a keyspace's number; and takes the place of the version that a copy could have
 //! brought back. So before anything is claimed the log is read on the version that seems to be the newest, and its end
 //! looked at: a writer goes on from there when it has claimed, and reads nothing twice.
@@ -11,7 +12,8 @@
 //! ```
 //!
 //! Always true: a claim that came meanwhile, or a listing that was stale, is no loss: the newest version is looked for
-//! again before anything is refused; what is refused has committed nothing.
+//! again before anything is refused; what is refused has committed nothing; openers and readers go by one rule,
+//! [`unknown`], which is pure.
 
 use std::sync::Arc;
 
@@ -91,11 +93,8 @@ impl Unclaimed {
         let behind = self.listed.partition_point(|one| one.name.number().is_none_or(|at| at <= cursor.slot));
         let words = loss::last_words(&self.manifest, &self.listed[behind..], Cause::Open).await?;
         let epoch = words.values().filter_map(|says| says.epoch()).fold(cursor.max_epoch, u32::max);
-        if epoch > root.writer.epoch {
-            return Ok(Some(Wrong::Version(of_epoch("writer", epoch))));
-        }
-        if let Some(id) = highest_keyspace.filter(|id| *id >= root.next_keyspace) {
-            return Ok(Some(Wrong::Version(of_keyspace(id))));
+        if let Some(why) = unknown(root, epoch, highest_keyspace) {
+            return Ok(Some(Wrong::Version(why)));
         }
         // Replay ends early.
         if bug(Bug::HoleIsTheEnd) {
@@ -125,6 +124,35 @@ impl Unclaimed {
 enum Wrong {
     Version(String),
     Log(loss::Lost),
+}
+
+/// What `root` has not given out of what is in the log, if anything: `epoch` and `highest_keyspace` are the highest there.
+pub(crate) fn unknown(root: &Root, epoch: u32, highest_keyspace: Option<u32>) -> Option<String> {
+    if epoch > root.writer.epoch {
+        return Some(of_epoch("writer", epoch));
+    }
+    highest_keyspace.filter(|id| *id >= root.next_keyspace).map(of_keyspace)
+}
+
+/// For a reader that has walked the log and then looked for a version newer than `latest`: fails with `Corruption` if
+/// neither `latest` nor a newer one has given out what the log is [of](unknown).
+///
+/// Gives the newest version if only that has: the reader lags. No request if `latest` has.
+pub(crate) async fn check_read(
+    manifest: &Manifest,
+    latest: &View,
+    epoch: u32,
+    highest_keyspace: Option<u32>,
+    cause: Cause,
+) -> Result<Option<Arc<View>>> {
+    if unknown(&latest.root, epoch, highest_keyspace).is_none() {
+        return Ok(None);
+    }
+    let newest = newest(manifest, cause).await?;
+    match unknown(&newest.root, epoch, highest_keyspace) {
+        None => Ok(Some(newest)),
+        Some(why) => Err(refused(newest.id(), &why)),
+    }
 }
 
 /// Fails with `Corruption` if the log says that a version after `latest` gave a writer's epoch out. For whoever
@@ -192,7 +220,7 @@ pub(crate) fn of_keyspace(id: u32) -> String {
     format!("there are entries of keyspace {id} in the log")
 }
 
-/// The error of whoever would go on from version `newest`, although `why` says that a later one is lost.
+/// The error of whoever would read, or go on from, version `newest`, although `why` says that a later one is lost.
 fn refused(newest: u64, why: &str) -> Error {
     Error::corruption(Name::Manifest(newest + 1).path(), 0, missing(newest, why)).hint(
         "`esker repair --from COPY` brings it back if a copy has it, `esker repair --rollback` goes on without it",

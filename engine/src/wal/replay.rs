@@ -16,7 +16,7 @@
 //! commits that it is there, which only the epoch's own writer can. Until the fence is ours, what an older writer lands in t is
 //! simply walked over, so one pass both probes and replays. The new writer's k-th object goes to t+K+k.
 //!
-//! Always true: epochs never decrease along a walk; every slot of it up to the manifest's tail hint
+//! Always true: epochs never decrease along a walk, and each is one writer's ([`super::author`]); every slot of it up to the manifest's tail hint
 //! must exist; an opener that meets a newer epoch stops; no fence is put where the log has lost something
 //! ([`super::loss`]), so no slot is used twice. [`Cursor::pass`] is all of the rule, and pure.
 
@@ -32,6 +32,7 @@ use crate::{
     stats::Cause,
     store::{Folder, Name, Sequence},
     wal::{
+        author::{self, Author},
         fence::Fencer,
         loss::{self, Lost},
         read::read,
@@ -43,7 +44,7 @@ use crate::{
 const MAX_AHEAD: usize = 8;
 
 /// A place in the walk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// The next slot to look at.
     pub slot: u64,
@@ -51,29 +52,46 @@ pub struct Cursor {
     pub max_epoch: u32,
     /// Entries up to this sequence number are in SSTs already.
     pub after_seq: Seq,
+    /// Who wrote what was met of the highest epoch.
+    pub met: Option<Author>,
+    /// Who has the newest epoch, as the version says.
+    pub claimed: Option<Author>,
 }
 
 impl Cursor {
     /// Where replay of this version begins.
     pub fn start(root: &Root) -> Self {
-        Self { slot: root.writer.replay_from, max_epoch: 0, after_seq: root.writer.last_seq }
+        let (slot, after_seq) = (root.writer.replay_from, root.writer.last_seq);
+        Self { slot, after_seq, ..Self::default() }.under(root)
+    }
+
+    /// The same place, for whoever knows the version `root` by now.
+    pub(crate) fn under(self, root: &Root) -> Self {
+        Self { claimed: Author::of_version(root), ..self }
     }
 
     /// Steps over `object`, which lies in `self.slot`. Gives whether it counts: not if it is void.
-    pub fn pass(&mut self, object: &WalObject, wal_window: u32) -> bool {
-        let epoch = object.header().epoch;
-        if epoch < self.max_epoch {
+    ///
+    /// Fails with `Corruption`, and stays, if it is of another history: its epoch is another writer's.
+    pub fn pass(&mut self, object: &WalObject, wal_window: u32) -> Result<bool> {
+        let by = Author::of(object);
+        if by.epoch < self.max_epoch {
             self.slot += 1;
-            return false;
+            return Ok(false);
         }
-        self.max_epoch = epoch;
+        let known = [self.claimed, self.met].into_iter().flatten();
+        if let Some(why) = known.filter_map(|known| by.foreign(known)).next() {
+            return Err(author::error(self.slot, why));
+        }
+        self.max_epoch = by.epoch;
+        self.met = Some(by);
         self.slot += match object {
             WalObject::Data { .. } => 1,
             // What an old writer had in flight comes to lie among the new one's.
             WalObject::Fence { .. } if bug(Bug::NoJump) => 1,
             WalObject::Fence { .. } => wal_window as u64,
         };
-        true
+        Ok(true)
     }
 }
 
@@ -136,7 +154,7 @@ impl Walk {
                 return Ok(None);
             }
             let Some(object) = self.fetch(slot).await? else { return Ok(None) };
-            if !self.cursor.pass(&object, self.wal_window) {
+            if !self.cursor.pass(&object, self.wal_window)? {
                 continue;
             }
             if let WalObject::Data { header, mut entries, last_seq } = object {

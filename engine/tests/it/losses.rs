@@ -1,28 +1,24 @@
 //! A log that has lost objects: what can be proved is `Corruption` that names the slot, for whoever opens the
 //! database to write or to read, and for verify; what a crash leaves behind is not.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+mod foreign;
+mod polling;
+mod versions;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use esker::{
     Compaction, Db, Error, ErrorKind, Reader, Result,
-    clock::{Clock, SharedClock, SystemClock},
+    clock::{SharedClock, SystemClock},
     key::{Kind, Seq},
     manifest::{Edit, Manifest, View},
-    repair::{RepairOptions, repair},
+    repair::{Outcome, RepairOptions, repair},
     stats::{Cause, RequestKind},
     store::{Folder, Name, Sequence, Store},
-    verify::{self, VerifyOptions},
+    verify::{self, Report, VerifyOptions},
     wal::{
-        LogBuffer, Op, Opening, WalHeader,
+        Author, LogBuffer, Op, Opening, WalHeader,
         record::{encode_data, encode_fence},
     },
 };
@@ -84,8 +80,7 @@ impl Place {
         is_loss_of(slot, &self.reader().await.expect_err("a reader has opened"));
         is_loss_of(slot, &self.open().await.expect_err("a writer has opened"));
         for quick in [false, true] {
-            let options = VerifyOptions { quick, ..VerifyOptions::default() };
-            let report = verify::verify(&self.store(), &options, &|_, _| {}).await.expect("verified");
+            let report = verified(self, quick).await;
             let found = report.damage().any(|finding| finding.object == Name::Wal(slot));
             assert!(found, "quick {quick}: {:?}", report.findings);
         }
@@ -111,6 +106,11 @@ impl Place {
     }
 }
 
+async fn verified(place: &Place, quick: bool) -> Report {
+    let options = VerifyOptions { quick, ..VerifyOptions::default() };
+    verify::verify(&place.store(), &options, &|_, _| {}).await.expect("verified")
+}
+
 #[track_caller]
 fn is_loss_of(slot: u64, error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
@@ -125,10 +125,19 @@ async fn put_all(db: &Db, keys: &[&str]) {
     }
 }
 
-fn header(manifest: &Manifest, epoch: u32, slot: u64, first_seq: Seq, durable_to: u64) -> WalHeader {
+/// The writer that a version which is there gave `epoch` out to.
+async fn writer_of(manifest: &Manifest, epoch: u32) -> u128 {
+    let mut view = manifest.latest(Cause::Admin).await.expect("read");
+    while view.root.writer.epoch != epoch {
+        view = manifest.version(view.id() - 1, Cause::Admin).await.expect("read").expect("there");
+    }
+    Author::of_version(&view.root).expect("claimed").uuid
+}
+
+async fn header(manifest: &Manifest, epoch: u32, slot: u64, first_seq: Seq, durable_to: u64) -> WalHeader {
     let token = manifest.store().clock().random().to_le_bytes();
-    let db_uuid = manifest.identity().db_uuid;
-    WalHeader { db_uuid, writer_uuid: 1, epoch, slot, token, first_seq, durable_to }
+    let (db_uuid, writer_uuid) = (manifest.identity().db_uuid, writer_of(manifest, epoch).await);
+    WalHeader { db_uuid, writer_uuid, epoch, slot, token, first_seq, durable_to }
 }
 
 async fn put_body(manifest: &Manifest, slot: u64, body: Vec<Bytes>) {
@@ -145,7 +154,7 @@ async fn put_value(manifest: &Manifest, epoch: u32, slot: u64, seq: Seq, durable
     let mut log = LogBuffer::new(seq);
     let op = Op { kind: Kind::Put, key: b"\0\0\0\0k", expire_at_ms: 0, value };
     log.append(seq, [op].into_iter(), drop);
-    let body = encode_data(&header(manifest, epoch, slot, seq, durable_to), &log.seal(seq + 1));
+    let body = encode_data(&header(manifest, epoch, slot, seq, durable_to).await, &log.seal(seq + 1));
     put_body(manifest, slot, body).await;
 }
 
@@ -179,69 +188,6 @@ async fn a_hole_that_a_later_object_proves_is_never_read_over() {
     assert_eq!(reader.get("d").await.expect("what it has"), None);
 }
 
-/// A clock whose short sleeps pass at once; the long ones, which are deadlines, never end.
-#[derive(Debug, Default)]
-struct Hasty {
-    now_ms: AtomicU64,
-    naps: AtomicU64,
-}
-
-impl Clock for Hasty {
-    fn wall_ms(&self) -> u64 {
-        1_000_000 + self.now_ms.load(Relaxed)
-    }
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.now_ms.load(Relaxed))
-    }
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        if duration > Duration::from_secs(6) {
-            return Box::pin(std::future::pending());
-        }
-        self.naps.fetch_add(1, Relaxed);
-        self.now_ms.fetch_add(duration.as_millis() as u64, Relaxed);
-        Box::pin(tokio::task::yield_now())
-    }
-    fn random(&self) -> u128 {
-        SystemClock::shared().random()
-    }
-}
-
-impl Hasty {
-    async fn naps(&self, more: u64) {
-        let until = self.naps.load(Relaxed) + more;
-        while self.naps.load(Relaxed) < until {
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_reader_that_only_polls_comes_to_know_of_a_hole_and_confirms_nothing_until_it_is_mended() {
-    let place = Place::new();
-    let db = place.open().await.expect("created");
-    put_all(&db, &["a"]).await;
-    let clock = Arc::new(Hasty::default());
-    let store = place.store_with(clock.clone());
-    let reader = Reader::builder("memory://losses").store(store).open().await.expect("opened");
-    drop(db);
-    clock.naps(20).await;
-    // The object behind says that the one in `lost` was durable.
-    let (manifest, lost) = (place.manifest().await, 1 + K + 1);
-    put_data(&manifest, 1, lost + 1, 3, lost).await;
-    let asked = reader.store().stats().snapshot();
-    clock.naps(40).await;
-    let error = reader.bounded(Duration::from_secs(30)).await.expect_err("nothing was confirmed");
-    is_loss_of(lost, &error);
-    let spent = reader.store().stats().snapshot().since(&asked);
-    assert!(spent.count(RequestKind::List, Cause::Poll).requests > 1);
-    assert_eq!(reader.snapshot().seq(), 1, "nothing behind the hole is shown");
-    // Brought back from a copy, say.
-    put_data(&manifest, 1, lost, 2, lost - 1).await;
-    clock.naps(20).await;
-    let snapshot = reader.bounded(Duration::from_secs(30)).await.expect("confirmed again");
-    assert_eq!(snapshot.seq(), 3);
-}
-
 #[tokio::test]
 async fn what_a_writer_has_in_flight_and_what_a_crash_leaves_is_no_hole() {
     let place = Place::new();
@@ -254,8 +200,7 @@ async fn what_a_writer_has_in_flight_and_what_a_crash_leaves_is_no_hole() {
     }
     let reader = place.reader().await.expect("opened");
     reader.strong().await.expect("nothing is missing");
-    let report =
-        verify::verify(&place.store(), &VerifyOptions::default(), &|_, _| {}).await.expect("verified");
+    let report = verified(&place, false).await;
     assert!(report.is_whole(), "{:?}", report.findings);
     // The writer goes on, and everything counts.
     let goes_on = place.copy();
@@ -282,8 +227,7 @@ async fn a_damaged_object_behind_the_end_of_the_log_proves_nothing_and_stops_nob
         place.rot(end + 2).await;
         let reader = place.reader().await.expect("opened");
         reader.strong().await.expect("nothing is missing");
-        let report =
-            verify::verify(&place.store(), &VerifyOptions::default(), &|_, _| {}).await.expect("verified");
+        let report = verified(&place, false).await;
         assert!(report.is_whole(), "{:?}", report.findings);
         let db = place.open().await.expect("what is damaged never counted");
         db.put("a", "v").await.expect("put");
@@ -305,8 +249,7 @@ async fn where_the_last_object_is_damaged_the_one_before_it_says_what_was_durabl
     place.rot(lost + 2).await;
     is_loss_of(lost, &place.reader().await.expect_err("a reader has opened"));
     is_loss_of(lost, &place.open().await.expect_err("a writer has opened"));
-    let report =
-        verify::verify(&place.store(), &VerifyOptions::default(), &|_, _| {}).await.expect("verified");
+    let report = verified(&place, false).await;
     assert!(report.damage().any(|finding| finding.object == Name::Wal(lost)), "{:?}", report.findings);
 }
 
@@ -359,10 +302,9 @@ async fn the_fence_of_an_older_epoch_than_the_last_proves_nothing() {
     // As an opener puts it that a collection has led astray; the writer of epoch 2 has sent nothing yet.
     let manifest = place.manifest().await;
     let slot = fence + K + 1;
-    put_body(&manifest, slot, vec![encode_fence(&header(&manifest, 1, slot, 0, 0), "astray")]).await;
+    put_body(&manifest, slot, vec![encode_fence(&header(&manifest, 1, slot, 0, 0).await, "astray")]).await;
     place.reader().await.expect("opened").strong().await.expect("nothing is missing");
-    let report =
-        verify::verify(&place.store(), &VerifyOptions::default(), &|_, _| {}).await.expect("verified");
+    let report = verified(&place, false).await;
     assert!(report.is_whole(), "{:?}", report.findings);
 }
 

@@ -85,10 +85,13 @@ pub(crate) async fn run_mix(
             while started.elapsed() < bench.plan.duration {
                 let from = match pace {
                     None => Instant::now(),
+                    // The next one would start when it is all over.
+                    Some(_) if intended >= started + bench.plan.duration => break,
                     Some(pace) => {
+                        let from = intended;
+                        wait_until(from).await;
                         intended += pace;
-                        wait_until(intended).await;
-                        intended
+                        from
                     }
                 };
                 let row = chooser.choose(bench.data.rows(), &mut client.random);

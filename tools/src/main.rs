@@ -127,7 +127,10 @@ const DOORS: [&str; 5] = ["bench", "compactor", "help", "soak", "soak-child"];
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
-    let words = target::place_url(words, std::env::var("ESKER_URL").ok(), &DOORS);
+    let words = match target::place_url(words, std::env::var("ESKER_URL").ok(), &DOORS) {
+        Ok(words) => words,
+        Err(stop) => return exit::report(&stop.into(), json),
+    };
     let parsed = Cli::command().try_get_matches_from(words).and_then(|found| Cli::from_arg_matches(&found));
     let cli = match parsed {
         Ok(cli) => cli,

@@ -6,7 +6,7 @@
 //! if it was named on the command line, and says what it gave up.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -97,10 +97,19 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         bar.set_length(total);
         bar.set_position(done);
     };
+    // Opened first: what is done must not go unrecorded because the file cannot be.
+    let unwritable = |path: &Path| format!("{} cannot be written", path.display());
+    let mut recorded = match &args.record {
+        Some(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            Some((path, file.with_context(|| unwritable(path))?))
+        }
+        None => None,
+    };
     let outcome = repair(&store, &options, &progress).await?;
     bar.finish_and_clear();
-    if let Some(path) = &args.record {
-        record(path, &outcome.actions).with_context(|| format!("{} cannot be written", path.display()))?;
+    if let Some((path, file)) = &mut recorded {
+        record(file, &outcome.actions).with_context(|| unwritable(path))?;
     }
     let last = outcome.after.as_ref().unwrap_or(&outcome.before);
     if args.voice.json {
@@ -151,9 +160,8 @@ fn action(action: &Action) -> Value {
     })
 }
 
-fn record(path: &Path, actions: &[Action]) -> Result<()> {
+fn record(file: &mut File, actions: &[Action]) -> Result<()> {
     let now_ms = SystemClock::shared().wall_ms();
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     for one in actions {
         let mut line = action(one);
         line["at_ms"] = now_ms.into();

@@ -2,6 +2,8 @@
 //!
 //! Always true: only [`Target::writer`] takes the writer role; everything else reads.
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::Args;
 use esker::{
@@ -62,17 +64,25 @@ impl Target {
     }
 }
 
+/// The schemes that a URL of a database may have.
+const SCHEMES: [&str; 6] = ["file://", "s3://", "gs://", "az://", "memory://", "http"];
+
 /// Puts the URL from `--url` or `variable` where the grammar wants it: right after the verb.
 ///
-/// Words after `--` and the verbs in `doors` are left alone. `--url` wins over the variable.
-pub(crate) fn place_url(words: Vec<String>, variable: Option<String>, doors: &[&str]) -> Vec<String> {
+/// Words after `--` and the verbs in `doors` are left alone. `--url` wins over the variable, and so does a URL among the
+/// words. Fails if the first word is a folder with a database in it and the variable is set: which one is meant?
+pub(crate) fn place_url(
+    words: Vec<String>,
+    variable: Option<String>,
+    doors: &[&str],
+) -> std::result::Result<Vec<String>, Stop> {
     let Some(verb) = words.iter().skip(1).position(|word| !word.starts_with('-')).map(|at| at + 1) else {
-        return words;
+        return Ok(words);
     };
     if doors.contains(&words[verb].as_str()) {
-        return words;
+        return Ok(words);
     }
-    let mut url = variable.filter(|value| !value.is_empty());
+    let mut said = None;
     let mut kept = Vec::with_capacity(words.len() + 1);
     let mut rest = words.into_iter();
     while let Some(word) = rest.next() {
@@ -81,23 +91,44 @@ pub(crate) fn place_url(words: Vec<String>, variable: Option<String>, doors: &[&
             break;
         } else if word == "--url" {
             match rest.next() {
-                Some(value) => url = Some(value),
+                Some(value) => said = Some(value),
                 // Left for the parser to complain about.
                 None => kept.push(word),
             }
         } else if let Some(value) = word.strip_prefix("--url=") {
-            url = Some(value.to_owned());
+            said = Some(value.to_owned());
         } else {
             kept.push(word);
         }
     }
+    let before_dashes = kept.len();
     kept.extend(rest);
-    if let Some(url) = url
-        && let Some(verb) = kept.iter().skip(1).position(|word| !word.starts_with('-')).map(|at| at + 1)
-    {
-        kept.insert(verb + 1, url);
-    }
-    kept
+    let Some(verb) = kept.iter().skip(1).position(|word| !word.starts_with('-')).map(|at| at + 1) else {
+        return Ok(kept);
+    };
+    let given = &kept[verb + 1..before_dashes.max(verb + 1)];
+    let url = match (said, variable.filter(|value| !value.is_empty())) {
+        (Some(url), _) => url,
+        (None, None) => return Ok(kept),
+        (None, Some(_)) if has_url(given) => return Ok(kept),
+        (None, Some(url)) => {
+            if let Some(first) = given.first().filter(|word| Path::new(word).join("DB").is_file()) {
+                let what = format!("there is a database in the folder {first}, and ESKER_URL names {url}");
+                return Err(
+                    Stop::usage(what).hint(format!("say which one is meant: --url {first}, or --url {url}"))
+                );
+            }
+            url
+        }
+    };
+    kept.insert(verb + 1, url);
+    Ok(kept)
+}
+
+/// Whether one of `words` is a URL that is not the value of an option.
+fn has_url(words: &[String]) -> bool {
+    let is_url = |word: &str| SCHEMES.iter().any(|scheme| word.starts_with(scheme)) && word.contains("://");
+    words.iter().enumerate().any(|(at, word)| is_url(word) && (at == 0 || !words[at - 1].starts_with("--")))
 }
 
 #[cfg(test)]
@@ -106,7 +137,7 @@ mod tests {
 
     fn placed(line: &str, variable: Option<&str>) -> String {
         let words = line.split(' ').map(str::to_owned).collect();
-        place_url(words, variable.map(str::to_owned), &["bench", "compactor"]).join(" ")
+        place_url(words, variable.map(str::to_owned), &["bench", "compactor"]).unwrap().join(" ")
     }
 
     #[test]
@@ -116,6 +147,28 @@ mod tests {
         assert_eq!(placed("esker --url=s3://b get k", None), "esker get s3://b k");
         assert_eq!(placed("esker get k", Some("s3://b")), "esker get s3://b k");
         assert_eq!(placed("esker get k --url s3://c", Some("s3://b")), "esker get s3://c k");
+    }
+
+    #[test]
+    fn a_url_among_the_words_wins_over_the_variable() {
+        for line in ["esker delete file:///a k", "esker get s3://b k", "esker scan --limit 5 file:///a"] {
+            assert_eq!(placed(line, Some("s3://c")), line);
+        }
+        // The value of an option is not what the verb is about, and after two dashes anything is a key.
+        assert_eq!(placed("esker repair --from s3://a", Some("s3://c")), "esker repair s3://c --from s3://a");
+        assert_eq!(placed("esker get -- s3://a", Some("s3://c")), "esker get s3://c -- s3://a");
+        assert_eq!(placed("esker put s3://a v --url s3://b", Some("s3://c")), "esker put s3://b s3://a v");
+    }
+
+    #[test]
+    fn a_folder_with_a_database_is_not_taken_for_a_key() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("DB"), "").unwrap();
+        let path = folder.path().display().to_string();
+        let words = ["esker", "delete", &path, "k"].map(str::to_owned).to_vec();
+        let stop = place_url(words.clone(), Some("s3://c".into()), &[]).unwrap_err();
+        assert!(stop.to_string().contains(&path) && stop.to_string().contains("s3://c"), "{stop}");
+        assert_eq!(place_url(words.clone(), None, &[]).unwrap(), words);
     }
 
     #[test]

@@ -30,11 +30,12 @@ use crate::{
     error::{Error, Result},
     manifest::wire::{self, Repeated, SST_BYTES},
     sst::SstMeta,
-    store::{Name, ObjectId, Role, names::OBJECT_ID_BYTES},
+    store::{Folder, Name, ObjectId, Role, names::OBJECT_ID_BYTES},
 };
 
 /// The most bytes of a record's body.
 pub const MAX_BODY_BYTES: u64 = 64 << 20;
+const _: () = assert!(MAX_BODY_BYTES + (64 << 10) < Folder::Job.most_object_bytes());
 
 const ENVELOPE: Envelope = Envelope {
     magic: b"eskerJOB",

@@ -24,7 +24,7 @@ use crate::{
     error::{Error, Result},
     manifest::{MAX_LEVEL, RING_SLOTS, Root, Run, part, wire},
     sst::SstMeta,
-    store::{MAX_NUMBER, Name, ObjectId},
+    store::{Folder, MAX_NUMBER, Name, ObjectId},
 };
 
 /// What this program reads up to.
@@ -38,6 +38,7 @@ pub const KNOWN_FEATURES: u64 = FEATURE_HOLES;
 pub const FEATURE_HOLES: u64 = 1 << 0;
 /// The most bytes of a manifest object's body.
 pub const MAX_BODY_BYTES: u64 = 256 << 20;
+const _: () = assert!(MAX_BODY_BYTES + (64 << 10) < Folder::Manifest.most_object_bytes());
 
 const ENVELOPE: Envelope = Envelope {
     magic: b"eskerMAN",

@@ -21,11 +21,12 @@ use crate::{
     error::{Error, Result},
     manifest::{Manifest, Root, View, codec, part, wire},
     stats::Cause,
-    store::{Name, Token},
+    store::{Folder, Name, Token},
 };
 
 /// The most bytes of a copy's body: a root's, and some for the rest.
 pub const MAX_BODY_BYTES: u64 = codec::MAX_BODY_BYTES + (1 << 20);
+const _: () = assert!(MAX_BODY_BYTES + (64 << 10) < Folder::Checkpoint.most_object_bytes());
 /// The longest that a pin may say it lives, in milliseconds.
 pub const MAX_LIFE_MS: u64 = 24 * 3600 * 1000;
 

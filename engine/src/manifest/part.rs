@@ -33,7 +33,7 @@ use crate::{
     manifest::{Root, Run, codec, wire},
     sst::SstMeta,
     stats::Cause,
-    store::{Missing, Name, ObjectId, Store},
+    store::{Folder, Missing, Name, ObjectId, Store},
 };
 
 /// The bytes of SST entries that a root carries itself before the longest runs go into parts.
@@ -44,6 +44,7 @@ pub const PART_BYTES: usize = 128 << 10;
 pub const MAX_BODY_BYTES: u64 = 64 << 20;
 /// The most bytes of a part.
 pub const MAX_OBJECT_BYTES: u64 = MAX_BODY_BYTES + (HEADER_BYTES + CHECKSUM_BYTES) as u64;
+const _: () = assert!(MAX_OBJECT_BYTES < Folder::Part.most_object_bytes());
 
 const MAGIC: &[u8; 8] = b"eskerPRT";
 const FORMAT_VERSION: u32 = 1;

@@ -42,12 +42,13 @@ use crate::{
     block::MAX_FULL_KEY_BYTES,
     codec::sum::Sum,
     error::{Error, ErrorKind, Result},
-    store::{Name, ObjectId, Role},
+    store::{Folder, Name, ObjectId, Role},
 };
 
 /// The largest SST that an entry may speak of: far more than any has, and little enough that the sizes of
 /// all SSTs of a database can be added up.
 pub const MAX_SST_BYTES: u64 = 1 << 40;
+const _: () = assert!(MAX_SST_BYTES < Folder::Sst.most_object_bytes());
 /// The most bytes of keys and values that an entry may speak of.
 const MAX_RAW_BYTES: u64 = 1 << 50;
 

@@ -54,16 +54,17 @@ impl fmt::Display for Missing {
 impl std::error::Error for Missing {}
 
 impl Store {
-    /// The object's bytes, `None` if it is not there.
+    /// The object's bytes, `None` if it is not there. Of one that is larger than any of its kind
+    /// ([`Name::most_bytes`]) only so many and one more, which whoever decodes it refuses.
     pub async fn get(&self, name: &Name, cause: Cause) -> Result<Option<Bytes>> {
-        self.get_at(&self.place.location(name)?, cause).await
+        self.get_at(&self.place.location(name)?, name.most_bytes(), cause).await
     }
 
-    /// The same, by path.
-    pub(super) async fn get_at(&self, location: &Path, cause: Cause) -> Result<Option<Bytes>> {
+    /// The same, by path: all of it, or `most + 1` bytes.
+    pub(super) async fn get_at(&self, location: &Path, most: u64, cause: Cause) -> Result<Option<Bytes>> {
         let mut patience = self.patience("GET", self.place.shown(location));
         loop {
-            match self.place.get_once(location, None, &patience, cause).await {
+            match self.place.get_whole_once(location, most, &patience, cause).await {
                 Ok(bytes) => return Ok(Some(bytes)),
                 Err(Failure::Missing) => return Ok(None),
                 Err(failure) => patience.wait(failure).await?,
@@ -87,7 +88,7 @@ impl Store {
         let mut patience = self.patience("GET", &name.path());
         let mut measured = false;
         loop {
-            match self.place.get_once(&location, Some(&range), &patience, cause).await {
+            match self.place.get_once(&location, Some(&range), u64::MAX, &patience, cause).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(Failure::Missing) => return Err(missing(name, range.start)),
                 Err(failure) => {
@@ -159,11 +160,29 @@ impl Store {
 }
 
 impl Place {
-    /// One GET, of the whole object or of a range; the body is read to its end.
+    /// One GET of the whole object; of one with more than `most` bytes, `most + 1` of them by a second GET.
+    pub(super) async fn get_whole_once(
+        &self,
+        location: &Path,
+        most: u64,
+        patience: &Patience<'_>,
+        cause: Cause,
+    ) -> Result<Bytes, Failure> {
+        match self.get_once(location, None, most, patience, cause).await {
+            Err(Failure::TooLarge) => {
+                self.get_once(location, Some(&(0..most + 1)), most, patience, cause).await
+            }
+            done => done,
+        }
+    }
+
+    /// One GET, of the whole object or of a range; the body is read to its end. No body of more than `most` bytes is
+    /// read of a whole object.
     pub(super) async fn get_once(
         &self,
         location: &Path,
         range: Option<&Range<u64>>,
+        most: u64,
         patience: &Patience<'_>,
         cause: Cause,
     ) -> Result<Bytes, Failure> {
@@ -173,6 +192,9 @@ impl Place {
             let known = range.map_or(0, |range| range.end - range.start);
             let result =
                 self.within(patience.attempt_limit(known), self.objects.get_opts(location, options)).await?;
+            if range.is_none() && result.meta.size > most {
+                return Err(Failure::TooLarge);
+            }
             let expected = range.cloned().unwrap_or(0..result.meta.size);
             if result.range != expected {
                 return Err(Failure::WrongLength {

@@ -174,6 +174,11 @@ impl Name {
         })
     }
 
+    /// More bytes than an object of this kind ever has; see [`Folder::most_object_bytes`].
+    pub fn most_bytes(&self) -> u64 {
+        self.folder().map_or(4 << 10, Folder::most_object_bytes)
+    }
+
     /// The number of a numbered object (manifest, WAL, job, floor).
     pub fn number(&self) -> Option<u64> {
         match self {
@@ -247,6 +252,19 @@ impl Folder {
             Folder::JobFloor => "floor/job",
             Folder::Pin => "pin",
             Folder::Checkpoint => "checkpoint",
+        }
+    }
+
+    /// More bytes than a whole object of this folder ever has: an object beyond it is not one of ours. What encodes
+    /// objects asserts that it stays below.
+    pub const fn most_object_bytes(self) -> u64 {
+        match self {
+            // Roots, and copies of roots.
+            Folder::Manifest | Folder::Pin | Folder::Checkpoint => 260 << 20,
+            Folder::Part | Folder::Job => 65 << 20,
+            Folder::Wal => (1 << 30) + (64 << 10),
+            Folder::ManifestFloor | Folder::JobFloor => 4 << 10,
+            Folder::Sst | Folder::Blob => 1 << 41,
         }
     }
 

@@ -287,7 +287,7 @@ impl Probe<'_> {
             let mut wrong = 0;
             loop {
                 let place = &self.store.place;
-                match place.get_once(&path, Some(&range), &patience, Cause::Probe).await {
+                match place.get_once(&path, Some(&range), u64::MAX, &patience, Cause::Probe).await {
                     Ok(bytes) if bytes == body[range.start as usize..range.end as usize] => break,
                     Ok(_) | Err(Failure::WrongLength { .. }) if wrong + 1 < READS => wrong += 1,
                     Ok(_) => return Ok(Err(format!("bytes {range:?}: other bytes came back"))),
@@ -403,7 +403,7 @@ impl Probe<'_> {
 
     async fn get(&mut self, path: &Path) -> Result<Option<Bytes>> {
         let started = self.store.clock().monotonic();
-        let found = self.store.get_at(path, Cause::Probe).await?;
+        let found = self.store.get_at(path, u64::MAX - 1, Cause::Probe).await?;
         self.timed.push(("get", self.store.clock().monotonic() - started));
         Ok(found)
     }

@@ -39,6 +39,8 @@ pub(super) enum Failure {
     Refused { kind: ErrorKind, sentence: &'static str, hint: &'static str, answer: String },
     /// The body has not the length it should have.
     WrongLength { got: u64, wanted: u64 },
+    /// The object is larger than any of its kind; its body was not read.
+    TooLarge,
     /// Asking again may help.
     Failed { answer: String, unreachable: bool },
 }
@@ -235,6 +237,8 @@ impl<'a> Patience<'a> {
             Failure::Failed { answer, unreachable: false } => gave_up(&answer),
             Failure::WrongLength { got, wanted } => self.wrong_length(got, wanted),
             Failure::Missing => gave_up("the object is not there"),
+            // Whoever reads whole objects reads the beginning of such a one.
+            Failure::TooLarge => gave_up("the object is larger than any of its kind"),
             Failure::Contested => gave_up("the store reports a conflict, yet nothing is there"),
         }
     }

@@ -166,7 +166,7 @@ impl Store {
             };
             uncertain |= !matches!(failure, Failure::Refused { .. });
             let contested = matches!(failure, Failure::Contested);
-            match self.place.get_once(&location, None, &patience, cause).await {
+            match self.place.get_whole_once(&location, name.most_bytes(), &patience, cause).await {
                 // slatedb #766: the error decided who owns the slot.
                 Ok(found) if contested && bug(Bug::OwnPutIsDefeat) => return Ok(Slot::Theirs(found)),
                 Ok(found) if is_same(&found, &payload) => return Ok(Slot::Ours),

@@ -48,11 +48,13 @@ use crate::{
     },
     error::{Error, ErrorKind, Result},
     key::{Entry, KEYSPACE_BYTES, Kind, MAX_KEY_BYTES, MAX_SEQ, MAX_VALUE_BYTES, Seq},
-    store::Name,
+    store::{Folder, Name},
 };
 
 /// The most raw bytes of batches in one object.
 pub const MAX_BODY_BYTES: usize = 1 << 30;
+const _: () =
+    assert!(MAX_BODY_BYTES + HEADER_BYTES + CHECKSUM_BYTES < Folder::Wal.most_object_bytes() as usize);
 /// The longest writer name in a FENCE, in bytes; a longer one is cut.
 pub const MAX_WRITER_NAME_BYTES: usize = 255;
 /// No FENCE is larger than this, in bytes: what is, need not be read to know that it is none.

@@ -376,6 +376,31 @@ async fn a_short_body_is_fetched_again_and_then_corrupt() {
 }
 
 #[tokio::test]
+async fn of_an_object_larger_than_any_of_its_kind_only_that_much_is_read() {
+    let (_dir, stores) = stores();
+    for store in stores {
+        for name in [Name::Identity, Name::ManifestFloor(3)] {
+            let most = name.most_bytes() as usize;
+            let huge = pattern(1 << 20);
+            store.put_new(&name, vec![huge.clone()], Cause::Admin).await.unwrap();
+            let before = store.stats().snapshot().count(RequestKind::Get, Cause::Read).bytes;
+            assert_eq!(store.get(&name, Cause::Read).await.unwrap().unwrap(), huge[..=most]);
+            let received = store.stats().snapshot().count(RequestKind::Get, Cause::Read).bytes - before;
+            assert_eq!(received, most as u64 + 1, "{name} of {}", store.url());
+        }
+    }
+    // A slot that holds such a one is another's.
+    let faulty = faulty();
+    let store = faulty.store();
+    store.put_new(&Name::ManifestFloor(1), vec![pattern(1 << 20)], Cause::Admin).await.unwrap();
+    let sequence = Sequence::new(store.clone(), Folder::ManifestFloor);
+    let slot = sequence.create(1, body(&store, "ours"), Cause::Manifest, None).await.unwrap();
+    assert!(
+        matches!(slot, Slot::Theirs(found) if found.len() as u64 == Name::ManifestFloor(1).most_bytes() + 1)
+    );
+}
+
+#[tokio::test]
 async fn a_listing_that_breaks_off_is_no_listing() {
     let faulty = faulty();
     let store = faulty.store();

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How often a database that changes under the check is looked at again before what was found is believed.
-pub(super) const LOOKS: usize = 3;
+const LOOKS: usize = 3;
 
 /// What a look found.
 #[derive(Debug)]

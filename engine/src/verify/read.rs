@@ -37,18 +37,16 @@ pub(super) struct Read {
 }
 
 impl Read {
-    /// Reads every SST of `survey` that was not read before, and looks at the order across the runs of its newest version.
-    /// Gives whether that is done: not if it was collected meanwhile.
+    /// Reads every SST of `survey`, and looks at the order across the runs of its newest version.
     pub(super) async fn all(
         &mut self,
-        (manifest, survey): (&Manifest, &Survey),
+        (manifest, survey): &(Manifest, Survey),
         options: &VerifyOptions,
         progress: Progress<'_>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let store = manifest.store();
         let Some(latest) = &survey.latest else {
-            self.ssts(store, survey, options, progress).await?;
-            return Ok(true);
+            return self.ssts(store, survey, options, progress).await;
         };
         let work = async {
             self.ssts(store, survey, options, progress).await?;
@@ -80,9 +78,8 @@ impl Read {
         progress: Progress<'_>,
     ) -> Result<()> {
         let pace = &Pace::new(store.clock().clone(), options.bytes_per_second);
-        let todo: Vec<_> =
-            survey.whole().filter(|named| !self.done.contains(&named.meta.object_id())).collect();
-        let total = self.bytes + todo.iter().map(|named| named.meta.bytes).sum::<u64>();
+        let todo: Vec<_> = survey.whole().collect();
+        let total = todo.iter().map(|named| named.meta.bytes).sum::<u64>();
         // Boxed, because what waits for it would else not be `Send` (rust-lang/rust#102211).
         let checks = todo
             .into_iter()
@@ -101,7 +98,7 @@ impl Read {
     }
 
     /// The order across the runs of `view`, if all its SSTs are whole.
-    async fn order(&mut self, manifest: &Manifest, view: &Arc<View>) -> Result<bool> {
+    async fn order(&mut self, manifest: &Manifest, view: &Arc<View>) -> Result<()> {
         let is_damaged = |found: &Vec<Finding>| found.iter().any(|one| one.severity == Severity::Damage);
         let is_whole = |id: &ObjectId| self.done.contains(id) && !self.found.get(id).is_some_and(is_damaged);
         let mut ssts = view.root.ssts().filter(|sst| !sst.is_hole());
@@ -117,13 +114,13 @@ impl Read {
         };
         self.unordered = is_collected.then_some(view.id());
         if is_collected {
-            return Ok(false);
+            return Ok(());
         }
         for finding in checked?.into_iter().flatten() {
             if let Some(id) = finding.object.object_id() {
                 self.found.entry(id).or_default().push(finding);
             }
         }
-        Ok(true)
+        Ok(())
     }
 }

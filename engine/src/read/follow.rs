@@ -220,7 +220,13 @@ impl Follower {
         };
         let followed = newer.is_some();
         let changed = followed || walk.to.cursor.slot != from.cursor.slot;
-        let overtaken = newer.as_ref().is_some_and(|view| view.root.writer.replay_from > from.cursor.slot);
+        // A version that holds numbers beyond all that was walked, and begins before: the end of the log was lost, and
+        // a repair has gone on from an earlier slot.
+        let is_beyond = |view: &Arc<View>| {
+            let writer = &view.root.writer;
+            writer.replay_from > from.cursor.slot || writer.last_seq >= from.next_seq
+        };
+        let overtaken = newer.as_ref().is_some_and(is_beyond);
         if let Some(view) = newer {
             self.adopt(view);
         }

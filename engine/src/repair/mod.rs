@@ -16,12 +16,12 @@
 //!
 //! Always true: nothing is deleted, and no object is overwritten but a damaged one, with bytes that are proved to
 //! be, or to mean, those written first, or, only with [`RepairOptions::unproved`], that nothing contradicts (`proof.rs` says
-//! what counts as a proof); without [`RepairOptions::act`] nothing is written at all; every action is told, done or not.
+//! what counts as a proof); without [`RepairOptions::act`] nothing is written at all, but for the pin of a
+//! check that lasts; every action is told, done or not.
 
 mod copy;
 mod identity;
 mod over;
-mod pinned;
 mod proof;
 mod refill;
 mod rollback;

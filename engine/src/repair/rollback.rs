@@ -23,9 +23,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     error::{Error, ErrorKind, Result},
     key::Seq,
-    manifest::{Edit, Manifest, Run, View, claim, salvage::Restored},
+    manifest::{Edit, Manifest, Root, Run, View, WriterState, claim, pinned::Pinned, salvage::Restored},
     memtable::Memtable,
-    repair::{Names, Rung, Work, claim_compactor, pinned::Pinned, tree},
+    repair::{Names, Rung, Work, claim_compactor, tree},
     sst::SstMeta,
     stats::Cause,
     store::{Folder, Name, ObjectId, Sequence},
@@ -38,6 +38,9 @@ use crate::{
 
 /// A memtable of the replay is written when it is this large.
 const MEMTABLE_BYTES: usize = 64 << 20;
+
+/// More numbers than were ever given out in the part of a log whose end is lost.
+const LOST_NUMBERS: u64 = 1 << 32;
 
 const ROLL_BACK: &str = "esker repair --rollback";
 const ROLL_BACK_AND_CUT: &str = "esker repair --rollback --cut-log";
@@ -233,7 +236,9 @@ async fn restore(
     }
     let mut runs = replay(work, manifest, back, &walk, &mut names).await?;
     runs.extend(back.root.runs.iter().cloned());
-    let last_seq = base.root.writer.last_seq.max(walk.last_seq);
+    // Nobody knows how many numbers the lost end of the log had, and a reader may have seen them: none is given out again.
+    let lost = if open_end(&walk).is_some() { LOST_NUMBERS } else { 0 };
+    let last_seq = base.root.writer.last_seq.max(walk.last_seq).saturating_add(lost);
     let edit = Edit::Restore(Restored {
         writer_epoch: base.root.writer.epoch,
         compactor_epoch: names.epoch,
@@ -248,9 +253,23 @@ async fn restore(
     Ok((view, log, walk))
 }
 
+/// The walk from the replay point of `back`, with what `latest` knows of the log: its last FENCE, and how far it went.
 fn walk(log: &Log, latest: &View, back: &View) -> Walked {
-    let from = &back.root.writer;
-    log.walk_from(from.replay_from, from.last_seq, latest.root.writer.tail_hint)
+    let wal_window = u64::from(back.root.options.wal_window);
+    let WriterState { replay_from, last_seq, .. } = back.root.writer;
+    let writer = WriterState { replay_from, last_seq, ..latest.root.writer.clone() };
+    let mut walk = log.walk(&Root { writer, ..Root::default() });
+    // Whoever put that FENCE writes from there on, if it is still at work: also when the FENCE is lost.
+    let fence_slot = latest.root.writer.fence_slot;
+    if fence_slot > 0 {
+        walk.tail = walk.tail.max(fence_slot.saturating_add(wal_window));
+    }
+    walk
+}
+
+/// From which number on nobody can say what was lost, if the walk has lost its end.
+fn open_end(walk: &Walked) -> Option<Seq> {
+    walk.holes.iter().filter(|hole| hole.to_seq.is_none()).map(|hole| hole.from_seq).min()
 }
 
 /// Says what is put back, what the log gives, and what is lost.
@@ -279,8 +298,10 @@ fn told(
         (_, false) => format!("would go back to {name}"),
     };
     let given = format!("the log gives {} of {} numbers after {after}", count(&covered, after), last - after);
-    let rest =
-        if lost.is_empty() { "nothing is lost".to_owned() } else { format!("lost: {}", ranges(&lost)) };
+    let open_end = open_end(walk).map(|from| format!("numbers from {} on may be lost", from.max(last + 1)));
+    let lost = (!lost.is_empty()).then(|| format!("lost: {}", ranges(&lost)));
+    let rest: Vec<String> = lost.into_iter().chain(open_end).collect();
+    let rest = if rest.is_empty() { "nothing is lost".to_owned() } else { rest.join("; ") };
     work.tell(rung, Some(Name::Manifest(back.id())), format!("{verb}; {given}; {rest}"), done);
 }
 

@@ -220,14 +220,6 @@ impl Log {
                 let what = format!("{} (nothing replays it any more)", finding.what);
                 report.add(Finding::notice(finding.object.clone(), what));
             }
-            let epoch = match of {
-                Slot::Data { epoch, .. } | Slot::Fence { epoch } => *epoch,
-                Slot::Damaged(_) | Slot::Unread => 0,
-            };
-            if epoch > root.writer.epoch {
-                let what = format!("epoch {epoch} was never given out");
-                report.add(Finding::damage(Name::Wal(*slot), what));
-            }
         }
         for hole in walk.holes {
             let what = format!("{}; {}", hole.finding.what, hole.numbers());

@@ -34,11 +34,11 @@ use crate::{
 
 /// The highest epochs that anything that is there belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Epochs {
+pub(crate) struct Epochs {
     /// Of the writer's role.
-    pub writer: u32,
+    pub(crate) writer: u32,
     /// Of the compactor's role.
-    pub compactor: u32,
+    pub(crate) compactor: u32,
 }
 
 /// What says that a version after `root`, the newest, is lost.

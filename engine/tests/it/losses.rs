@@ -13,7 +13,7 @@ use esker::{
     clock::{SharedClock, SystemClock},
     key::{Kind, Seq},
     manifest::{Edit, Manifest, View},
-    repair::{Outcome, RepairOptions, repair},
+    repair::{Outcome, RepairOptions, Rung, repair},
     stats::{Cause, RequestKind},
     store::{Folder, Name, Sequence, Store},
     verify::{self, Report, VerifyOptions},
@@ -87,21 +87,27 @@ impl Place {
         assert_eq!(self.slots().await, slots, "a slot may have been used twice");
         assert_eq!(self.view().await.id(), version, "an open that is refused commits nothing");
     }
-    /// A cut of the log is offered, and done; then everything works, and no slot up to `used` is used again.
-    async fn is_mended_by_a_cut(&self, used: u64) -> Db {
+    /// A cut of the log is offered, and done, and says what is `lost`; then everything works, also for a reader that was
+    /// there before the loss (`old`), and no slot up to `used` is used again.
+    async fn is_mended_by_a_cut(&self, used: u64, lost: &str, old: &Reader) -> Db {
         let told = repair(&self.store(), &RepairOptions::default(), &|_, _| {}).await.expect("told");
         assert!(told.actions.iter().any(|action| action.what.contains("--cut-log")), "{:?}", told.actions);
         let before = self.slots().await;
         let options = RepairOptions { cut_log: true, act: true, ..RepairOptions::default() };
         let done = repair(&self.store(), &options, &|_, _| {}).await.expect("cut");
+        let cut = |what: &str| what.contains("the log was cut") && what.contains(lost);
+        let says = done.actions.iter().any(|action| action.rung == Rung::CutLog && cut(&action.what));
+        assert!(says, "not that {lost}: {:?}", done.actions);
         let after = done.after.expect("something was done");
         assert!(after.is_whole(), "{:?}", after.findings);
         let db = self.open().await.expect("opened");
         db.put("after", "all").await.expect("put");
         let new: Vec<_> = self.slots().await.into_iter().filter(|slot| !before.contains(slot)).collect();
         assert!(new.iter().all(|slot| *slot > used) && new.len() == 3, "{new:?} are new, {used} was used");
-        let reader = self.reader().await.expect("opened");
-        assert_eq!(reader.get("after").await.expect("read").as_deref(), Some(&b"all"[..]));
+        for reader in [old, &self.reader().await.expect("opened")] {
+            let now = reader.strong().await.expect("mended");
+            assert_eq!(now.get("after").await.expect("read").as_deref(), Some(&b"all"[..]));
+        }
         db
     }
 }
@@ -171,9 +177,11 @@ async fn a_hole_that_a_later_object_proves_is_never_read_over() {
     assert_eq!(place.view().await.root.writer.tail_hint, 1);
     for (slot, keys) in [(first + 1, 1), (first + 2, 2), (first, 0)] {
         let place = place.copy();
+        let old = place.reader().await.expect("opened");
         place.lose(&[slot]).await;
         place.is_known_to_have_lost(slot).await;
-        let db = place.is_mended_by_a_cut(first + 3).await;
+        let lost = format!("lost: number {}", keys + 1);
+        let db = place.is_mended_by_a_cut(first + 3, &lost, &old).await;
         let kept = ["a", "b", "c", "d"];
         for (n, key) in kept.iter().enumerate() {
             let value = db.get(key).await.expect("read");
@@ -288,9 +296,10 @@ async fn the_fence_of_an_opener_that_went_no_further_proves_what_it_had_walked_o
     let end = 1 + K + 1;
     assert_eq!(place.slots().await, [1, end - 1, end, end + 1]);
     assert_eq!(place.view().await.root.writer.fence_slot, 1);
+    let old = place.reader().await.expect("opened");
     place.lose(&[end]).await;
     place.is_known_to_have_lost(end).await;
-    place.is_mended_by_a_cut(end + 1).await;
+    place.is_mended_by_a_cut(end + 1, "numbers from 2 on may be lost", &old).await;
 }
 
 #[tokio::test]
@@ -321,9 +330,13 @@ async fn an_end_of_the_log_that_is_lost_after_closing_is_missed() {
         db.close().await.expect("closed");
         let last = 1 + K + 4;
         assert_eq!(place.slots().await.last(), Some(&last));
+        let old = place.reader().await.expect("opened");
+        let token = old.strong().await.expect("all of it").seq();
         place.lose(&[last - 1, last]).await;
         place.is_known_to_have_lost(last - 1).await;
-        let db = place.is_mended_by_a_cut(last).await;
+        let db = place.is_mended_by_a_cut(last, "numbers from 4 on may be lost", &old).await;
+        let now = db.snapshot().seq();
+        assert!(now > token, "{now} was given out before: {token} was durable");
         for (key, is_kept) in [("a", true), ("b", true), ("c", true), ("d", false), ("e", false)] {
             assert_eq!(db.get(key).await.expect("read").is_some(), is_kept, "{key}, flushed: {flushed}");
         }
@@ -354,9 +367,11 @@ async fn a_log_that_is_lost_whole_is_missed_however_its_writer_ended() {
         let slots = place.slots().await;
         let writer = place.view().await.root.writer.clone();
         assert_eq!((writer.fence_slot, writer.fence_epoch), (1, 1), "{what}");
+        let old = place.reader().await.expect("opened");
         place.lose(&slots).await;
         place.is_known_to_have_lost(1).await;
-        let db = place.is_mended_by_a_cut(writer.tail_hint).await;
+        let lost = format!("numbers from {} on may be lost", if flushes { writes + 1 } else { 1 });
+        let db = place.is_mended_by_a_cut(writer.tail_hint, &lost, &old).await;
         for key in &["a", "b", "c"][..writes] {
             assert_eq!(db.get(key).await.expect("read").is_some(), flushes, "{key}: {what}");
         }
@@ -375,7 +390,7 @@ async fn a_lost_fence_behind_the_replay_point_is_missed_also_by_a_reader_at_work
     place.lose(&[1]).await;
     is_loss_of(1, &reader.strong().await.expect_err("no fence is ever deleted"));
     place.is_known_to_have_lost(1).await;
-    let db = place.is_mended_by_a_cut(1 + K).await;
+    let db = place.is_mended_by_a_cut(1 + K, "numbers from 2 on may be lost", &reader).await;
     assert_eq!(db.get("a").await.expect("read").as_deref(), Some(&b"v"[..]));
     // The reader goes on with the version that the repair has made.
     assert_eq!(

@@ -1,6 +1,6 @@
 //! The newest versions are lost, and the log goes on with what they gave out: readers answer nothing on what is left.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::*;
 
@@ -112,28 +112,27 @@ async fn a_reader_that_lags_asks_for_nothing_more_than_the_versions_it_has_not_g
 async fn a_reader_beside_writers_that_give_keyspaces_and_epochs_out_never_misses_a_version() {
     let place = Place::new();
     drop(place.open().await.expect("created"));
-    let done = Arc::new(AtomicU64::new(0));
-    let reads = tokio::spawn({
-        let (place, done) = (place.clone(), Arc::clone(&done));
-        async move {
-            let reader = place.reader().await.expect("opened");
-            while done.load(Relaxed) == 0 {
-                reader.bounded(Duration::ZERO).await.expect("nothing is lost");
-                reader.strong().await.expect("nothing is lost");
-                place.reader().await.expect("nothing is lost");
+    let done = AtomicBool::new(false);
+    let reads = async {
+        let reader = place.reader().await.expect("opened");
+        while !done.load(Relaxed) {
+            reader.bounded(Duration::ZERO).await.expect("nothing is lost");
+            reader.strong().await.expect("nothing is lost");
+            place.reader().await.expect("nothing is lost");
+        }
+    };
+    let writes = async {
+        for round in 0..12 {
+            let db = place.open().await.expect("taken over");
+            for n in 0..3 {
+                let keyspace = db.keyspace(&format!("{round} {n}")).await.expect("created");
+                keyspace.put("k", "v").await.expect("put");
+            }
+            if round % 3 == 0 {
+                db.flush().await.expect("flushed");
             }
         }
-    });
-    for round in 0..12 {
-        let db = place.open().await.expect("taken over");
-        for n in 0..3 {
-            let keyspace = db.keyspace(&format!("{round} {n}")).await.expect("created");
-            keyspace.put("k", "v").await.expect("put");
-        }
-        if round % 3 == 0 {
-            db.flush().await.expect("flushed");
-        }
-    }
-    done.store(1, Relaxed);
-    reads.await.expect("every read was answered");
+        done.store(true, Relaxed);
+    };
+    tokio::join!(reads, writes);
 }

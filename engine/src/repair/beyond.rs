@@ -87,10 +87,9 @@ pub(super) async fn tell(work: &mut Work<'_>, from: &Store) -> Result<()> {
     for (folder, of) in [(Folder::Manifest, "versions to"), (Folder::Wal, "log objects to slot")] {
         let put = work.mended.iter().filter(|name| name.folder() == Some(folder)).filter_map(Name::number);
         let here = put.max().max(newest(work.store, folder).await?);
-        let (Some(here), Some(there)) = (here, newest(from, folder).await?) else { continue };
-        if there > here {
-            more.push(format!("{of} {there} ({here} here)"));
-        }
+        let Some(there) = newest(from, folder).await?.filter(|there| here < Some(*there)) else { continue };
+        let here = here.map_or("none".to_owned(), |here| here.to_string());
+        more.push(format!("{of} {there} ({here} here)"));
     }
     if more.is_empty() {
         return Ok(());

@@ -39,16 +39,16 @@ use crate::{
     compaction::{
         collect::{self, Collected},
         job::{self, Job, JobOptions, JobStats, Progress},
-        log::{self, JobLog, Unfinished},
+        log::{JobLog, Unfinished},
+        newest,
         plan::{self, Plan, Reason},
         record::SoFar,
     },
     error::{Error, ErrorKind, Result},
-    manifest::{Edit, Manifest, Root, RunView, View, claim, edit},
+    manifest::{Edit, Manifest, RunView, View, claim, edit},
     sst::SstMeta,
     stats::Cause,
     store::{Name, ObjectId, is_missing},
-    wal::behind,
 };
 
 /// How long a compactor at work asks others to stay away before it says so again, in milliseconds.
@@ -97,10 +97,7 @@ impl Compactor {
     /// Fails with `Corruption`, and commits nothing, if the log or the job log says that a version newer than the newest is lost.
     pub async fn claim(manifest: Manifest, name: &str, force: bool) -> Result<Compactor> {
         let base = manifest.latest(Cause::Compact).await?;
-        behind::check_epoch(&manifest, &base, Cause::Compact).await?;
-        let epoch = log::last_epoch(manifest.store(), manifest.identity().db_uuid, Cause::Compact).await?;
-        let known = |root: &Root| root.compactor.epoch;
-        behind::check_given_out(&manifest, &base, "compactor", epoch, known, Cause::Compact).await?;
+        newest::check(&manifest, &base, Cause::Compact).await?;
         let (view, uuid) = claim::compactor(&manifest, &base, name, LEASE_MS, force, Cause::Compact).await?;
         let state = &view.root.compactor;
         let mut log = JobLog::new(&manifest, uuid, name, state.epoch);

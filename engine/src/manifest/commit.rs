@@ -332,7 +332,7 @@ impl Manifest {
         if let Some(id) = sequence.latest(hint, cause).await? {
             return Ok(id);
         }
-        if is_empty(store, &[Folder::Wal, Folder::Sst, Folder::ManifestFloor]).await? {
+        if remains(store).await?.is_none() {
             let what = format!("the database at {} was never finished being created", store.url());
             return Err(Error::invalid(what)
                 .because(Unfinished)
@@ -343,6 +343,7 @@ impl Manifest {
         sequence.latest(0, cause).await?.ok_or_else(|| {
             let what = "there is data here, and every version of the manifest is missing";
             Error::corruption(Name::Manifest(FIRST_ID).path(), 0, what)
+                .hint("`esker repair --from COPY` brings them back, if there is a copy")
         })
     }
 
@@ -452,12 +453,12 @@ async fn pause(clock: &dyn Clock, attempt: u32) {
     clock.sleep(Duration::from_millis(clock.random() as u64 % most)).await;
 }
 
-/// Whether nothing is in any of `folders`.
-pub(super) async fn is_empty(store: &Store, folders: &[Folder]) -> Result<bool> {
-    for folder in folders {
-        if !store.list(*folder, None, Cause::Open).await?.is_empty() {
-            return Ok(false);
+/// An object of a database that is here, beside its identity: a version if there is one. Up to ten LISTs.
+pub(super) async fn remains(store: &Store) -> Result<Option<Name>> {
+    for folder in Folder::ALL {
+        if let Some(listed) = store.list(folder, None, Cause::Open).await?.pop() {
+            return Ok(Some(listed.name));
         }
     }
-    Ok(true)
+    Ok(None)
 }

@@ -1,15 +1,15 @@
 //! Finding a database at a place, and making one where there is none.
 //!
 //! ```text
-//! DB    manifest/   wal/    sst/ floor/
-//! no    empty       empty   whatever      nothing is here: create DB, then version 1
-//! no    something in either               Corruption: creating over it would lose it
-//! yes   empty       empty   empty         its creator is at it, or died of it: create version 1
-//! yes   empty       something in one      Corruption: every version is missing
+//! DB    manifest/   wal/ job/ sst/ part/ blob/ floor/ pin/ checkpoint/
+//! no    empty       empty                 nothing is here: create DB, then version 1
+//! no    an object of ours in any of them  Corruption: creating over it would lose it
+//! yes   empty       empty                 its creator is at it, or died of it: create version 1
+//! yes   empty       an object in any      Corruption: every version is missing
 //! ```
 //!
 //! Always true: of two processes that create at the same moment both open what one of them made; nothing is created
-//! beside data whose identity or manifest is gone.
+//! beside remains of a database whose identity or manifest is gone, and no identity is written before that is known.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     error::{Error, Result},
     manifest::{
         FIRST_ID, Identity, Manifest, Root, StoredOptions, codec,
-        commit::{is_empty, is_unfinished, prepare},
+        commit::{is_unfinished, prepare, remains},
     },
     stats::Cause,
     store::{Folder, Name, Sequence, Store, Token},
@@ -82,13 +82,26 @@ impl Manifest {
 
 /// Fails if there is data without an identity object.
 async fn refuse_orphans(store: &Store) -> Result<()> {
-    if is_empty(store, &[Folder::Manifest, Folder::Wal]).await? || Identity::load(store).await?.is_some() {
+    let Some(remain) = remains(store).await? else { return Ok(()) };
+    // Whoever creates writes the identity first: what was listed may have come after it.
+    if Identity::load(store).await?.is_some() {
         return Ok(());
     }
-    let what =
-        format!("the identity object is missing, and there are objects of a database at {}", store.url());
-    Err(Error::corruption(Name::Identity.path(), 0, what)
-        .hint("`esker repair` makes it again, from a copy or from what the versions say of it"))
+    let url = store.url();
+    let (what, hint) = if remain.folder() == Some(Folder::Manifest) {
+        (
+            format!("the identity object is missing, and there are objects of a database at {url}"),
+            "`esker repair` makes it again, from a copy (--from) or from what the versions say of it",
+        )
+    } else {
+        (
+            format!(
+                "the identity object is missing and so is every version, and there are objects of a database at {url}, {remain} for one"
+            ),
+            "`esker repair --from COPY` brings both back, if there is a copy; a new database needs a place with nothing of another",
+        )
+    };
+    Err(Error::corruption(Name::Identity.path(), 0, what).hint(hint))
 }
 
 fn no_database(store: &Store) -> Error {

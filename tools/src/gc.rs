@@ -79,6 +79,9 @@ pub(crate) fn way_out(holder: &Name) -> String {
         Name::Checkpoint(name) => {
             format!("use a newer esker if a newer one made it, or `esker checkpoint … delete {name}`")
         }
+        Name::Manifest(_) => "it is lost or damaged, and is passed over when the version after it is older than the retention; \
+             `esker repair --from COPY` brings it back, `esker gc --retention 0s` passes over it now"
+            .to_owned(),
         Name::Pin(_) => "it lapses at most a day after its last heartbeat".to_owned(),
         _ => "`esker compact` (the newest esker that works on this database) decides about the job log anew"
             .to_owned(),

@@ -37,7 +37,7 @@ pub mod builder;
 pub mod cursor;
 mod packed;
 mod search;
-pub mod stretch;
+pub(crate) mod stretch;
 
 #[cfg(test)]
 mod tests;

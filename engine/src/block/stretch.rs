@@ -22,7 +22,7 @@ const MOST_KEY_BYTES: usize = 256 << 10;
 
 /// Consecutive entries of a block, in order.
 #[derive(Debug)]
-pub struct Stretch {
+pub(crate) struct Stretch {
     block: Block,
     /// The number in the block of the first of them.
     first: usize,
@@ -43,7 +43,7 @@ struct Spot {
 impl Block {
     /// The entries `wanted`, by number; `None` if their keys are too large to be written out at once.
     /// Fails with `Corruption` where an entry makes no sense.
-    pub fn stretch(&self, wanted: Range<usize>) -> Result<Option<Stretch>> {
+    pub(crate) fn stretch(&self, wanted: Range<usize>) -> Result<Option<Stretch>> {
         let wanted = wanted.start..wanted.end.min(self.entries());
         let restart = wanted.start / self.interval();
         if wanted.is_empty() {
@@ -101,51 +101,50 @@ impl Block {
 /// `n` counts from the stretch's first entry, and is below [`Self::len`].
 impl Stretch {
     /// How many entries; at least one.
-    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.spots.len()
     }
     /// Whether the entry is an older version of the same key as the one before it.
     #[inline]
-    pub fn goes_on(&self, n: usize) -> bool {
+    pub(crate) fn goes_on(&self, n: usize) -> bool {
         self.spots[n].goes_on
     }
     /// Its sequence number.
     #[inline]
-    pub fn seq(&self, n: usize) -> Seq {
+    pub(crate) fn seq(&self, n: usize) -> Seq {
         self.block.seq(self.first + n)
     }
     /// Its kind.
     #[inline]
-    pub fn kind(&self, n: usize) -> Kind {
+    pub(crate) fn kind(&self, n: usize) -> Kind {
         self.spots[n].kind
     }
     /// When it expires, in wall-clock milliseconds.
     #[inline]
-    pub fn expire_at_ms(&self, n: usize) -> u64 {
+    pub(crate) fn expire_at_ms(&self, n: usize) -> u64 {
         self.block.expire_at_ms(self.first + n)
     }
     /// Its full key.
     #[inline]
-    pub fn key(&self, n: usize) -> &[u8] {
+    pub(crate) fn key(&self, n: usize) -> &[u8] {
         let (start, end) = self.spots[n].key;
         &self.keys[start as usize..end as usize]
     }
     /// Its full key from byte `from` on, sharing the stretch's bytes.
     #[inline]
-    pub fn shared_key(&self, n: usize, from: usize) -> Bytes {
+    pub(crate) fn shared_key(&self, n: usize, from: usize) -> Bytes {
         let (start, end) = self.spots[n].key;
         self.keys.slice((start as usize + from).min(end as usize)..end as usize)
     }
     /// Its value, sharing the block's bytes, or those that were decompressed for the stretch.
     #[inline]
-    pub fn value(&self, n: usize) -> Bytes {
+    pub(crate) fn value(&self, n: usize) -> Bytes {
         let (start, end) = self.spots[n].value;
         self.values.share(start as usize..end as usize)
     }
     /// The entry.
     #[inline]
-    pub fn entry(&self, n: usize) -> EntryRef<'_> {
+    pub(crate) fn entry(&self, n: usize) -> EntryRef<'_> {
         let (start, end) = self.spots[n].value;
         EntryRef {
             key: self.key(n),

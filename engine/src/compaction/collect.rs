@@ -43,11 +43,16 @@
 //! A FENCE is told from DATA by reading it: only objects up to [`MAX_FENCE_BYTES`] can be one, so that costs a
 //! GET for each small object and none for the rest. One that cannot be decoded is kept.
 //!
+//! A version above the floor that is lost or cannot be read may name anything as well. It holds up what a damaged record
+//! does, and the floor, until the one after it is older than the retention: then nobody reads it any more, F passes over
+//! it, and nothing below it is left that it would have to be told from.
+//!
 //! A pass holds the names that the versions need, and no more than a few versions at a time.
 //!
 //! Always true: a crash between any two requests leaves a state that the next pass continues from; nothing
 //! is deleted that this version does not understand: while there is a job record, pin or checkpoint that is
-//! damaged or of a newer version, SSTs, parts and log are left alone.
+//! damaged or of a newer version, or a version that is lost, SSTs, parts and log are left alone; nothing is deleted
+//! at all where the newest version is lost (`newest.rs`).
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -56,7 +61,7 @@ use futures::future::try_join_all;
 
 use crate::{
     chaos::{Bug, bug},
-    compaction::log,
+    compaction::{log, newest},
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, Root, VersionCopy, View, checkpoint, copy, pin::PIN_LIFE_MS},
     stats::Cause,
@@ -86,7 +91,7 @@ pub struct Collected {
     /// How many objects nothing names, but whose producer may still publish them.
     pub waiting: usize,
     /// What keeps this pass from deleting any SST, part or log object: job records, and pins and checkpoints that
-    /// cannot be read.
+    /// cannot be read; the newest version that is lost and that somebody may still read.
     pub held_by: Vec<Name>,
     /// Pins and checkpoints whose versions are kept.
     pub kept_for: Vec<Name>,
@@ -98,21 +103,21 @@ pub struct Collected {
 /// the database stores. With `dry_run` nothing is written or deleted, and the result says what would be.
 ///
 /// Safe to run beside writers, readers, compactors and other passes. Fails with `Conflict` if another pass
-/// overtakes this one: nothing that was to be kept is gone, run it again.
+/// overtakes this one: nothing that was to be kept is gone, run it again. Fails with `Corruption`, and deletes nothing,
+/// if the log or the job log says that a version newer than the newest is lost.
 pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: bool) -> Result<Collected> {
     let pass = Pass { manifest, store: manifest.store(), dry_run };
     let latest = manifest.latest(Cause::Gc).await?;
+    newest::check(manifest, &latest, Cause::Gc).await?;
     let retention_ms = retention.map_or(latest.root.options.retention_ms, |retention| {
         u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)
     });
     let marks = pass.list(Folder::ManifestFloor).await?;
     let old_floor = floor_of(&marks);
     let mut named = Named::nothing();
-    let mut collected = Collected {
-        floor: pass.choose(&latest, old_floor, retention_ms, &mut named).await?,
-        ..Collected::default()
-    };
-    let floor = collected.floor;
+    let mut collected = Collected::default();
+    let floor = pass.choose(&latest, old_floor, retention_ms, &mut named, &mut collected).await?;
+    collected.floor = floor;
 
     // slatedb #2073: a reader that looked at the floor in between believes its pin.
     let pins_first = bug(Bug::PinsListedFirst);
@@ -142,7 +147,10 @@ pub async fn collect(manifest: &Manifest, retention: Option<Duration>, dry_run: 
     if !collected.held_by.is_empty() {
         return Ok(collected);
     }
-    let latest = pass.read_newer(latest, &mut named).await?;
+    let latest = pass.read_newer(latest, &mut named, &mut collected).await?;
+    if !collected.held_by.is_empty() {
+        return Ok(collected);
+    }
 
     for folder in [Folder::Sst, Folder::Part] {
         let mut garbage = pass.list(folder).await?;
@@ -187,13 +195,15 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Chooses F, and notes in `named` what every version above it needs, on the way down from `latest`.
+    /// Chooses F, and notes in `named` what every version above it needs, on the way down from `latest`. Where one of
+    /// those is lost F stays, and the lost one is in `collected`.
     async fn choose(
         &self,
         latest: &Arc<View>,
         old_floor: u64,
         retention_ms: u64,
         named: &mut Named,
+        collected: &mut Collected,
     ) -> Result<u64> {
         let now_ms = self.store.clock().wall_ms();
         let mut newer = Arc::clone(latest);
@@ -206,10 +216,14 @@ impl Pass<'_> {
             }
             let ids = (old_floor + 1..=below).rev().take(PARALLEL);
             let near = Arc::clone(&newer);
-            for view in try_join_all(ids.map(|id| self.version(id, &near))).await? {
+            for version in try_join_all(ids.map(|id| self.version(id, &near))).await? {
                 if newer.root.committed_ms.saturating_add(retention_ms) <= now_ms {
                     break;
                 }
+                let Some(view) = version else {
+                    collected.held_by.push(Name::Manifest(newer.id() - 1));
+                    return Ok(old_floor);
+                };
                 named.add(&view);
                 newer = view;
             }
@@ -335,19 +349,38 @@ impl Pass<'_> {
     }
 
     /// Notes in `named` what the versions after `known` need, every one of them; the latest of all.
-    async fn read_newer(&self, known: Arc<View>, named: &mut Named) -> Result<Arc<View>> {
+    async fn read_newer(
+        &self,
+        known: Arc<View>,
+        named: &mut Named,
+        collected: &mut Collected,
+    ) -> Result<Arc<View>> {
         let Some(latest) = self.manifest.newer(&known, Cause::Gc).await? else { return Ok(known) };
         let mut near = known;
         for id in near.id() + 1..latest.id() {
-            near = self.version(id, &near).await?;
+            match self.version(id, &near).await? {
+                Some(view) => near = view,
+                None => collected.held_by.push(Name::Manifest(id)),
+            }
             named.add(&near);
         }
         named.add(&latest);
         Ok(latest)
     }
 
-    async fn version(&self, id: u64, near: &View) -> Result<Arc<View>> {
-        self.manifest.version_for_collection(id, near).await?.ok_or_else(|| overtaken(id))
+    /// The version `id`; `None` if it is lost, or damaged. Fails with `Conflict` if it has been collected.
+    async fn version(&self, id: u64, near: &View) -> Result<Option<Arc<View>>> {
+        match self.manifest.version_for_collection(id, near).await {
+            Ok(Some(view)) => Ok(Some(view)),
+            // Whoever collects raises the floor first.
+            Ok(None) if id <= self.manifest.floor(Cause::Gc).await? => Err(overtaken(id)),
+            Ok(None) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::Corruption => {
+                tracing::warn!(%error, "a version cannot be read, so nothing is collected that it may need");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// What of `log` is DATA.

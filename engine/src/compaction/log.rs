@@ -109,6 +109,15 @@ pub async fn read(store: &Store, db_uuid: u128, cause: Cause) -> Result<Log> {
     }
 }
 
+/// The epoch of the newest record of the job log, which is the highest: a compactor appends nothing behind a later
+/// one's takeover. 0 if there is none, or it cannot be read. One LIST, and a GET.
+pub(crate) async fn last_epoch(store: &Store, db_uuid: u128, cause: Cause) -> Result<u32> {
+    let records = Sequence::new(store.clone(), Folder::Job);
+    let Some(slot) = records.latest(0, cause).await? else { return Ok(0) };
+    let Some(body) = records.get(slot, cause).await? else { return Ok(0) };
+    Ok(record::decode(slot, db_uuid, &body).map_or(0, |record| record.epoch))
+}
+
 fn missing(slot: u64) -> Error {
     Error::corruption(
         Name::Job(slot).path(),

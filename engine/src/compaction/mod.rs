@@ -25,6 +25,7 @@ pub mod job;
 mod levels;
 pub mod log;
 mod merging;
+mod newest;
 pub mod outputs;
 pub mod plan;
 pub mod publish;

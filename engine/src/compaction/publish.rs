@@ -40,6 +40,7 @@ use crate::{
         collect::{self, Collected},
         job::{self, Job, JobOptions, JobStats, Progress},
         log::{JobLog, Unfinished},
+        newest,
         plan::{self, Plan, Reason},
         record::SoFar,
     },
@@ -93,8 +94,10 @@ impl Compactor {
     ///
     /// Fails with `Conflict`, naming the holder and the time it has left, if another compactor is at work (or was
     /// until it crashed, less than a lease ago, whatever its name) and `force` is off. With `force` the other one is fenced at its next commit.
+    /// Fails with `Corruption`, and commits nothing, if the log or the job log says that a version newer than the newest is lost.
     pub async fn claim(manifest: Manifest, name: &str, force: bool) -> Result<Compactor> {
         let base = manifest.latest(Cause::Compact).await?;
+        newest::check(&manifest, &base, Cause::Compact).await?;
         let (view, uuid) = claim::compactor(&manifest, &base, name, LEASE_MS, force, Cause::Compact).await?;
         let state = &view.root.compactor;
         let mut log = JobLog::new(&manifest, uuid, name, state.epoch);

@@ -12,7 +12,7 @@ use crate::{
     store::{Folder, ObjectStore, Sequence, Store},
     wal::writer::LogWriter,
     write::{
-        Writer, behind,
+        Writer,
         fence::{self, Opened},
         head::Settings,
     },
@@ -165,7 +165,6 @@ impl Builder {
         let name = options.name.clone().unwrap_or_else(process_name);
         let Opened { start, epoch, writer_uuid } =
             fence::open(&manifest, &name, options.memtable_bytes).await?;
-        behind::check_keyspaces(&start)?;
 
         let settings = Settings {
             epoch,

@@ -56,6 +56,8 @@ pub(crate) fn missing(
 /// Goes above what `commits` versions can have given out.
 fn raise(root: &mut Root, commits: u32, keyspaces: &BTreeSet<u32>) {
     root.writer.epoch = root.writer.epoch.saturating_add(commits);
+    // The epoch is nobody's: only whoever claims the next one has one.
+    root.writer.uuid.clear();
     root.writer.counter_floor = 0;
     root.compactor.epoch = root.compactor.epoch.saturating_add(commits);
     root.compactor.counter_floor = 0;
@@ -64,9 +66,19 @@ fn raise(root: &mut Root, commits: u32, keyspaces: &BTreeSet<u32>) {
     let highest = keyspaces.last().map_or(0, |id| id.saturating_add(1));
     root.next_keyspace = root.next_keyspace.max(highest).saturating_add(commits);
     for id in keyspaces {
-        let name = format!("lost-{id}");
-        if root.keyspaces.iter().all(|keyspace| keyspace.id != *id && keyspace.name != name) {
-            root.keyspaces.push(KeyspaceEntry { id: *id, name });
+        if root.keyspaces.iter().all(|keyspace| keyspace.id != *id) {
+            root.keyspaces.push(KeyspaceEntry { id: *id, name: free_name(root, *id) });
         }
     }
+}
+
+/// `lost-7`, or, where somebody has called another keyspace that, `lost-7-2`, and so on.
+fn free_name(root: &Root, id: u32) -> String {
+    let mut name = format!("lost-{id}");
+    let mut next = 2;
+    while root.keyspaces.iter().any(|keyspace| keyspace.name == name) {
+        name = format!("lost-{id}-{next}");
+        next += 1;
+    }
+    name
 }

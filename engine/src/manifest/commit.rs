@@ -25,7 +25,7 @@ use crate::{
     chaos::{Bug, bug},
     clock::Clock,
     error::{Error, ErrorKind, Result},
-    manifest::{Edit, FIRST_ID, Identity, RING_SLOTS, RingSlot, Root, StoredOptions, View, codec, part},
+    manifest::{Edit, FIRST_ID, Identity, RING_SLOTS, RingSlot, Root, View, codec, part},
     stats::Cause,
     store::{Folder, Name, ObjectId, Sequence, Slot, Store, Token, floor_of},
 };
@@ -82,43 +82,6 @@ struct Seen {
 }
 
 impl Manifest {
-    /// Opens an existing database. `Invalid` with a hint if there is none at this place.
-    pub async fn open(store: Store) -> Result<Self> {
-        let none = no_database(&store);
-        Self::find(store).await?.ok_or(none)
-    }
-
-    /// The database at this place, if there is one.
-    ///
-    /// Fails with `Corruption` if there is data here whose identity object is missing.
-    pub async fn find(store: Store) -> Result<Option<Self>> {
-        let Some(identity) = Identity::load(&store).await? else {
-            return refuse_orphans(&store).await.map(|()| None);
-        };
-        Ok(Some(Self::of(store, identity)))
-    }
-
-    /// Opens, or creates with `options` if nothing is there (testing the store first). Of two processes
-    /// that create at the same moment both open what one of them made.
-    ///
-    /// Fails with `Corruption` if there is data here whose identity object is missing: creating over it
-    /// would lose it.
-    pub async fn open_or_create(store: Store, options: StoredOptions) -> Result<Self> {
-        let identity = match Identity::load(&store).await? {
-            Some(identity) => identity,
-            None => {
-                refuse_orphans(&store).await?;
-                Identity::create(&store, options.wal_window).await?
-            }
-        };
-        let manifest = Self::of(store, identity);
-        match manifest.top(0, Cause::Open).await {
-            Err(error) if is_unfinished(&error) => manifest.create_first(options).await?,
-            top => drop(top?),
-        }
-        Ok(manifest)
-    }
-
     /// What never changes about the database.
     pub fn identity(&self) -> &Identity {
         &self.shared.identity
@@ -244,7 +207,8 @@ impl Manifest {
         Err(Error::unavailable(format!("other commits came first {MAX_TRIES} times or for {COMMIT_TIME:?}")))
     }
 
-    fn of(store: Store, identity: Identity) -> Self {
+    /// The manifest of the database in `store` whose identity this is.
+    pub(super) fn of(store: Store, identity: Identity) -> Self {
         let sequence = Sequence::new(store.clone(), Folder::Manifest);
         Self { shared: Arc::new(Shared { store, sequence, identity, seen: Mutex::default() }) }
     }
@@ -313,19 +277,6 @@ impl Manifest {
         self.latest(cause).await.map(Some)
     }
 
-    /// Creates version 1 of a database whose identity is there and whose manifest is empty.
-    async fn create_first(&self, options: StoredOptions) -> Result<()> {
-        let store = &self.shared.store;
-        let clock = store.clock();
-        let options = StoredOptions { wal_window: self.shared.identity.wal_window, ..options };
-        let mut root = Root::first(self.shared.identity.db_uuid, options);
-        prepare(&mut root, FIRST_ID, Token::fresh(&**clock), clock.wall_ms());
-        let body = codec::encode(&root);
-        // Ours or another creator's: either way there is a first version now.
-        self.shared.sequence.create(FIRST_ID, vec![body], Cause::Open, Some(COMMIT_TIME)).await?;
-        Ok(())
-    }
-
     /// Version `id`, unless it is not there or at or under the floor.
     async fn read_above_floor(
         &self,
@@ -376,12 +327,12 @@ impl Manifest {
     }
 
     /// The highest id listed. Fails with the reason if there is none: `Corruption`, or [`is_unfinished`].
-    async fn top(&self, hint: u64, cause: Cause) -> Result<u64> {
+    pub(super) async fn top(&self, hint: u64, cause: Cause) -> Result<u64> {
         let Shared { store, sequence, .. } = &*self.shared;
         if let Some(id) = sequence.latest(hint, cause).await? {
             return Ok(id);
         }
-        if is_empty(store, &[Folder::Wal, Folder::Sst, Folder::ManifestFloor]).await? {
+        if remains(store).await?.is_none() {
             let what = format!("the database at {} was never finished being created", store.url());
             return Err(Error::invalid(what)
                 .because(Unfinished)
@@ -392,6 +343,7 @@ impl Manifest {
         sequence.latest(0, cause).await?.ok_or_else(|| {
             let what = "there is data here, and every version of the manifest is missing";
             Error::corruption(Name::Manifest(FIRST_ID).path(), 0, what)
+                .hint("`esker repair --from COPY` brings them back, if there is a copy")
         })
     }
 
@@ -479,7 +431,7 @@ fn resolve(latest: Arc<View>, slot: u64, token: Token) -> Result<Attempt> {
 }
 
 /// Gives `root` its place: id, token, ring, wall clock.
-fn prepare(root: &mut Root, id: u64, token: Token, wall_ms: u64) {
+pub(super) fn prepare(root: &mut Root, id: u64, token: Token, wall_ms: u64) {
     let token = Bytes::copy_from_slice(&token.0);
     root.id = id;
     root.committed_ms = wall_ms;
@@ -501,27 +453,12 @@ async fn pause(clock: &dyn Clock, attempt: u32) {
     clock.sleep(Duration::from_millis(clock.random() as u64 % most)).await;
 }
 
-async fn is_empty(store: &Store, folders: &[Folder]) -> Result<bool> {
-    for folder in folders {
-        if !store.list(*folder, None, Cause::Open).await?.is_empty() {
-            return Ok(false);
+/// An object of a database that is here, beside its identity: a version if there is one. Up to ten LISTs.
+pub(super) async fn remains(store: &Store) -> Result<Option<Name>> {
+    for folder in Folder::ALL {
+        if let Some(listed) = store.list(folder, None, Cause::Open).await?.pop() {
+            return Ok(Some(listed.name));
         }
     }
-    Ok(true)
-}
-
-/// Fails if there is data without an identity object.
-async fn refuse_orphans(store: &Store) -> Result<()> {
-    if is_empty(store, &[Folder::Manifest, Folder::Wal]).await? || Identity::load(store).await?.is_some() {
-        return Ok(());
-    }
-    let what =
-        format!("the identity object is missing, and there are objects of a database at {}", store.url());
-    Err(Error::corruption(Name::Identity.path(), 0, what)
-        .hint("`esker repair` makes it again, from a copy or from what the versions say of it"))
-}
-
-fn no_database(store: &Store) -> Error {
-    Error::invalid(format!("there is no database at {}", store.url()))
-        .hint("check the URL, or open it for writing with creation allowed to make one")
+    Ok(None)
 }

@@ -54,7 +54,8 @@ const ENTRY_OVERHEAD_BYTES: usize = size_of::<Node>() + 8 + 4 * size_of::<u64>()
 /// All entries, by number.
 type Nodes = boxcar::Vec<Node>;
 
-/// A memtable. One thread inserts (under the writer's lock), any number read, without locks.
+/// A memtable. One thread inserts (under the writer's lock), any number read: by key without locks; a cursor that is
+/// placed waits while another sorts what has come since.
 pub struct Memtable {
     nodes: Nodes,
     index: HashIndex,
@@ -169,13 +170,6 @@ impl Memtable {
     /// The highest sequence number inserted; 0 if there is none.
     pub fn max_seq(&self) -> Seq {
         self.max_seq.load(Relaxed)
-    }
-
-    /// The greatest full key; `None` if there is no entry. Sorts what is not sorted.
-    pub fn last_key(&self) -> Option<Bytes> {
-        let pieces = self.in_order();
-        let last = pieces.iter().filter_map(|piece| piece.last()).max_by(|a, b| a.cmp(b, &self.nodes))?;
-        self.nodes.get(last.number as usize).map(|node| node.key.clone())
     }
 
     /// The conservation sum of all entries, by a walk of its own: what the flushed SSTs must add up to.

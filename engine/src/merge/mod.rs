@@ -27,6 +27,8 @@ use std::sync::Arc;
 
 use crate::{
     block::Block,
+    error::{Error, Result},
+    key::{Kind, is_expired},
     sst::{OpenSst, Tail},
 };
 
@@ -82,4 +84,21 @@ pub enum Direction {
     Forward,
     /// Keys descend, versions of a key come oldest first: the exact reverse.
     Reverse,
+}
+
+/// Whether the newest visible version of a key is a row: a put that has not expired. Fails with
+/// `Unsupported`, naming the kind, for kinds that need more than the version itself.
+#[inline]
+pub fn is_row(kind: Kind, expire_at_ms: u64, now_ms: u64) -> Result<bool> {
+    match kind {
+        Kind::Put => Ok(!is_expired(expire_at_ms, now_ms)),
+        Kind::Delete => Ok(false),
+        Kind::Merge | Kind::RangeDelete | Kind::PutIndirect => Err(refuse(kind)),
+    }
+}
+
+/// The refusal of a kind whose meaning this version does not implement.
+fn refuse(kind: Kind) -> Error {
+    Error::unsupported(format!("an entry is a {}, which this version cannot read", kind.name()))
+        .hint("open this database with a newer esker")
 }

@@ -7,7 +7,7 @@
 //!
 //! Always true: kept plus [`Retain::dropped`] is exactly what came in (the conservation sum).
 
-use super::visible::refuse;
+use super::refuse;
 use crate::{
     chaos::{Bug, bug},
     codec::sum::Sum,

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::{Direction, visible::is_row};
+use super::{Direction, is_row};
 use crate::{
     block::stretch::Stretch,
     error::{Error, Result},

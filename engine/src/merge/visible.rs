@@ -9,10 +9,10 @@
 
 use bytes::Bytes;
 
-use super::{BlockSource, Direction, Missing, Step, Tree, rows::Rows};
+use super::{BlockSource, Direction, Missing, Step, Tree, is_row, rows::Rows};
 use crate::{
-    error::{Error, Result},
-    key::{EntryRef, Kind, Seq, is_expired},
+    error::Result,
+    key::{EntryRef, Kind, Seq},
 };
 
 /// The rows of a [`Tree`] that are visible at a sequence number and a time.
@@ -212,21 +212,4 @@ impl Visible {
         self.row = Some(newest);
         Ok(true)
     }
-}
-
-/// Whether the newest visible version of a key is a row: a put that has not expired. Fails with
-/// `Unsupported`, naming the kind, for kinds that need more than the version itself.
-#[inline]
-pub fn is_row(kind: Kind, expire_at_ms: u64, now_ms: u64) -> Result<bool> {
-    match kind {
-        Kind::Put => Ok(!is_expired(expire_at_ms, now_ms)),
-        Kind::Delete => Ok(false),
-        Kind::Merge | Kind::RangeDelete | Kind::PutIndirect => Err(refuse(kind)),
-    }
-}
-
-/// The refusal of a kind whose meaning this version does not implement.
-pub(super) fn refuse(kind: Kind) -> Error {
-    Error::unsupported(format!("an entry is a {}, which this version cannot read", kind.name()))
-        .hint("open this database with a newer esker")
 }

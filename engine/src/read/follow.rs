@@ -13,6 +13,10 @@
 //! slots before the replay point of a version that exists by then, so a walk that is followed by a look
 //! at the manifest, and that no replay point has entered, saw the log as it was.
 //!
+//! For the same reason the newest version knows of every epoch and keyspace that was walked over: they are given out
+//! before anything is written in them. If it does not, a version after it was lost, and nothing is answered on the one
+//! that is left (`wal/behind.rs`).
+//!
 //! One task owns all state; whoever needs freshness asks it and waits, and all who ask before a round
 //! begins share that round. A round that finds nothing costs two GETs (every ten seconds a
 //! third, of the version it has), and idle rounds back off from 50 ms to 5 s. Nothing is ever written.
@@ -40,11 +44,11 @@ use super::SuperVersion;
 use crate::{
     clock::{SharedClock, deadline},
     error::{Error, ErrorKind, Result},
-    key::{Entry, Seq},
+    key::{Entry, Seq, split_full_key},
     manifest::{Manifest, View},
     memtable::Memtable,
     stats::Cause,
-    wal::{Cursor, WalObject, Walk, loss},
+    wal::{Cursor, WalObject, Walk, behind, loss},
 };
 
 /// Between rounds: after one that found something, and at most.
@@ -216,7 +220,13 @@ impl Follower {
         };
         let followed = newer.is_some();
         let changed = followed || walk.to.cursor.slot != from.cursor.slot;
-        let overtaken = newer.as_ref().is_some_and(|view| view.root.writer.replay_from > from.cursor.slot);
+        // A version that holds numbers beyond all that was walked, and begins before: the end of the log was lost, and
+        // a repair has gone on from an earlier slot.
+        let is_beyond = |view: &Arc<View>| {
+            let writer = &view.root.writer;
+            writer.replay_from > from.cursor.slot || writer.last_seq >= from.next_seq
+        };
+        let overtaken = newer.as_ref().is_some_and(is_beyond);
         if let Some(view) = newer {
             self.adopt(view);
         }
@@ -224,6 +234,14 @@ impl Follower {
             // What was walked may have been collected, and something else put there, meanwhile.
             self.place = start_of(&self.current.load().sv.view);
             return Ok(Lap { changed, at_end: false });
+        }
+        let (epoch, keyspace) = (walk.to.cursor.max_epoch, walk.highest_keyspace);
+        let ours = Arc::clone(&self.current.load().sv.view);
+        if let Some(view) = behind::check_read(&self.manifest, &ours, epoch, keyspace, cause).await? {
+            // It was committed after the look at the manifest, and what was walked was sent after that.
+            self.adopt(view);
+            self.place = start_of(&self.current.load().sv.view);
+            return Ok(Lap { changed: true, at_end: false });
         }
         let hole = self.hole(&walk);
         let at_end = walk.ended && hole.is_none();
@@ -267,8 +285,16 @@ impl Follower {
     /// Walks the log to the first absent slot, or until much is staged or much time has passed. A walk that
     /// fails on the way keeps what it has: so far it is as good as any.
     async fn walk(&self, from: Place, cause: Cause) -> Staged {
-        let mut walk = Walk::new(&self.manifest, from.cursor, cause);
-        let mut staged = Staged { to: from, entries: Vec::new(), gap: false, ended: false, failed: None };
+        let cursor = from.cursor.under(&self.current.load().sv.view.root);
+        let mut walk = Walk::new(&self.manifest, cursor, cause);
+        let mut staged = Staged {
+            to: from,
+            entries: Vec::new(),
+            highest_keyspace: None,
+            gap: false,
+            ended: false,
+            failed: None,
+        };
         let (began, long_enough) = (self.clock.monotonic(), self.limit / PARTS_OF_DEADLINE);
         let mut bytes = 0;
         while bytes < STAGED_BYTES {
@@ -276,7 +302,11 @@ impl Follower {
                 Ok(Some(WalObject::Data { header, entries, last_seq })) => {
                     staged.gap |= header.first_seq > staged.to.next_seq;
                     staged.to.next_seq = staged.to.next_seq.max(last_seq + 1);
-                    bytes += entries.iter().map(|entry| entry.key.len() + entry.value.len()).sum::<usize>();
+                    for entry in &entries {
+                        let keyspace = split_full_key(&entry.key).map(|(id, _)| id.0);
+                        staged.highest_keyspace = staged.highest_keyspace.max(keyspace);
+                        bytes += entry.key.len() + entry.value.len();
+                    }
                     staged.entries.extend(entries);
                 }
                 Ok(Some(WalObject::Fence { .. })) => {}
@@ -354,6 +384,8 @@ impl Follower {
 struct Staged {
     to: Place,
     entries: Vec<Entry>,
+    /// The highest id of a keyspace that any of them is in.
+    highest_keyspace: Option<u32>,
     /// Whether numbers are missing between what was known and what was found.
     gap: bool,
     /// Whether it came to an absent slot.

@@ -26,7 +26,7 @@ use crate::{
     chaos::{Bug, bug},
     error::Result,
     key::{KeyspaceId, Seq, check_key},
-    merge::{BlockSource, Missing, visible::is_row},
+    merge::{BlockSource, Missing, is_row},
     sst::{OpenSst, Tail, reader::key_hash},
     stats::Cause,
     store::Name,

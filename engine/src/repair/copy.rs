@@ -19,7 +19,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     manifest::{Identity, Manifest, codec, copy, part},
     repair::{
-        Rung, Work,
+        Rung, Work, beyond,
         proof::{Evidence, Proof},
     },
     sst::SstMeta,
@@ -66,9 +66,11 @@ pub(super) async fn round(work: &mut Work<'_>, from: &Store, report: &Report) ->
         return Ok(0);
     }
     let ssts = known_ssts(work.store).await?;
-    let with_log = names.iter().any(|name| matches!(name, Name::Wal(_) | Name::Manifest(_)));
-    let evidence = Evidence::gather(work.store, &of_copy, with_log).await?;
-    let mut copied = 0;
+    let with_log = names.iter().any(|name| matches!(name, Name::Wal(_) | Name::Manifest(_) | Name::Identity));
+    let evidence = Evidence::gather(work.store, &of_copy, &names, with_log).await?;
+    let mut copied = beyond::floor(work, from, &mut names).await?;
+    let newest = beyond::version(work, from, &mut names).await?;
+    names.extend(newest.iter().map(|(newest, _)| newest.clone()));
     for name in names.into_iter().filter(|name| !work.mended.contains(name)).collect::<Vec<_>>() {
         let meta = name.object_id().and_then(|id| ssts.iter().find(|meta| meta.object_id() == id));
         match fetch(work.store, from, &name, &of_copy, meta, &evidence).await? {
@@ -102,6 +104,11 @@ pub(super) async fn round(work: &mut Work<'_>, from: &Store, report: &Report) ->
                 false,
             ),
         }
+    }
+    if let Some((newest, instead)) = newest
+        && work.mended.contains(&newest)
+    {
+        work.mended.extend(instead);
     }
     Ok(copied)
 }
@@ -149,7 +156,7 @@ async fn fetch(
         return Ok(Err("it has the same bytes".to_owned()));
     }
     let proof = match name {
-        Name::Identity => Ok(evidence.of_identity()),
+        Name::Identity => Ok(evidence.of_identity(beyond::shares_objects(store, from).await?)),
         Name::Manifest(id) => codec::decode(*id, identity.db_uuid, &body)
             .map(|root| evidence.of_version(&root, &body, ours.as_ref())),
         Name::Part(id) => part::decode(*id, &body).map(|_| evidence.of_part(*id, &body)),

@@ -16,12 +16,13 @@
 //!
 //! Always true: nothing is deleted, and no object is overwritten but a damaged one, with bytes that are proved to
 //! be, or to mean, those written first, or, only with [`RepairOptions::unproved`], that nothing contradicts (`proof.rs` says
-//! what counts as a proof); without [`RepairOptions::act`] nothing is written at all; every action is told, done or not.
+//! what counts as a proof); without [`RepairOptions::act`] nothing is written at all, but for the pin of a
+//! check that lasts; every action is told, done or not.
 
+mod beyond;
 mod copy;
 mod identity;
 mod over;
-mod pinned;
 mod proof;
 mod refill;
 mod rollback;
@@ -153,6 +154,7 @@ pub async fn repair(store: &Store, options: &RepairOptions, progress: Progress<'
     let report = now.as_ref().unwrap_or(&before);
     if let Some(from) = &options.from {
         refill::holes(&mut work, from, report).await?;
+        beyond::tell(&mut work, from).await?;
     }
     let left: Vec<Finding> =
         report.damage().filter(|finding| !work.mended.contains(&finding.object)).cloned().collect();
@@ -244,8 +246,26 @@ impl Work<'_> {
 
     /// Says why each of `left` stays, and what would end it; once an object, and not what was said before.
     fn advise(&mut self, left: &[Finding], survey: &Survey) {
+        let below = |finding: &Finding| match finding.object {
+            Name::Manifest(id) if survey.latest.as_ref().is_some_and(|latest| id < latest.id()) => Some(id),
+            _ => None,
+        };
+        for (from, to) in stretches(left.iter().filter_map(below).collect()) {
+            let (which, them) = if from == to {
+                (format!("version {from} stays as it is, nothing needs it"), "it")
+            } else {
+                (format!("versions {from} to {to} stay as they are, nothing needs them"), "them")
+            };
+            let what = format!(
+                "{which}; the next collection that keeps only newer ones takes {them} (`esker gc`, at once with `--retention 0s`)"
+            );
+            if !self.actions.iter().any(|action| action.what == what) {
+                self.tell(Rung::Told, Some(Name::Manifest(from)), what, false);
+            }
+        }
         let mut objects = BTreeSet::new();
-        for finding in left.iter().filter(|finding| objects.insert(&finding.object)) {
+        let others = left.iter().filter(|finding| below(finding).is_none());
+        for finding in others.filter(|finding| objects.insert(&finding.object)) {
             let Some(what) = advice(finding, survey) else { continue };
             if !self.actions.iter().any(|action| action.what == what) {
                 self.tell(Rung::Told, Some(finding.object.clone()), what, false);
@@ -261,9 +281,6 @@ fn advice(finding: &Finding, survey: &Survey) -> Option<String> {
         other => other.to_string(),
     };
     Some(match &finding.object {
-        Name::Manifest(id) if survey.latest.as_ref().is_some_and(|latest| *id < latest.id()) => format!(
-            "version {id} stays as it is, nothing needs it; the next collection that keeps only newer ones takes it (`esker gc`)"
-        ),
         // What is missing behind the newest that is there, and the log, have rungs of their own.
         Name::Manifest(id) if survey.latest.as_ref().is_some_and(|latest| *id > latest.id()) => return None,
         Name::Wal(_) => return None,
@@ -286,6 +303,18 @@ fn advice(finding: &Finding, survey: &Survey) -> Option<String> {
         Name::Pin(_) => format!("{finding}: it lapses by itself, at most a day after its last heartbeat"),
         _ => format!("{finding}: only another copy helps (--from)"),
     })
+}
+
+/// The first and last of each stretch of `ids` without a gap.
+fn stretches(ids: BTreeSet<u64>) -> Vec<(u64, u64)> {
+    let mut stretches: Vec<(u64, u64)> = Vec::new();
+    for id in ids {
+        match stretches.last_mut() {
+            Some((_, last)) if *last + 1 == id => *last = id,
+            _ => stretches.push((id, id)),
+        }
+    }
+    stretches
 }
 
 impl Finding {

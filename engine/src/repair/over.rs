@@ -52,8 +52,12 @@ pub(super) async fn damaged(
     let Some(body) = sequence.get(top, Cause::Admin).await? else {
         return Err(Error::new(ErrorKind::Conflict, format!("version {top} went away meanwhile")));
     };
+    // Keyspaces, epochs, counters and the end of the log are those of the newest that can be read, whether or not its
+    // tree is whole.
+    let newest = newest(manifest, survey, |_| true).await?;
+    let newest = newest.as_ref().unwrap_or(&back);
     if !work.options.roll_back {
-        let (command, but) = way_back(work, manifest, &back, &back).await?;
+        let (command, but) = way_back(work, manifest, newest, &back).await?;
         let what = format!(
             "the newest version, {top}, cannot be read; `{command}` would go on from version {}, with what the log has of what came after it{but}",
             back.id()
@@ -61,14 +65,11 @@ pub(super) async fn damaged(
         work.tell(Rung::Told, Some(Name::Manifest(top)), what, false);
         return Ok(());
     }
-    // Keyspaces, epochs and counters from the newest that can be read, whether or not its tree is whole.
-    let newest = newest(manifest, survey, |_| true).await?;
-    let newest = newest.as_ref().unwrap_or(&back);
     let log = Log::read(work.store, manifest.identity(), &newest.root, false).await?;
     let unnamed = lost::unnamed_keyspaces(manifest, &log, &newest.root).await?;
     let above = above::damaged(newest, (top, codec::object_hash(&body)), &unnamed)?;
     if put_back(work, manifest, &above, &back, Rung::RollBack).await? {
-        tell_names(work, &unnamed);
+        tell_names(work, &above, &unnamed);
     }
     Ok(())
 }
@@ -105,17 +106,19 @@ pub(super) async fn missing(
     let compactor = of_jobs.fold(epochs.compactor, u32::max);
     let above = above::missing(latest, (epochs.writer, compactor), &unnamed)?;
     if put_back(work, manifest, &above, &back, Rung::RollBack).await? {
-        tell_names(work, &unnamed);
+        tell_names(work, &above, &unnamed);
     }
     Ok(())
 }
 
-fn tell_names(work: &mut Work<'_>, unnamed: &BTreeSet<u32>) {
+/// Tells what `above` calls the keyspaces `unnamed`.
+fn tell_names(work: &mut Work<'_>, above: &View, unnamed: &BTreeSet<u32>) {
     let act = work.options.act;
-    for id in unnamed {
+    for keyspace in above.root.keyspaces.iter().filter(|keyspace| unnamed.contains(&keyspace.id)) {
         let verb = if act { "is" } else { "would be" };
         let what = format!(
-            "keyspace {id}, whose name was lost with the version that had it, {verb} called lost-{id}"
+            "keyspace {}, whose name was lost with the version that had it, {verb} called {}",
+            keyspace.id, keyspace.name
         );
         work.tell(Rung::RollBack, None, what, act);
     }

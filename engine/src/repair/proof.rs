@@ -2,12 +2,14 @@
 //! and other objects under the same numbers.
 //!
 //! ```text
-//! DB         a version that is here is of the same uuid, which is drawn once
+//! DB         a version, pin, checkpoint, log object or takeover that is here is of the same uuid, which is drawn once;
+//!            else the copy has an SST or part of a name that one has here
 //! sst part   the name is given out once: 64 random bits are in it. An SST is what a version here says of it, a
 //!            part hashes to what one says
 //! manifest   the version behind it, or a pin or checkpoint of it, names its hash; else the ring of a later one
-//!            names its token; else it gives an epoch out that the log here has, by the same writer; else the damaged
-//!            bytes still carry its token
+//!            names its token; else it gives an epoch out that the log here has, by the same writer, or the job log, by
+//!            the same compactor; else it gives a keyspace out, which only the writer of the version before it can; else
+//!            the damaged bytes still carry its token
 //! wal        a version or a log object here is of the same writer and epoch, and a writer fills a slot once;
 //!            else the damaged bytes still carry its token
 //! checkpoint the damaged bytes still carry its token
@@ -17,6 +19,9 @@
 //! the evidence is refuted and never put in; what nothing speaks for is unproved: it was written in the same
 //! database under the same number, here or in the copy.
 //!
+//! A version that is reported as damaged does not speak for itself: not its own hash, not its own token, and what it
+//! says of others counts only where nothing else does.
+//!
 //! Always true: nothing is called proved on the word of the copy alone.
 
 use std::collections::BTreeMap;
@@ -25,6 +30,7 @@ use bytes::Bytes;
 
 use crate::{
     clock::on_cpu,
+    compaction::{log, record::Event},
     error::{ErrorKind, Result},
     manifest::{Identity, Root, VersionCopy, codec, copy},
     stats::Cause,
@@ -52,37 +58,64 @@ pub(super) struct Evidence {
     tokens: BTreeMap<u64, Bytes>,
     /// The hashes of parts.
     parts: BTreeMap<ObjectId, Bytes>,
-    /// The writer's epoch in each version that is here.
-    epochs: BTreeMap<u64, u32>,
+    /// What each version that is here has given out.
+    given_out: BTreeMap<u64, GivenOut>,
     /// The writer of each epoch.
     writers: BTreeMap<u32, [u8; 16]>,
+    /// The compactor of each epoch, as its takeover in the job log says.
+    compactors: BTreeMap<u32, Bytes>,
     /// The epoch of each log object.
     log: BTreeMap<u64, u32>,
+    /// There is a version of another database.
+    is_of_another: bool,
+}
+
+/// Both roles' epochs, and the number of the next keyspace.
+#[derive(Debug)]
+struct GivenOut {
+    writer: u32,
+    compactor: u32,
+    next_keyspace: u32,
 }
 
 impl Evidence {
-    /// Reads every version, pin and checkpoint of `store`, and its log if `with_log`.
-    pub(super) async fn gather(store: &Store, identity: &Identity, with_log: bool) -> Result<Self> {
+    /// Reads every version, pin and checkpoint of `store`, and its log if `with_log`; what is in `damaged` does not speak
+    /// for itself.
+    pub(super) async fn gather(
+        store: &Store,
+        identity: &Identity,
+        damaged: &[Name],
+        with_log: bool,
+    ) -> Result<Self> {
         let mut evidence = Self::default();
+        let mut doubtful = Vec::new();
         let db_uuid = identity.db_uuid;
         for folder in [Folder::Manifest, Folder::Checkpoint, Folder::Pin] {
             for listed in store.list(folder, None, Cause::Admin).await? {
                 let Some(body) = store.get(&listed.name, Cause::Admin).await? else { continue };
                 match listed.name.number().filter(|_| folder == Folder::Manifest) {
                     Some(id) => {
-                        if let Some(root) = if_whole(codec::decode(id, db_uuid, &body))? {
-                            evidence.version(&root, codec::object_hash(&body));
-                            evidence.epochs.insert(id, root.writer.epoch);
+                        let Some(root) = if_whole(codec::decode(id, db_uuid, &body))? else {
+                            let stored = if_whole(codec::decode_any(id, &body))?;
+                            evidence.is_of_another |= stored.is_some_and(|(uuid, _)| uuid != db_uuid);
+                            continue;
+                        };
+                        if damaged.contains(&listed.name) {
+                            doubtful.push(root);
+                        } else {
+                            evidence.version(&root, Some(codec::object_hash(&body)));
+                            evidence.given_out.insert(id, GivenOut::of(&root));
                         }
                     }
                     None => {
                         if let Some(copy) = if_whole(copy::decode(&listed.name, db_uuid, &body))?.flatten() {
-                            evidence.version(&copy.root, copy.hash);
+                            evidence.version(&copy.root, Some(copy.hash));
                         }
                     }
                 }
             }
         }
+        doubtful.iter().for_each(|root| evidence.version(root, None));
         if with_log {
             for listed in store.list(Folder::Wal, None, Cause::Admin).await? {
                 let (Some(slot), Some(body)) =
@@ -98,21 +131,30 @@ impl Evidence {
                 }
             }
         }
+        let jobs = log::read(store, db_uuid, Cause::Admin).await?;
+        for record in jobs.records.into_iter().filter_map(|(_, record)| record.ok()) {
+            if let Some(Event::Takeover(takeover)) = record.event {
+                evidence.compactors.entry(record.epoch).or_insert(takeover.uuid);
+            }
+        }
         Ok(evidence)
     }
 
-    fn version(&mut self, root: &Root, hash: u128) {
+    /// Notes what the version `root` says; `hash` is its own, if it may speak for itself.
+    fn version(&mut self, root: &Root, hash: Option<u128>) {
         // Of those who name it, versions come first.
-        self.hashes.entry(root.id).or_insert(hash.to_le_bytes());
+        if let Some(hash) = hash {
+            self.hashes.entry(root.id).or_insert(hash.to_le_bytes());
+        }
         if let (Some(before), Ok(hash)) = (root.id.checked_sub(1), root.prev_hash[..].try_into()) {
             self.hashes.entry(before).or_insert(hash);
         }
-        for slot in &root.ring {
-            self.tokens.insert(slot.id, slot.token.clone());
+        for slot in root.ring.iter().filter(|slot| hash.is_some() || slot.id != root.id) {
+            self.tokens.entry(slot.id).or_insert_with(|| slot.token.clone());
         }
         for part in root.runs.iter().flat_map(|run| &run.parts) {
             if let Some(id) = part.object_id() {
-                self.parts.insert(id, part.hash.clone());
+                self.parts.entry(id).or_insert_with(|| part.hash.clone());
             }
         }
         if let Ok(uuid) = root.writer.uuid[..].try_into() {
@@ -120,13 +162,18 @@ impl Evidence {
         }
     }
 
-    /// Whether the copy's identity is that of the database here.
-    pub(super) fn of_identity(&self) -> Proof {
-        // Versions of another database are no evidence.
-        if self.hashes.is_empty() {
+    /// Whether the copy's identity is that of the database here; `shares_objects`: the copy has SSTs or parts of the same
+    /// names.
+    pub(super) fn of_identity(&self, shares_objects: bool) -> Proof {
+        // What belongs to another database is no evidence.
+        let is_of_it = !self.hashes.is_empty() || !self.writers.is_empty() || !self.compactors.is_empty();
+        if is_of_it || shares_objects {
+            return Proof::Proved;
+        }
+        if self.is_of_another {
             return Proof::Refuted("no version that is here belongs to the copy's database".to_owned());
         }
-        Proof::Proved
+        Proof::Unproved("nothing that is here says of which database it is".to_owned())
     }
 
     /// Whether `body` is the part `id`.
@@ -160,14 +207,25 @@ impl Evidence {
                 let before = Name::Manifest(id - 1);
                 return Proof::Refuted(format!("it was made from other bytes than those of {before} here"));
             }
-            // An epoch is given out by one commit, and the log here has it by the same writer.
-            let (epoch, writer) = (root.writer.epoch, self.writers.get(&root.writer.epoch));
-            let gave_it_out = self.epochs.get(&(id - 1)).is_some_and(|before| *before < epoch);
-            if gave_it_out && writer.is_some_and(|uuid| root.writer.uuid[..] == *uuid) {
+            if self.given_out.get(&(id - 1)).is_some_and(|before| self.is_given_out(before, root)) {
                 return Proof::Proved;
             }
         }
         by_token(body, ours, "no later version is here to say which it was")
+    }
+
+    /// Whether `root`, made from what has given out what `before` says, gives more out, and to whom had it here.
+    ///
+    /// An epoch is given out by one commit; the log here has it by the same writer, or the job log by the same
+    /// compactor. A keyspace is given out by the writer alone, which commits a version of a number once.
+    fn is_given_out(&self, before: &GivenOut, root: &Root) -> bool {
+        let now = GivenOut::of(root);
+        let by_writer = now.writer > before.writer
+            || now.writer == before.writer && now.next_keyspace > before.next_keyspace;
+        let writer = self.writers.get(&now.writer).map(|uuid| &uuid[..]);
+        let compactor = self.compactors.get(&now.compactor);
+        by_writer && writer == Some(&root.writer.uuid[..])
+            || now.compactor > before.compactor && compactor == Some(&root.compactor.uuid)
     }
 
     /// Whether `body`, which holds `copy`, is the checkpoint of that name; `ours` is what lies there.
@@ -200,6 +258,13 @@ impl Evidence {
             return Proof::Proved;
         }
         by_token(body, ours, &format!("nothing here is of its writer, in epoch {epoch}"))
+    }
+}
+
+impl GivenOut {
+    fn of(root: &Root) -> Self {
+        let next_keyspace = root.next_keyspace;
+        Self { writer: root.writer.epoch, compactor: root.compactor.epoch, next_keyspace }
     }
 }
 

@@ -14,13 +14,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
+    block::Block,
     clock::on_cpu,
     codec::sum::Sum,
     error::{ErrorKind, Result},
     key::EntryRef,
     manifest::{Edit, Identity, Manifest, View, salvage::Salvaged},
     repair::{Names, Rung, Work, claim_compactor, copy::known_ssts, tree::Building},
-    sst::{SstMeta, Tail, decode_block},
+    sst::{SstMeta, Tail, decode_block, index::Index},
     stats::Cause,
     store::{Name, ObjectId, Store},
     verify::{Pace, Report, Severity, sst},
@@ -133,17 +134,19 @@ async fn had(
     // Of each hole: the sums of the versions of its first key, newest first; and of everything else.
     let mut firsts: Vec<Vec<Sum>> = vec![Vec::new(); lost.holes.len()];
     let mut rest = Sum::default();
-    each_entry(from, meta, &lost.holes, |hole, entry| {
-        let mut sum = Sum::default();
-        sum.add_entry(entry);
-        if entry.key == lost.holes[hole].first_key {
-            firsts[hole].push(sum);
-        } else {
-            rest.add(&sum);
-        }
-        Ok(())
-    })
-    .await?;
+    let mut within = Within::open(from, meta, &lost.holes).await?;
+    while let Some(block) = within.next_block().await? {
+        within.each_entry(&block, |hole, entry| {
+            let mut sum = Sum::default();
+            sum.add_entry(entry);
+            if entry.key == lost.holes[hole].first_key {
+                firsts[hole].push(sum);
+            } else {
+                rest.add(&sum);
+            }
+            Ok(())
+        })?;
+    }
     let mut wanted = Sum::default();
     lost.holes.iter().for_each(|hole| wanted.add(&hole.sum()));
     wanted.remove(&rest);
@@ -172,7 +175,7 @@ fn shared(firsts: &[Vec<Sum>], wanted: &Sum, tries: &mut usize) -> Option<Vec<us
 }
 
 impl Fill {
-    /// The SSTs that take the places of the holes.
+    /// The SSTs that take the places of the holes, in one pass over the copy's.
     async fn build(
         &self,
         store: &Store,
@@ -182,59 +185,104 @@ impl Fill {
         names: &mut Names,
         act: bool,
     ) -> Result<Vec<Salvaged>> {
-        let mut filled = Vec::new();
-        for (hole, saved) in lost.holes.iter().zip(&self.saved) {
-            let mut building = Building::new(store, names.next(store), &base.root.options, lost.level, act)?;
-            let mut skipped = 0;
-            each_entry(from, &self.meta, std::slice::from_ref(hole), |_, entry| {
-                if entry.key == hole.first_key && skipped < *saved {
-                    skipped += 1;
+        let empty = |hole: &SstMeta| Salvaged { out: hole.object_id(), kept: Vec::new(), holes: Vec::new() };
+        let mut filled: Vec<Salvaged> = lost.holes.iter().map(empty).collect();
+        // What is being built: the hole being filled last, and those before it that end in the same block.
+        let mut building: Vec<(usize, Building)> = Vec::new();
+        let mut skipped = vec![0; lost.holes.len()];
+        let mut within = Within::open(from, &self.meta, &lost.holes).await?;
+        while let Some(block) = within.next_block().await? {
+            within.each_entry(&block, |hole, entry| {
+                if entry.key == lost.holes[hole].first_key && skipped[hole] < self.saved[hole] {
+                    skipped[hole] += 1;
                     return Ok(());
                 }
-                building.add(entry)
-            })
-            .await?;
-            let kept = building.finish().await?.into_iter().collect();
-            filled.push(Salvaged { out: hole.object_id(), kept, holes: Vec::new() });
+                if building.last().is_none_or(|(of, _)| *of != hole) {
+                    let id = names.next(store);
+                    building.push((hole, Building::new(store, id, &base.root.options, lost.level, act)?));
+                }
+                building.last_mut().map_or(Ok(()), |(_, building)| building.add(entry))
+            })?;
+            let full = building.len().saturating_sub(1);
+            for (hole, full) in building.drain(..full) {
+                filled[hole].kept.extend(full.finish().await?);
+            }
+            if let Some((_, building)) = building.last_mut() {
+                building.send().await?;
+            }
+        }
+        for (hole, full) in building {
+            filled[hole].kept.extend(full.finish().await?);
         }
         Ok(filled)
     }
 }
 
-/// Calls `each` with every entry of the SST that lies in one of `holes`, and which.
-async fn each_entry(
-    from: &Store,
-    meta: &SstMeta,
-    holes: &[SstMeta],
-    mut each: impl FnMut(usize, EntryRef<'_>) -> Result<()>,
-) -> Result<()> {
-    let id = meta.object_id();
-    let name = Name::Sst(id);
-    let tail = from.get_range(&name, meta.tail_offset..meta.bytes, Cause::Admin).await?;
-    let of = meta.clone();
-    let index = on_cpu(move || Tail::decode_index(&of, tail)).await??;
-    let mut hole = 0;
-    for (at, place) in (0..index.blocks()).map(|at| (at, index.block(at))) {
-        while holes.get(hole).is_some_and(|one| at > 0 && one.last_key[..] < index.separator(at - 1)[..]) {
-            hole += 1;
+/// What of an SST lies in holes, which ascend and do not overlap: its blocks in order, without those that lie in none.
+struct Within<'a> {
+    from: &'a Store,
+    id: ObjectId,
+    index: Index,
+    /// The next block.
+    at: usize,
+    holes: &'a [SstMeta],
+    /// The first hole that does not lie before what was read.
+    hole: usize,
+}
+
+impl<'a> Within<'a> {
+    async fn open(from: &'a Store, meta: &SstMeta, holes: &'a [SstMeta]) -> Result<Self> {
+        let id = meta.object_id();
+        let tail = from.get_range(&Name::Sst(id), meta.tail_offset..meta.bytes, Cause::Admin).await?;
+        let of = meta.clone();
+        let index = on_cpu(move || Tail::decode_index(&of, tail)).await??;
+        Ok(Self { from, id, index, at: 0, holes, hole: 0 })
+    }
+
+    /// The next block that may have entries in a hole; `None` at the end.
+    async fn next_block(&mut self) -> Result<Option<Block>> {
+        while self.at < self.index.blocks() {
+            let at = self.at;
+            self.at += 1;
+            if let Some(before) = at.checked_sub(1) {
+                self.pass(&self.index.separator(before));
+            }
+            let Some(hole) = self.holes.get(self.hole) else { break };
+            if self.index.separator(at)[..] < hole.first_key[..] {
+                continue;
+            }
+            let (id, place) = (self.id, self.index.block(at));
+            let range = place.offset..place.offset + u64::from(place.bytes);
+            let stored = self.from.get_range(&Name::Sst(id), range, Cause::Admin).await?;
+            return on_cpu(move || decode_block(id, place, stored)).await?.map(Some);
         }
-        let Some(first) = holes.get(hole) else { break };
-        if index.separator(at)[..] < first.first_key[..] {
-            continue;
-        }
-        let range = place.offset..place.offset + u64::from(place.bytes);
-        let stored = from.get_range(&name, range, Cause::Admin).await?;
-        let block = on_cpu(move || decode_block(id, place, stored)).await??;
+        Ok(None)
+    }
+
+    /// Calls `each` with every entry of `block` that lies in a hole, and in which.
+    fn each_entry(
+        &mut self,
+        block: &Block,
+        mut each: impl FnMut(usize, EntryRef<'_>) -> Result<()>,
+    ) -> Result<()> {
         let mut cursor = block.cursor();
         cursor.first()?;
         while cursor.is_valid() {
             let entry = cursor.entry();
-            let within = |one: &SstMeta| one.first_key <= entry.key && entry.key <= &one.last_key[..];
-            if let Some(at) = holes.iter().position(within) {
-                each(at, entry)?;
+            self.pass(entry.key);
+            let Some(hole) = self.holes.get(self.hole) else { break };
+            if hole.first_key <= entry.key {
+                each(self.hole, entry)?;
             }
             cursor.next()?;
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Goes on to the first hole that does not end before `key`.
+    fn pass(&mut self, key: &[u8]) {
+        while self.holes.get(self.hole).is_some_and(|hole| hole.last_key < key) {
+            self.hole += 1;
+        }
+    }
 }

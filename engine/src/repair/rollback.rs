@@ -18,29 +18,29 @@
 //! Always true: epochs, replay point and last number only go forward, so every fence holds; the old versions
 //! and everything they name stay.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    clock::on_cpu,
     error::{Error, ErrorKind, Result},
     key::Seq,
-    manifest::{Edit, Manifest, Run, View, claim, salvage::Restored},
+    manifest::{Edit, Manifest, Root, Run, View, WriterState, claim, pinned::Pinned, salvage::Restored},
     memtable::Memtable,
-    repair::{Names, Rung, Work, claim_compactor, pinned::Pinned, tree},
+    repair::{Names, Rung, Work, claim_compactor, tree},
     sst::SstMeta,
     stats::Cause,
-    store::{Folder, Name, ObjectId, Sequence, Slot, Token},
+    store::{Folder, Name, ObjectId, Sequence},
     verify::{
         Finding, Survey,
         log::{Log, Walked},
     },
-    wal::{WalHeader, WalObject, record::encode_fence},
+    wal::{WalObject, fence::Fencer, read},
 };
 
 /// A memtable of the replay is written when it is this large.
 const MEMTABLE_BYTES: usize = 64 << 20;
-/// How long the fence may be without an answer.
-const FENCE_TIME: Duration = Duration::from_secs(60);
+
+/// More numbers than were ever given out in the part of a log whose end is lost.
+const LOST_NUMBERS: u64 = 1 << 32;
 
 const ROLL_BACK: &str = "esker repair --rollback";
 const ROLL_BACK_AND_CUT: &str = "esker repair --rollback --cut-log";
@@ -221,7 +221,7 @@ async fn restore(
     let uuid = work.store.clock().random();
     let base = claim::writer(manifest, latest, uuid, &work.options.name, Cause::Admin).await?;
     let (base, mut names) = claim_compactor(manifest, &base, &work.options.name).await?;
-    let (log, walk) = fence(work, manifest, &base, back, uuid).await?;
+    let (log, walk) = fence(work, manifest, (latest, &base), back, uuid).await?;
     if let Some(hole) = walk.holes.first()
         && !work.options.cut_log
     {
@@ -236,7 +236,9 @@ async fn restore(
     }
     let mut runs = replay(work, manifest, back, &walk, &mut names).await?;
     runs.extend(back.root.runs.iter().cloned());
-    let last_seq = base.root.writer.last_seq.max(walk.last_seq);
+    // Nobody knows how many numbers the lost end of the log had, and a reader may have seen them: none is given out again.
+    let lost = if open_end(&walk).is_some() { LOST_NUMBERS } else { 0 };
+    let last_seq = base.root.writer.last_seq.max(walk.last_seq).saturating_add(lost);
     let edit = Edit::Restore(Restored {
         writer_epoch: base.root.writer.epoch,
         compactor_epoch: names.epoch,
@@ -251,9 +253,23 @@ async fn restore(
     Ok((view, log, walk))
 }
 
+/// The walk from the replay point of `back`, with what `latest` knows of the log: its last FENCE, and how far it went.
 fn walk(log: &Log, latest: &View, back: &View) -> Walked {
-    let from = &back.root.writer;
-    log.walk_from(from.replay_from, from.last_seq, latest.root.writer.tail_hint)
+    let wal_window = u64::from(back.root.options.wal_window);
+    let WriterState { replay_from, last_seq, .. } = back.root.writer;
+    let writer = WriterState { replay_from, last_seq, ..latest.root.writer.clone() };
+    let mut walk = log.walk(&Root { writer, ..Root::default() });
+    // Whoever put that FENCE writes from there on, if it is still at work: also when the FENCE is lost.
+    let fence_slot = latest.root.writer.fence_slot;
+    if fence_slot > 0 {
+        walk.tail = walk.tail.max(fence_slot.saturating_add(wal_window));
+    }
+    walk
+}
+
+/// From which number on nobody can say what was lost, if the walk has lost its end.
+fn open_end(walk: &Walked) -> Option<Seq> {
+    walk.holes.iter().filter(|hole| hole.to_seq.is_none()).map(|hole| hole.from_seq).min()
 }
 
 /// Says what is put back, what the log gives, and what is lost.
@@ -282,42 +298,28 @@ fn told(
         (_, false) => format!("would go back to {name}"),
     };
     let given = format!("the log gives {} of {} numbers after {after}", count(&covered, after), last - after);
-    let rest =
-        if lost.is_empty() { "nothing is lost".to_owned() } else { format!("lost: {}", ranges(&lost)) };
+    let open_end = open_end(walk).map(|from| format!("numbers from {} on may be lost", from.max(last + 1)));
+    let lost = (!lost.is_empty()).then(|| format!("lost: {}", ranges(&lost)));
+    let rest: Vec<String> = lost.into_iter().chain(open_end).collect();
+    let rest = if rest.is_empty() { "nothing is lost".to_owned() } else { rest.join("; ") };
     work.tell(rung, Some(Name::Manifest(back.id())), format!("{verb}; {given}; {rest}"), done);
 }
 
-/// Puts a fence of the claimed epoch at the end of the log; what lies before it is all there will be.
+/// Puts a fence of the epoch claimed in `base` at the end of the log; what lies before it is all there will be. Who wrote
+/// it `latest` says, which was the newest before.
 async fn fence(
     work: &Work<'_>,
     manifest: &Manifest,
-    base: &View,
+    (latest, base): (&View, &View),
     back: &View,
     uuid: u128,
 ) -> Result<(Log, Walked)> {
-    let clock = work.store.clock();
-    let sequence = Sequence::new(work.store.clone(), Folder::Wal);
-    let since = clock.monotonic();
+    let mut fencer = Fencer::new(manifest, uuid, base.root.writer.epoch, &work.options.name, Cause::Admin);
     loop {
-        let log = Log::read(work.store, manifest.identity(), &base.root, false).await?;
+        let log = Log::read(work.store, manifest.identity(), &latest.root, false).await?;
         let walk = walk(&log, base, back);
-        let header = WalHeader {
-            db_uuid: manifest.identity().db_uuid,
-            writer_uuid: uuid,
-            epoch: base.root.writer.epoch,
-            slot: walk.tail,
-            token: Token::fresh(&**clock).0,
-            first_seq: 0,
-            durable_to: 0,
-        };
-        let body = encode_fence(&header, &work.options.name);
-        match sequence.create(walk.tail, vec![body], Cause::Admin, Some(FENCE_TIME)).await? {
-            Slot::Ours => return Ok((log, walk)),
-            Slot::Theirs(_) if clock.monotonic().saturating_sub(since) < FENCE_TIME => {}
-            Slot::Theirs(_) => {
-                return Err(Error::unavailable("a writer has been quicker at every slot of the log")
-                    .hint("stop the process that writes, and repair again"));
-            }
+        if fencer.put(walk.tail).await? {
+            return Ok((log, walk));
         }
     }
 }
@@ -330,19 +332,14 @@ async fn replay(
     walk: &Walked,
     names: &mut Names,
 ) -> Result<Vec<Run>> {
-    let db_uuid = manifest.identity().db_uuid;
+    let (db_uuid, sequence) = (manifest.identity().db_uuid, Sequence::new(work.store.clone(), Folder::Wal));
     let options = &back.root.options;
     let mut runs: Vec<Run> = Vec::new();
     let mut memtable = Memtable::new();
     let run = |sst: SstMeta| Run { id: 0, level: 0, ssts: vec![sst], parts: Vec::new() };
     for slot in &walk.data {
-        let name = Name::Wal(*slot);
-        let (slot, store) = (*slot, work.store);
-        let read = || async {
-            let Some(bytes) = store.get(&name, Cause::Admin).await? else { return Ok(None) };
-            on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await?.map(Some)
-        };
-        let Some(object) = store.reread(&name, read).await? else {
+        let Some(object) = read::read(&sequence, db_uuid, *slot, Cause::Admin).await? else {
+            let name = Name::Wal(*slot);
             return Err(Error::corruption(name.path(), 0, "a log object went away while it was replayed"));
         };
         if let WalObject::Data { entries, .. } = object {

@@ -15,6 +15,9 @@
 //! of the log by what they cannot know: no stray says that the fence's slot was durable, and the numbers it
 //! carries were given again by the epoch that came after.
 //!
+//! An object whose epoch is another writer's (`wal/author.rs`) is of another copy of the database, and damage: whatever
+//! was in its slot is lost. The version says who had its epoch, and of older ones their FENCE.
+//!
 //! Always true: pure but for [`Log::read`]; no more than a few objects of the log are held at a time.
 
 use std::collections::BTreeMap;
@@ -29,7 +32,11 @@ use crate::{
     stats::Cause,
     store::{Folder, Listed, Name, Store},
     verify::{Finding, Report},
-    wal::{WalObject, record::MAX_FENCE_BYTES},
+    wal::{
+        Author, WalObject,
+        loss::{self, Says},
+        record::MAX_FENCE_BYTES,
+    },
 };
 
 /// How many objects of the log are read at a time.
@@ -54,10 +61,21 @@ pub enum Slot {
         /// The writer's epoch.
         epoch: u32,
     },
-    /// It cannot be read.
+    /// It cannot be read, or is of another copy of the database.
     Damaged(Finding),
     /// It was not looked at; too large for a FENCE.
     Unread,
+}
+
+impl Slot {
+    /// What it says of the slots before it.
+    fn says(&self) -> Says {
+        match self {
+            Self::Data { epoch, durable_to, .. } => Says::Data { epoch: *epoch, durable_to: *durable_to },
+            Self::Fence { epoch } => Says::Fence { epoch: *epoch },
+            Self::Damaged(_) | Self::Unread => Says::Nothing,
+        }
+    }
 }
 
 /// A slot whose object was durable and is lost, and the numbers that went with it.
@@ -106,9 +124,9 @@ impl Log {
         let listed = store.list(Folder::Wal, None, Cause::Admin).await?;
         let reads =
             listed.into_iter().map(|object| read(store, identity, object, root.writer.replay_from, quick));
-        let slots = stream::iter(reads).buffered(PARALLEL).try_collect::<Vec<_>>().await?;
+        let found = stream::iter(reads).buffered(PARALLEL).try_collect::<Vec<_>>().await?;
         Ok(Self {
-            slots: slots.into_iter().flatten().collect(),
+            slots: of_one_history(found.into_iter().flatten().collect(), root),
             wal_window: u64::from(identity.wal_window),
             fence_epoch: root.writer.fence_epoch,
         })
@@ -131,20 +149,9 @@ impl Log {
 
     /// The FENCE that `root` knows of, if the walk does not come by it and it is not there.
     fn lost_fence(&self, root: &Root) -> Option<Finding> {
-        let (slot, epoch) = (root.writer.fence_slot, root.writer.fence_epoch);
-        let what = match self.slots.get(&slot) {
-            _ if slot == 0 || slot >= root.writer.replay_from => return None,
-            None => format!(
-                "the fence of epoch {epoch} is missing, and no fence is ever deleted: the log has lost objects"
-            ),
-            Some(Slot::Data { epoch: of, .. }) => {
-                format!(
-                    "the fence of epoch {epoch} was here, and there is an object of epoch {of} with entries: the log has lost objects"
-                )
-            }
-            Some(Slot::Fence { .. } | Slot::Damaged(_) | Slot::Unread) => return None,
-        };
-        Some(Finding::damage(Name::Wal(slot), what))
+        let slot = loss::fence_behind(root, root.writer.replay_from)?;
+        let lost = loss::lost_fence(root, self.slots.get(&slot).map(Slot::says))?;
+        Some(Finding::damage(Name::Wal(slot), format!("the log has lost an object: {}", lost.why)))
     }
 
     /// Walks the log from `slot`. Numbers up to `after_seq` are in SSTs; slots up to `tail_hint` were durable.
@@ -213,14 +220,6 @@ impl Log {
                 let what = format!("{} (nothing replays it any more)", finding.what);
                 report.add(Finding::notice(finding.object.clone(), what));
             }
-            let epoch = match of {
-                Slot::Data { epoch, .. } | Slot::Fence { epoch } => *epoch,
-                Slot::Damaged(_) | Slot::Unread => 0,
-            };
-            if epoch > root.writer.epoch {
-                let what = format!("epoch {epoch} was never given out");
-                report.add(Finding::damage(Name::Wal(*slot), what));
-            }
         }
         for hole in walk.holes {
             let what = format!("{}; {}", hole.finding.what, hole.numbers());
@@ -241,27 +240,25 @@ impl Log {
             Some(Slot::Damaged(finding)) => Next::Lost(finding.clone()),
             None => {
                 let is_behind_hole = slot < doubtful_end;
-                // Behind a lost object, which may have been a FENCE, only its own epoch can say.
-                let said = |of: &Slot| match of {
-                    Slot::Data { durable_to, epoch, .. } => {
-                        *durable_to >= slot && (!is_behind_hole || *epoch == max_epoch)
-                    }
-                    Slot::Fence { epoch } => !is_behind_hole && *epoch >= self.fence_epoch,
-                    Slot::Damaged(_) | Slot::Unread => false,
-                };
-                let behind = self.slots.range(slot + 1..);
+                let mut behind = self.slots.range(slot + 1..).map(|(at, of)| (*at, of.says()));
                 let is_last = behind.clone().next().is_none();
-                let proved = if is_behind_hole {
-                    behind.clone().any(|(_, of)| said(of))
+                let proof = if is_behind_hole {
+                    // Behind a lost object, which may have been a FENCE, only its own epoch can say.
+                    let knows = |says: Says| {
+                        matches!(says, Says::Data { epoch, .. } if epoch == max_epoch)
+                            && says.that_durable(slot, self.fence_epoch)
+                    };
+                    let by = behind.find(|(_, says)| knows(*says));
+                    by.map(|(at, _)| format!("{} says that it was durable", Name::Wal(at)))
                 } else {
-                    slot <= tail_hint
-                        || behind.clone().any(|(at, of)| *at >= slot + self.wal_window || said(of))
+                    let proof = |found| loss::proof(slot, found, self.wal_window, self.fence_epoch);
+                    loss::tail_proof(slot, tail_hint).or_else(|| behind.find_map(proof))
                 };
                 if is_last && slot <= tail_hint && !walk.holes.is_empty() {
                     // The rest is lost, as the hole before it says; none of these slots is used again.
                     Next::Skip
-                } else if proved {
-                    let what = "a log object is missing: it was durable, what was written after it says so";
+                } else if let Some(why) = proof {
+                    let what = format!("the log has lost an object: {why}");
                     Next::Lost(Finding::damage(Name::Wal(slot), what))
                 } else if is_behind_hole && (!is_last || slot <= tail_hint) {
                     Next::Skip
@@ -338,10 +335,10 @@ async fn read(
     object: Listed,
     replay_from: u64,
     quick: bool,
-) -> Result<Option<(u64, Slot)>> {
+) -> Result<Option<Found>> {
     let Some(slot) = object.name.number() else { return Ok(None) };
     if quick && (object.bytes > MAX_FENCE_BYTES || slot < replay_from) {
-        return Ok(Some((slot, Slot::Unread)));
+        return Ok(Some(Found { slot, of: Slot::Unread, by: None }));
     }
     let mut damage = None;
     // Once more if it is damaged: what was wrong on the way is right now.
@@ -350,15 +347,46 @@ async fn read(
         let Some(bytes) = store.get(&object.name, Cause::Admin).await? else { return Ok(None) };
         let db_uuid = identity.db_uuid;
         match on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await? {
-            Ok(WalObject::Fence { header, .. }) => {
-                return Ok(Some((slot, Slot::Fence { epoch: header.epoch })));
-            }
-            Ok(WalObject::Data { header, last_seq, .. }) => {
-                let (epoch, first_seq, durable_to) = (header.epoch, header.first_seq, header.durable_to);
-                return Ok(Some((slot, Slot::Data { epoch, first_seq, last_seq, durable_to })));
+            Ok(object) => {
+                let by = Some(Author::of(&object));
+                let of = match object {
+                    WalObject::Fence { header, .. } => Slot::Fence { epoch: header.epoch },
+                    WalObject::Data { header, last_seq, .. } => {
+                        let (epoch, first_seq, durable_to) =
+                            (header.epoch, header.first_seq, header.durable_to);
+                        Slot::Data { epoch, first_seq, last_seq, durable_to }
+                    }
+                };
+                return Ok(Some(Found { slot, of, by }));
             }
             Err(error) => damage = Some(Finding::of(&object.name, error)?),
         }
     }
-    Ok(damage.map(|finding| (slot, Slot::Damaged(finding))))
+    Ok(damage.map(|finding| Found { slot, of: Slot::Damaged(finding), by: None }))
+}
+
+/// What was found in a slot.
+struct Found {
+    slot: u64,
+    of: Slot,
+    /// Who wrote it, if that can be read.
+    by: Option<Author>,
+}
+
+/// The slots of the log of `root`; what another writer wrote than the one that had the epoch is damage.
+fn of_one_history(found: Vec<Found>, root: &Root) -> BTreeMap<u64, Slot> {
+    let of_fences = found.iter().filter(|one| matches!(one.of, Slot::Fence { .. })).filter_map(|one| one.by);
+    let mut authors = BTreeMap::new();
+    for by in Author::of_version(root).into_iter().chain(of_fences) {
+        authors.entry(by.epoch).or_insert(by);
+    }
+    let judge = |one: Found| {
+        let foreign = one.by.and_then(|by| by.foreign(*authors.entry(by.epoch).or_insert(by)));
+        let of = match foreign {
+            Some(why) => Slot::Damaged(Finding::damage(Name::Wal(one.slot), why)),
+            None => one.of,
+        };
+        (one.slot, of)
+    };
+    found.into_iter().map(judge).collect()
 }

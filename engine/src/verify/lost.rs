@@ -5,6 +5,7 @@
 //! what is there                             speaks of a lost version if
 //! object of the log, its epoch              no version that is there gave the epoch out
 //! SST, the epoch in its name                the same
+//! last record of the job log, its epoch     the same
 //! entry in the log, its keyspace            no version that is there has the keyspace
 //! ```
 //!
@@ -18,7 +19,8 @@ use std::collections::BTreeSet;
 
 use crate::{
     clock::on_cpu,
-    error::{Error, ErrorKind, Result},
+    compaction::log::last_epoch,
+    error::{ErrorKind, Result},
     key::split_full_key,
     manifest::{Manifest, Root, View},
     stats::Cause,
@@ -27,16 +29,16 @@ use crate::{
         Finding, Report, Survey,
         log::{Log, Slot},
     },
-    wal::WalObject,
+    wal::{WalObject, behind},
 };
 
 /// The highest epochs that anything that is there belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Epochs {
+pub(crate) struct Epochs {
     /// Of the writer's role.
-    pub writer: u32,
+    pub(crate) writer: u32,
     /// Of the compactor's role.
-    pub compactor: u32,
+    pub(crate) compactor: u32,
 }
 
 /// What says that a version after `root`, the newest, is lost.
@@ -49,30 +51,28 @@ pub(super) async fn check(
     report: &mut Report,
 ) -> Result<()> {
     let root = &latest.root;
-    let epochs = Epochs::of(survey, log);
+    let mut epochs = Epochs::of(survey, log);
+    let of_jobs = last_epoch(manifest.store(), manifest.identity().db_uuid, Cause::Admin).await?;
+    epochs.compactor = epochs.compactor.max(of_jobs);
     let mut why = Vec::new();
     for (role, known, found) in
         [("writer", root.writer.epoch, epochs.writer), ("compactor", root.compactor.epoch, epochs.compactor)]
     {
         if found > known {
-            why.push(format!("there are objects of {role} epoch {found}"));
+            why.push(behind::of_epoch(role, found));
         }
     }
     if !quick {
         let unnamed = unnamed_keyspaces(manifest, log, root).await?;
-        why.extend(unnamed.iter().map(|id| format!("there are entries of keyspace {id} in the log")));
+        why.extend(unnamed.into_iter().map(behind::of_keyspace));
     }
     if !why.is_empty() {
-        report.add(Finding::damage(Name::Manifest(latest.id() + 1), missing(latest.id(), &why.join(", "))));
+        report.add(Finding::damage(
+            Name::Manifest(latest.id() + 1),
+            behind::missing(latest.id(), &why.join(", ")),
+        ));
     }
     Ok(())
-}
-
-/// Why the version after `newest` is taken for lost.
-pub(crate) fn missing(newest: u64, why: &str) -> String {
-    format!(
-        "this version is missing: {why}, and version {newest}, the newest that is there, knows nothing of it"
-    )
 }
 
 impl Epochs {
@@ -114,11 +114,4 @@ pub(crate) async fn unnamed_keyspaces(manifest: &Manifest, log: &Log, root: &Roo
         }
     }
     Ok(unnamed)
-}
-
-/// The error of whoever would go on from version `newest`, although `why` says that a later one is lost.
-pub(crate) fn refused(newest: u64, why: &str) -> Error {
-    Error::corruption(Name::Manifest(newest + 1).path(), 0, missing(newest, why)).hint(
-        "`esker repair --from COPY` brings it back if a copy has it, `esker repair --rollback` goes on without it",
-    )
 }

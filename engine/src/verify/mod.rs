@@ -7,27 +7,29 @@
 //! log      every object of the log, and that the walk over it misses none
 //! lost     what is there and no version knows of: a newer one is missing
 //! jobs     every record of the job log
-//! scrub    survey, log, jobs and every SST, again and again, slowly, from where it stopped; no order and orphans
+//! look     survey, log, lost and jobs, again if others changed something under it
+//! read     every SST, and the order; judged by a look that comes after it
+//! scrub    a look and every SST, again and again, slowly, from where it stopped; no order and orphans
 //! ```
 //!
 //! What is found is data ([`Finding`]), so that a service can call this as well as a person. A read that failed is
 //! made once more before it is believed: what only the first read saw was on the way, not in the store.
 //!
-//! Always true: nothing is ever written; memory does not grow with the database but for the list of its SSTs; what
+//! Always true: nothing is ever written but a pin on the version that is read, once that has lasted; memory does not grow with the database but for the list of its SSTs; what
 //! a writer, a compactor or a collection at work could make look wrong is looked at again before it is reported.
 
 mod jobs;
 pub mod log;
-pub mod lost;
+mod look;
+pub(crate) mod lost;
 mod order;
 mod pace;
+mod read;
 pub mod scrub;
 pub mod sst;
 pub mod survey;
 
 use std::fmt;
-
-use futures::{StreamExt as _, stream};
 
 pub use pace::Pace;
 pub use scrub::{Place, Scrub, Stepped};
@@ -36,16 +38,12 @@ pub use survey::Survey;
 use crate::{
     compaction::{Collected, collect},
     error::{Error, ErrorKind, Result},
-    manifest::Manifest,
-    stats::Cause,
-    store::{Folder, Name, Store},
+    store::{Name, Store},
+    verify::{look::Looked, read::Read},
 };
 
 /// More findings than this are counted and not kept.
 pub const MAX_FINDINGS: usize = 10_000;
-
-/// How often a database that changes under the check is looked at again before what was found is believed.
-const LOOKS: usize = 3;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -200,45 +198,22 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
 /// Verifies the database in `store`. Safe beside writers, compactors and collections.
 ///
+/// A full check that outlives half the time for which versions are kept pins the one it reads, as long reads do. Where it may not
+/// write it goes on without, and says nothing of what is collected under it, but that the order across runs was not checked.
+///
 /// Damage is in the report. Fails with `Invalid` if there is no database, and as the store does.
 pub async fn verify(store: &Store, options: &VerifyOptions, progress: Progress<'_>) -> Result<Report> {
-    let mut report = Report::default();
-    for _ in 0..LOOKS {
-        let before = newest(store).await?;
-        report = once(store, options, progress).await?;
-        // A writer or a collection at work can make an older listing look wrong; damage stays.
-        if report.is_whole() || newest(store).await? == before {
-            break;
+    let mut looked = Looked::at(store, options.quick).await?;
+    let mut read = Read::default();
+    if let Some(found) = looked.found.as_ref().filter(|_| !options.quick) {
+        read.all(found, options, progress).await?;
+        if !looked.is_current(store).await? {
+            looked = Looked::at(store, options.quick).await?;
         }
     }
-    Ok(report)
-}
-
-async fn once(store: &Store, options: &VerifyOptions, progress: Progress<'_>) -> Result<Report> {
-    let mut report = Report::default();
-    let Some(identity) = survey::identity(store, &mut report).await? else { return Ok(report) };
-    let manifest = match Manifest::open(store.clone()).await {
-        Ok(manifest) => manifest,
-        Err(error) => {
-            report.add(Finding::of(&Name::Identity, error)?);
-            return Ok(report);
-        }
-    };
-    let survey = Survey::take(&manifest, &mut report).await?;
-    survey::strangers(store, &mut report).await?;
-    if !options.quick {
-        ssts(store, options, &survey, progress, &mut report).await?;
-    }
-    if let Some(latest) = &survey.latest {
-        if !options.quick && report.is_whole() {
-            order::check(store, latest, &mut report).await?;
-        }
-        let log = log::Log::read(store, &identity, &latest.root, options.quick).await?;
-        log.report(&latest.root, &mut report);
-        lost::check(&manifest, &survey, &log, latest, options.quick, &mut report).await?;
-        survey.orphans(&mut report);
-        jobs::check(&manifest, latest.root.compactor.epoch, &mut report).await?;
-    }
+    let Looked { mut report, found, .. } = looked;
+    let Some((manifest, survey)) = found else { return Ok(report) };
+    read.file(&survey, &mut report);
     if report.is_whole() {
         // What a collection would do can be foretold only of a database that is whole.
         report.garbage = match collect::collect(&manifest, None, true).await {
@@ -248,37 +223,4 @@ async fn once(store: &Store, options: &VerifyOptions, progress: Progress<'_>) ->
         };
     }
     Ok(report)
-}
-
-/// Reads every SST that is there and named.
-async fn ssts(
-    store: &Store,
-    options: &VerifyOptions,
-    survey: &Survey,
-    progress: Progress<'_>,
-    report: &mut Report,
-) -> Result<()> {
-    let pace = &Pace::new(store.clock().clone(), options.bytes_per_second);
-    let total = survey.whole().map(|named| named.meta.bytes).sum();
-    // Boxed, because what waits for it would else not be `Send` (rust-lang/rust#102211).
-    let checks =
-        survey.whole().map(|named| async move { (named, sst::check(store, &named.meta, pace).await) });
-    let mut checks = stream::iter(checks).buffered(options.parallel.max(1)).boxed();
-    while let Some((named, checked)) = checks.next().await {
-        for finding in checked? {
-            report.add(named.judge(finding));
-        }
-        report.sst_bytes += named.meta.bytes;
-        progress(report.sst_bytes, total);
-    }
-    Ok(())
-}
-
-/// The newest version, floor and log object: when none has changed, nothing was committed in between.
-async fn newest(store: &Store) -> Result<[Option<Name>; 3]> {
-    let mut newest = [None, None, None];
-    for (at, folder) in [Folder::Manifest, Folder::ManifestFloor, Folder::Wal].into_iter().enumerate() {
-        newest[at] = store.list(folder, None, Cause::Admin).await?.pop().map(|object| object.name);
-    }
-    Ok(newest)
 }

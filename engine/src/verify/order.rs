@@ -19,7 +19,7 @@ use crate::{
     range::FullRange,
     sst::{OpenSst, hole::shown},
     store::{Name, ObjectId, Store},
-    verify::{Finding, Report},
+    verify::Finding,
 };
 
 /// Bytes read ahead of the merge, over all runs.
@@ -33,8 +33,8 @@ const MAX_KEYS: usize = 32;
 
 type Run = Arc<[Arc<OpenSst>]>;
 
-/// Checks the version `view`, whose SSTs are known to be whole.
-pub(super) async fn check(store: &Store, view: &View, report: &mut Report) -> Result<()> {
+/// Checks the version `view`, whose SSTs are known to be whole. Every finding is about an SST.
+pub(super) async fn check(store: &Store, view: &View) -> Result<Vec<Finding>> {
     let doubtful = doubtful(view);
     let runs: Vec<Run> = view
         .runs
@@ -43,7 +43,7 @@ pub(super) async fn check(store: &Store, view: &View, report: &mut Report) -> Re
         .filter(|run: &Run| !run.is_empty())
         .collect();
     if runs.len() < 2 {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let chunk_bytes = (MEMORY_BYTES / (2 * runs.len() as u64)).min(CHUNK_BYTES);
     let all = FullRange::all();
@@ -80,8 +80,7 @@ pub(super) async fn check(store: &Store, view: &View, report: &mut Report) -> Re
             }
         }
     }
-    walk.found.into_iter().for_each(|finding| report.add(finding));
-    Ok(())
+    Ok(walk.found)
 }
 
 /// The SSTs whose bounds leave open which of two has the newer version of a key that both may hold.

@@ -1,8 +1,8 @@
 //! Scrubbing: verifying all the time, slowly, an SST after the other, from where it stopped.
 //!
 //! ```text
-//! round   survey ─▶ log ─▶ jobs ─▶ SST, SST, SST, … in the order of their ids ─▶ next round
-//!                                     └─ the place: this one is done
+//! round   versions, log, jobs ─▶ SST, SST, SST, … in the order of their ids ─▶ next round
+//!                                └─ the place: this one is done
 //! ```
 //!
 //! Always true: nothing is written to the database; a scrub that is stopped goes on behind the last SST that it
@@ -14,7 +14,7 @@ use crate::{
     error::Result,
     manifest::Manifest,
     store::{ObjectId, Store},
-    verify::{Finding, Pace, Report, Survey, jobs, log, sst, survey},
+    verify::{Finding, Pace, Report, Survey, look::Looked, sst, survey},
 };
 
 /// How far a scrub has come: what to keep between two runs of it.
@@ -87,24 +87,12 @@ impl Scrub {
     }
 
     async fn survey(&mut self) -> Result<Stepped> {
-        let mut report = Report::default();
-        let mut ssts = VecDeque::new();
-        if let Some(identity) = survey::identity(&self.store, &mut report).await? {
-            let manifest = Manifest::open(self.store.clone()).await?;
-            let survey = Survey::take(&manifest, &mut report).await?;
-            if let Some(latest) = &survey.latest {
-                log::Log::read(&self.store, &identity, &latest.root, false)
-                    .await?
-                    .report(&latest.root, &mut report);
-                jobs::check(&manifest, latest.root.compactor.epoch, &mut report).await?;
-            }
-            let after = self.place.after;
-            let todo =
-                survey.whole().filter(|named| after.is_none_or(|after| named.meta.object_id() > after));
-            ssts = todo.cloned().collect();
-        }
-        self.left = Some(ssts);
-        Ok(Stepped::Surveyed(report.findings))
+        let looked = Looked::at(&self.store, false).await?;
+        let after = self.place.after;
+        let is_to_do = |named: &&survey::Named| after.is_none_or(|after| named.meta.object_id() > after);
+        let ssts = looked.found.iter().flat_map(|(_, survey)| survey.whole().filter(is_to_do));
+        self.left = Some(ssts.cloned().collect());
+        Ok(Stepped::Surveyed(looked.report.findings))
     }
 
     /// What was found, unless the SST has been collected since the round began.

@@ -18,7 +18,7 @@ use std::{
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    manifest::{Identity, Manifest, View, copy},
+    manifest::{Identity, Manifest, View, codec, copy},
     sst::SstMeta,
     stats::Cause,
     store::{Folder, Name, ObjectId, Store, floor_of},
@@ -29,6 +29,8 @@ use crate::{
 const MAX_LOOKS: u32 = 20;
 /// Where the objects that are numbered lie, with whatever lies beside them.
 const NUMBERED: [&str; 4] = ["manifest", "wal", "job", "floor"];
+/// What is wrong where no version is.
+const EVERY_VERSION: &str = "every version is missing: there is data here, and nothing that says what it is";
 /// How many missing versions in a row are told one by one.
 const MISSING_ONE_BY_ONE: u64 = 64;
 
@@ -163,9 +165,17 @@ impl Survey {
         let floor = floor_of(&floor);
         let mut next = floor + 1;
         let mut before: Option<Arc<View>> = None;
+        // What is wrong with the version before, until the one after it has been read.
+        let mut unread: Vec<Finding> = Vec::new();
         let last = listed.last().and_then(|object| object.name.number());
         if last.is_none() {
-            report.add(Finding::damage(Name::Identity, "there is a database, and no version of it"));
+            let what = match manifest.latest(Cause::Admin).await {
+                Err(error) if error.kind() == ErrorKind::Corruption => {
+                    Finding::damage(Name::Manifest(next), EVERY_VERSION)
+                }
+                _ => Finding::damage(Name::Identity, "there is a database, and no version of it"),
+            };
+            report.add(what);
         } else if last <= Some(floor)
             && let Some(error) = manifest.void(Cause::Admin).await?
         {
@@ -184,7 +194,13 @@ impl Survey {
                 before = None;
             }
             next = id + 1;
-            match read_version(manifest, id, before.as_deref(), report).await? {
+            let mut found = Report::default();
+            let read = read_version(manifest, id, before.as_deref(), &mut found).await?;
+            for finding in unread {
+                report.add(weighed(store, finding, read.as_deref()).await?);
+            }
+            unread = found.findings;
+            match read {
                 Some(view) => {
                     report.versions += 1;
                     self.versions.push(id);
@@ -200,6 +216,7 @@ impl Survey {
                 None => before = None,
             }
         }
+        unread.into_iter().for_each(|finding| report.add(finding));
         Ok(())
     }
 
@@ -253,10 +270,16 @@ impl Survey {
             if meta.is_hole() {
                 let object = Name::Sst(meta.lost_id());
                 self.kept.insert(meta.lost_id());
-                if is_needed
-                    && matches!(name, Name::Manifest(_))
-                    && let Ok(finding) = Finding::of(&object, meta.lost())
-                {
+                if is_needed && let Ok(mut finding) = Finding::of(&object, meta.lost()) {
+                    if matches!(name, Name::Checkpoint(_)) {
+                        // The newest version's own has been told.
+                        let is_same =
+                            |told: &Finding| told.object == finding.object && told.what == finding.what;
+                        if report.findings.iter().any(is_same) {
+                            continue;
+                        }
+                        finding.what.push_str(&format!(" ({name} keeps a version with this hole)"));
+                    }
                     report.add(Finding { severity: Severity::Hole, ..finding });
                 }
                 continue;
@@ -315,6 +338,21 @@ async fn read_version(
             Ok(None)
         }
     }
+}
+
+/// What is wrong with a version, weighed by the one after it: if that was made over the very bytes that cannot be read, a
+/// repair has gone back over them.
+async fn weighed(store: &Store, finding: Finding, after: Option<&View>) -> Result<Finding> {
+    let Some(after) = after.filter(|after| finding.object == Name::Manifest(after.id() - 1)) else {
+        return Ok(finding);
+    };
+    let body = store.get(&finding.object, Cause::Admin).await?;
+    let hash = body.map(|body| codec::object_hash(&body));
+    if hash.is_none_or(|hash| after.root.prev_hash[..] != hash.to_le_bytes()) {
+        return Ok(finding);
+    }
+    let what = format!("{} (a repair went back over it, and nothing needs it)", finding.what);
+    Ok(Finding { severity: Severity::Notice, what, is_superseded: true, ..finding })
 }
 
 /// I3 and I10: `view` was made from `before`, and nothing that only grows went back.

@@ -2,14 +2,21 @@
 //!
 //! [`LogBuffer`] is where a write is encoded once, [`record`] is what one object looks like,
 //! [`writer`] sends objects to their slots, and [`replay`] walks the slots: to take the log over from
-//! a writer that may still be alive, and to follow one that is. [`loss`] tells the end of the log from a hole in it.
+//! a writer that may still be alive, and to follow one that is. `fence` puts what ends an older epoch, `loss` tells
+//! the end of the log from a hole in it, `behind` a newest version from one that only looks like it, and `author` an
+//! object of this history from one of another copy's.
 
+mod author;
+pub(crate) mod behind;
 pub mod buffer;
-pub mod loss;
+pub(crate) mod fence;
+pub(crate) mod loss;
+pub(crate) mod read;
 pub mod record;
 pub mod replay;
 pub mod writer;
 
+pub use author::Author;
 pub use buffer::LogBuffer;
 pub use record::{Op, SealedLog, WalHeader, WalObject};
 pub use replay::{Cursor, Opened, Opening, ReplayedObject, Walk};

@@ -16,38 +16,35 @@
 //! commits that it is there, which only the epoch's own writer can. Until the fence is ours, what an older writer lands in t is
 //! simply walked over, so one pass both probes and replays. The new writer's k-th object goes to t+K+k.
 //!
-//! Always true: epochs never decrease along a walk; every slot of it up to the manifest's tail hint
+//! Always true: epochs never decrease along a walk, and each is one writer's ([`super::author`]); every slot of it up to the manifest's tail hint
 //! must exist; an opener that meets a newer epoch stops; no fence is put where the log has lost something
 //! ([`super::loss`]), so no slot is used twice. [`Cursor::pass`] is all of the rule, and pure.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesOrdered};
 
 use crate::{
     chaos::{Bug, bug},
-    clock,
     error::{Error, ErrorKind, Result},
     key::{Entry, Seq},
     manifest::{Edit, Manifest, Root, View, edit},
     stats::Cause,
-    store::{Folder, Name, Sequence, Slot, Token},
+    store::{Folder, Name, Sequence},
     wal::{
+        author::{self, Author},
+        fence::Fencer,
         loss::{self, Lost},
-        record::{WalHeader, WalObject, encode_fence},
+        read::read,
+        record::WalObject,
     },
 };
 
 /// The most GETs of log objects at once.
 const MAX_AHEAD: usize = 8;
-/// Objects above this are decoded on a CPU thread.
-const INLINE_DECODE_BYTES: usize = 256 << 10;
-/// How long the fence may be without an answer, and how long an opener runs after a writer that still writes.
-const FENCE_TIME: Duration = Duration::from_secs(60);
 
 /// A place in the walk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
     /// The next slot to look at.
     pub slot: u64,
@@ -55,29 +52,46 @@ pub struct Cursor {
     pub max_epoch: u32,
     /// Entries up to this sequence number are in SSTs already.
     pub after_seq: Seq,
+    /// Who wrote what was met of the highest epoch.
+    pub met: Option<Author>,
+    /// Who has the newest epoch, as the version says.
+    pub claimed: Option<Author>,
 }
 
 impl Cursor {
     /// Where replay of this version begins.
     pub fn start(root: &Root) -> Self {
-        Self { slot: root.writer.replay_from, max_epoch: 0, after_seq: root.writer.last_seq }
+        let (slot, after_seq) = (root.writer.replay_from, root.writer.last_seq);
+        Self { slot, after_seq, ..Self::default() }.under(root)
+    }
+
+    /// The same place, for whoever knows the version `root` by now.
+    pub(crate) fn under(self, root: &Root) -> Self {
+        Self { claimed: Author::of_version(root), ..self }
     }
 
     /// Steps over `object`, which lies in `self.slot`. Gives whether it counts: not if it is void.
-    pub fn pass(&mut self, object: &WalObject, wal_window: u32) -> bool {
-        let epoch = object.header().epoch;
-        if epoch < self.max_epoch {
+    ///
+    /// Fails with `Corruption`, and stays, if it is of another history: its epoch is another writer's.
+    pub fn pass(&mut self, object: &WalObject, wal_window: u32) -> Result<bool> {
+        let by = Author::of(object);
+        if by.epoch < self.max_epoch {
             self.slot += 1;
-            return false;
+            return Ok(false);
         }
-        self.max_epoch = epoch;
+        let known = [self.claimed, self.met].into_iter().flatten();
+        if let Some(why) = known.filter_map(|known| by.foreign(known)).next() {
+            return Err(author::error(self.slot, why));
+        }
+        self.max_epoch = by.epoch;
+        self.met = Some(by);
         self.slot += match object {
             WalObject::Data { .. } => 1,
             // What an old writer had in flight comes to lie among the new one's.
             WalObject::Fence { .. } if bug(Bug::NoJump) => 1,
             WalObject::Fence { .. } => wal_window as u64,
         };
-        true
+        Ok(true)
     }
 }
 
@@ -93,6 +107,8 @@ pub struct Walk {
     /// The slot that the first GET in `ahead` is for, if there is one.
     ahead_from: u64,
     width: usize,
+    /// The slots that are asked for ahead of the walk, ascending; `None`: all.
+    known: Option<Vec<u64>>,
 }
 
 impl Walk {
@@ -107,7 +123,18 @@ impl Walk {
             ahead: FuturesOrdered::new(),
             ahead_from: cursor.slot,
             width: 1,
+            known: None,
         }
+    }
+
+    /// The same, for whoever knows which slots are taken: nothing is asked for ahead of the walk but those, ascending.
+    pub(crate) fn over(manifest: &Manifest, cursor: Cursor, known: Vec<u64>, cause: Cause) -> Self {
+        Self { known: Some(known), ..Self::new(manifest, cursor, cause) }
+    }
+
+    /// From here on anything may be there.
+    fn beyond(self) -> Self {
+        Self { known: None, ahead: FuturesOrdered::new(), ahead_from: self.cursor.slot, width: 1, ..self }
     }
 
     /// The next DATA object that counts, less the entries that are in SSTs; `None` at the first absent slot.
@@ -116,10 +143,18 @@ impl Walk {
     /// time while nothing is new. An absent slot can also have been collected: a reader asks the manifest
     /// for a moved replay point before it trusts one.
     pub async fn next(&mut self) -> Result<Option<WalObject>> {
+        self.next_up_to(u64::MAX).await
+    }
+
+    /// The same; `None` also behind the slot `last`, without a look at what comes there.
+    pub(crate) async fn next_up_to(&mut self, last: u64) -> Result<Option<WalObject>> {
         loop {
             let slot = self.cursor.slot;
+            if slot > last {
+                return Ok(None);
+            }
             let Some(object) = self.fetch(slot).await? else { return Ok(None) };
-            if !self.cursor.pass(&object, self.wal_window) {
+            if !self.cursor.pass(&object, self.wal_window)? {
                 continue;
             }
             if let WalObject::Data { header, mut entries, last_seq } = object {
@@ -147,6 +182,10 @@ impl Walk {
         while self.ahead.len() < self.width {
             let (sequence, db_uuid, cause) = (self.sequence.clone(), self.db_uuid, self.cause);
             let next = slot + self.ahead.len() as u64;
+            let is_taken = |known: &Vec<u64>| known.binary_search(&next).is_ok();
+            if next > slot && !self.known.as_ref().is_none_or(is_taken) {
+                break;
+            }
             self.ahead.push_back(async move { read(&sequence, db_uuid, next, cause).await }.boxed());
         }
         match self.ahead.next().await {
@@ -190,6 +229,18 @@ pub struct ReplayedObject {
     pub last_seq: Seq,
 }
 
+impl ReplayedObject {
+    /// What there is to replay of `object`; `None` of a FENCE.
+    pub(super) fn of(object: WalObject) -> Option<Self> {
+        match object {
+            WalObject::Data { header, entries, last_seq } => {
+                Some(Self { slot: header.slot, entries, last_seq })
+            }
+            WalObject::Fence { .. } => None,
+        }
+    }
+}
+
 /// A writer taking the log over. Call [`Self::next`] until it gives `None`, then [`Self::finish`].
 ///
 /// ```
@@ -210,11 +261,11 @@ pub struct ReplayedObject {
 pub struct Opening {
     manifest: Manifest,
     claimed: Arc<View>,
-    writer_uuid: u128,
-    name: String,
     walk: Walk,
+    fencer: Fencer,
     fence_slot: Option<u64>,
-    contended_since: Option<Duration>,
+    /// The absent slot that was looked behind before the role was claimed.
+    looked_behind: Option<u64>,
     last_seq: Seq,
     objects: u64,
 }
@@ -224,17 +275,23 @@ impl Opening {
     /// `name` goes into the fence, for the sentence a fenced writer prints.
     pub fn begin(manifest: &Manifest, claimed: Arc<View>, writer_uuid: u128, name: &str) -> Self {
         let cursor = Cursor::start(&claimed.root);
+        let epoch = claimed.root.writer.epoch;
         Self {
             manifest: manifest.clone(),
-            writer_uuid,
-            name: name.to_owned(),
             walk: Walk::new(manifest, cursor, Cause::Open),
+            fencer: Fencer::new(manifest, writer_uuid, epoch, name, Cause::Open),
             fence_slot: None,
-            contended_since: None,
+            looked_behind: None,
             last_seq: cursor.after_seq,
             objects: 0,
             claimed,
         }
+    }
+
+    /// Goes on behind what was replayed before the role was claimed: `objects` up to `last_seq`, on a version that says
+    /// the same of the log, and looked behind where `walk` has ended.
+    pub(super) fn after(self, walk: Walk, last_seq: Seq, objects: u64) -> Self {
+        Self { looked_behind: Some(walk.cursor.slot), walk: walk.beyond(), last_seq, objects, ..self }
     }
 
     /// The next DATA object to replay; `None` once the fence is in place.
@@ -247,10 +304,10 @@ impl Opening {
             if self.walk.cursor.max_epoch > self.epoch() {
                 return Err(self.superseded(self.walk.cursor.max_epoch).await);
             }
-            if let Some(WalObject::Data { header, entries, last_seq }) = object {
-                self.last_seq = self.last_seq.max(last_seq);
+            if let Some(object) = object.and_then(ReplayedObject::of) {
+                self.last_seq = self.last_seq.max(object.last_seq);
                 self.objects += 1;
-                return Ok(Some(ReplayedObject { slot: header.slot, entries, last_seq }));
+                return Ok(Some(object));
             }
             self.fence(self.walk.cursor.slot).await?;
         }
@@ -317,45 +374,23 @@ impl Opening {
         let root = &claimed.root;
         // While an older writer fills the slots there is no hole before them, and a look would only let it get
         // further ahead: then the look comes after the fence.
-        let is_contended = self.contended_since.is_some();
+        let is_contended = self.fencer.is_contended();
         let lost = match is_contended {
-            _ if blind => None,
+            _ if blind || self.looked_behind == Some(slot) => None,
             true => loss::before_tail(root, slot),
             false => loss::look(&manifest, root, root.writer.replay_from, slot, Cause::Open).await?,
         };
         if let Some(lost) = lost {
             return Err(self.missing(lost).await);
         }
-        let clock = self.manifest.store().clock().clone();
-        let header = WalHeader {
-            db_uuid: self.walk.db_uuid,
-            writer_uuid: self.writer_uuid,
-            epoch: self.epoch(),
-            slot,
-            token: Token::fresh(&*clock).0,
-            first_seq: 0,
-            durable_to: 0,
-        };
-        let body = encode_fence(&header, &self.name);
-        match self.walk.sequence.create(slot, vec![body], Cause::Open, Some(FENCE_TIME)).await? {
-            Slot::Ours => {
-                self.fence_slot = Some(slot);
-                if is_contended && let Some(lost) = loss::behind(&manifest, root, slot, Cause::Open).await? {
-                    return Err(self.missing(lost).await);
-                }
-                Ok(())
-            }
-            Slot::Theirs(_) => {
-                let since = *self.contended_since.get_or_insert(clock.monotonic());
-                if clock.monotonic() - since > FENCE_TIME {
-                    return Err(Error::unavailable(format!(
-                        "an older writer has been quicker at every slot for {FENCE_TIME:?}"
-                    ))
-                    .hint("it is fenced at its next flush; open again then"));
-                }
-                Ok(())
-            }
+        if !self.fencer.put(slot).await? {
+            return Ok(());
         }
+        self.fence_slot = Some(slot);
+        if is_contended && let Some(lost) = loss::behind(&manifest, root, slot, Cause::Open).await? {
+            return Err(self.missing(lost).await);
+        }
+        Ok(())
     }
 
     /// An object of a newer epoch was met: the manifest says whose.
@@ -384,27 +419,5 @@ impl Opening {
                 Ok(()) => lost.error(),
             },
         }
-    }
-}
-
-/// What lies in `slot`, checked; `None` if nothing does.
-pub(crate) async fn read(
-    sequence: &Sequence,
-    db_uuid: u128,
-    slot: u64,
-    cause: Cause,
-) -> Result<Option<WalObject>> {
-    let once = || async {
-        let Some(bytes) = sequence.get(slot, cause).await? else { return Ok(None) };
-        decode(slot, db_uuid, bytes).await.map(Some)
-    };
-    sequence.store().reread(&Name::Wal(slot), once).await
-}
-
-async fn decode(slot: u64, db_uuid: u128, bytes: Bytes) -> Result<WalObject> {
-    if bytes.len() > INLINE_DECODE_BYTES {
-        clock::on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await?
-    } else {
-        WalObject::decode(slot, db_uuid, bytes)
     }
 }

@@ -8,13 +8,11 @@
 //! | `budget` | one memory budget, and the slow-down before it is full |
 //! | `progress` | how far background work has come |
 //! | `room` | waiting for memory |
-//! | `behind` | opening: refusing to go on behind a version that was lost |
-//! | `fence` | opening: claim the epoch, fence the log, replay it |
+//! | `fence` | opening: read the log, claim the epoch, fence the log, replay the rest |
 //! | `flush` | the task that turns frozen memtables into level-0 SSTs |
 //!
-//! The task that sends the log lives a floor below, in `wal/writer`.
+//! The task that sends the log lives a floor below, in `wal/writer`; what an opener is refused for, in `wal/behind`.
 
-pub(crate) mod behind;
 pub mod batch;
 pub mod budget;
 pub mod commit;

@@ -1,32 +1,28 @@
 //! A log that has lost objects: what can be proved is `Corruption` that names the slot, for whoever opens the
 //! database to write or to read, and for verify; what a crash leaves behind is not.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+mod foreign;
+mod polling;
+mod versions;
+
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use esker::{
     Compaction, Db, Error, ErrorKind, Reader, Result,
-    clock::{Clock, SharedClock, SystemClock},
+    clock::{SharedClock, SystemClock},
     key::{Kind, Seq},
     manifest::{Edit, Manifest, View},
-    repair::{RepairOptions, repair},
+    repair::{Outcome, RepairOptions, Rung, repair},
     stats::{Cause, RequestKind},
     store::{Folder, Name, Sequence, Store},
-    verify::{self, VerifyOptions},
+    verify::{self, Report, VerifyOptions},
     wal::{
-        LogBuffer, Op, Opening, WalHeader,
+        Author, LogBuffer, Op, Opening, WalHeader,
         record::{encode_data, encode_fence},
     },
 };
-use object_store::memory::InMemory;
+use object_store::{ObjectStoreExt as _, memory::InMemory, path::Path};
 
 /// K of every database here.
 const K: u64 = 8;
@@ -71,36 +67,54 @@ impl Place {
         let names: Vec<_> = slots.iter().map(|slot| Name::Wal(*slot)).collect();
         self.store().delete(&names, Cause::Gc).await.expect("deleted");
     }
-    /// Everything that says that the log is whole says that `slot` is lost, and nobody writes to the log.
+    /// A byte of the object in `slot` is another from here on.
+    async fn rot(&self, slot: u64) {
+        let name = Name::Wal(slot);
+        let mut bytes = self.store().get(&name, Cause::Admin).await.expect("read").expect("there").to_vec();
+        *bytes.last_mut().expect("not empty") ^= 1;
+        self.0.put(&Path::from(name.path()), bytes.into()).await.expect("put");
+    }
+    /// Everything that says that the log is whole says that `slot` is lost, and nobody writes anything.
     async fn is_known_to_have_lost(&self, slot: u64) {
-        let slots = self.slots().await;
+        let (slots, version) = (self.slots().await, self.view().await.id());
         is_loss_of(slot, &self.reader().await.expect_err("a reader has opened"));
         is_loss_of(slot, &self.open().await.expect_err("a writer has opened"));
         for quick in [false, true] {
-            let options = VerifyOptions { quick, ..VerifyOptions::default() };
-            let report = verify::verify(&self.store(), &options, &|_, _| {}).await.expect("verified");
+            let report = verified(self, quick).await;
             let found = report.damage().any(|finding| finding.object == Name::Wal(slot));
             assert!(found, "quick {quick}: {:?}", report.findings);
         }
         assert_eq!(self.slots().await, slots, "a slot may have been used twice");
+        assert_eq!(self.view().await.id(), version, "an open that is refused commits nothing");
     }
-    /// A cut of the log is offered, and done; then everything works, and no slot up to `used` is used again.
-    async fn is_mended_by_a_cut(&self, used: u64) -> Db {
+    /// A cut of the log is offered, and done, and says what is `lost`; then everything works, also for a reader that was
+    /// there before the loss (`old`), and no slot up to `used` is used again.
+    async fn is_mended_by_a_cut(&self, used: u64, lost: &str, old: &Reader) -> Db {
         let told = repair(&self.store(), &RepairOptions::default(), &|_, _| {}).await.expect("told");
         assert!(told.actions.iter().any(|action| action.what.contains("--cut-log")), "{:?}", told.actions);
         let before = self.slots().await;
         let options = RepairOptions { cut_log: true, act: true, ..RepairOptions::default() };
         let done = repair(&self.store(), &options, &|_, _| {}).await.expect("cut");
+        let cut = |what: &str| what.contains("the log was cut") && what.contains(lost);
+        let says = done.actions.iter().any(|action| action.rung == Rung::CutLog && cut(&action.what));
+        assert!(says, "not that {lost}: {:?}", done.actions);
         let after = done.after.expect("something was done");
         assert!(after.is_whole(), "{:?}", after.findings);
         let db = self.open().await.expect("opened");
         db.put("after", "all").await.expect("put");
         let new: Vec<_> = self.slots().await.into_iter().filter(|slot| !before.contains(slot)).collect();
         assert!(new.iter().all(|slot| *slot > used) && new.len() == 3, "{new:?} are new, {used} was used");
-        let reader = self.reader().await.expect("opened");
-        assert_eq!(reader.get("after").await.expect("read").as_deref(), Some(&b"all"[..]));
+        for reader in [old, &self.reader().await.expect("opened")] {
+            let now = reader.strong().await.expect("mended");
+            assert_eq!(now.get("after").await.expect("read").as_deref(), Some(&b"all"[..]));
+        }
         db
     }
+}
+
+async fn verified(place: &Place, quick: bool) -> Report {
+    let options = VerifyOptions { quick, ..VerifyOptions::default() };
+    verify::verify(&place.store(), &options, &|_, _| {}).await.expect("verified")
 }
 
 #[track_caller]
@@ -117,10 +131,19 @@ async fn put_all(db: &Db, keys: &[&str]) {
     }
 }
 
-fn header(manifest: &Manifest, epoch: u32, slot: u64, first_seq: Seq, durable_to: u64) -> WalHeader {
+/// The writer that a version which is there gave `epoch` out to.
+async fn writer_of(manifest: &Manifest, epoch: u32) -> u128 {
+    let mut view = manifest.latest(Cause::Admin).await.expect("read");
+    while view.root.writer.epoch != epoch {
+        view = manifest.version(view.id() - 1, Cause::Admin).await.expect("read").expect("there");
+    }
+    Author::of_version(&view.root).expect("claimed").uuid
+}
+
+async fn header(manifest: &Manifest, epoch: u32, slot: u64, first_seq: Seq, durable_to: u64) -> WalHeader {
     let token = manifest.store().clock().random().to_le_bytes();
-    let db_uuid = manifest.identity().db_uuid;
-    WalHeader { db_uuid, writer_uuid: 1, epoch, slot, token, first_seq, durable_to }
+    let (db_uuid, writer_uuid) = (manifest.identity().db_uuid, writer_of(manifest, epoch).await);
+    WalHeader { db_uuid, writer_uuid, epoch, slot, token, first_seq, durable_to }
 }
 
 async fn put_body(manifest: &Manifest, slot: u64, body: Vec<Bytes>) {
@@ -130,10 +153,14 @@ async fn put_body(manifest: &Manifest, slot: u64, body: Vec<Bytes>) {
 
 /// Puts an object of one entry into `slot`, sent when everything up to `durable_to` was durable.
 async fn put_data(manifest: &Manifest, epoch: u32, slot: u64, seq: Seq, durable_to: u64) {
+    put_value(manifest, epoch, slot, seq, durable_to, b"v").await;
+}
+
+async fn put_value(manifest: &Manifest, epoch: u32, slot: u64, seq: Seq, durable_to: u64, value: &[u8]) {
     let mut log = LogBuffer::new(seq);
-    let op = Op { kind: Kind::Put, key: b"\0\0\0\0k", expire_at_ms: 0, value: b"v" };
+    let op = Op { kind: Kind::Put, key: b"\0\0\0\0k", expire_at_ms: 0, value };
     log.append(seq, [op].into_iter(), drop);
-    let body = encode_data(&header(manifest, epoch, slot, seq, durable_to), &log.seal(seq + 1));
+    let body = encode_data(&header(manifest, epoch, slot, seq, durable_to).await, &log.seal(seq + 1));
     put_body(manifest, slot, body).await;
 }
 
@@ -150,9 +177,11 @@ async fn a_hole_that_a_later_object_proves_is_never_read_over() {
     assert_eq!(place.view().await.root.writer.tail_hint, 1);
     for (slot, keys) in [(first + 1, 1), (first + 2, 2), (first, 0)] {
         let place = place.copy();
+        let old = place.reader().await.expect("opened");
         place.lose(&[slot]).await;
         place.is_known_to_have_lost(slot).await;
-        let db = place.is_mended_by_a_cut(first + 3).await;
+        let lost = format!("lost: number {}", keys + 1);
+        let db = place.is_mended_by_a_cut(first + 3, &lost, &old).await;
         let kept = ["a", "b", "c", "d"];
         for (n, key) in kept.iter().enumerate() {
             let value = db.get(key).await.expect("read");
@@ -167,69 +196,6 @@ async fn a_hole_that_a_later_object_proves_is_never_read_over() {
     assert_eq!(reader.get("d").await.expect("what it has"), None);
 }
 
-/// A clock whose short sleeps pass at once; the long ones, which are deadlines, never end.
-#[derive(Debug, Default)]
-struct Hasty {
-    now_ms: AtomicU64,
-    naps: AtomicU64,
-}
-
-impl Clock for Hasty {
-    fn wall_ms(&self) -> u64 {
-        1_000_000 + self.now_ms.load(Relaxed)
-    }
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.now_ms.load(Relaxed))
-    }
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        if duration > Duration::from_secs(6) {
-            return Box::pin(std::future::pending());
-        }
-        self.naps.fetch_add(1, Relaxed);
-        self.now_ms.fetch_add(duration.as_millis() as u64, Relaxed);
-        Box::pin(tokio::task::yield_now())
-    }
-    fn random(&self) -> u128 {
-        SystemClock::shared().random()
-    }
-}
-
-impl Hasty {
-    async fn naps(&self, more: u64) {
-        let until = self.naps.load(Relaxed) + more;
-        while self.naps.load(Relaxed) < until {
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_reader_that_only_polls_comes_to_know_of_a_hole_and_confirms_nothing_until_it_is_mended() {
-    let place = Place::new();
-    let db = place.open().await.expect("created");
-    put_all(&db, &["a"]).await;
-    let clock = Arc::new(Hasty::default());
-    let store = place.store_with(clock.clone());
-    let reader = Reader::builder("memory://losses").store(store).open().await.expect("opened");
-    drop(db);
-    clock.naps(20).await;
-    // The object behind says that the one in `lost` was durable.
-    let (manifest, lost) = (place.manifest().await, 1 + K + 1);
-    put_data(&manifest, 1, lost + 1, 3, lost).await;
-    let asked = reader.store().stats().snapshot();
-    clock.naps(40).await;
-    let error = reader.bounded(Duration::from_secs(30)).await.expect_err("nothing was confirmed");
-    is_loss_of(lost, &error);
-    let spent = reader.store().stats().snapshot().since(&asked);
-    assert!(spent.count(RequestKind::List, Cause::Poll).requests > 1);
-    assert_eq!(reader.snapshot().seq(), 1, "nothing behind the hole is shown");
-    // Brought back from a copy, say.
-    put_data(&manifest, 1, lost, 2, lost - 1).await;
-    clock.naps(20).await;
-    let snapshot = reader.bounded(Duration::from_secs(30)).await.expect("confirmed again");
-    assert_eq!(snapshot.seq(), 3);
-}
-
 #[tokio::test]
 async fn what_a_writer_has_in_flight_and_what_a_crash_leaves_is_no_hole() {
     let place = Place::new();
@@ -242,8 +208,7 @@ async fn what_a_writer_has_in_flight_and_what_a_crash_leaves_is_no_hole() {
     }
     let reader = place.reader().await.expect("opened");
     reader.strong().await.expect("nothing is missing");
-    let report =
-        verify::verify(&place.store(), &VerifyOptions::default(), &|_, _| {}).await.expect("verified");
+    let report = verified(&place, false).await;
     assert!(report.is_whole(), "{:?}", report.findings);
     // The writer goes on, and everything counts.
     let goes_on = place.copy();
@@ -257,6 +222,63 @@ async fn what_a_writer_has_in_flight_and_what_a_crash_leaves_is_no_hole() {
     let snapshot = reader.strong().await.expect("read");
     assert_eq!((snapshot.get("k").await.expect("read"), snapshot.seq()), (None, 1));
     assert_eq!(place.view().await.root.writer.fence_slot, first);
+}
+
+#[tokio::test]
+async fn a_damaged_object_behind_the_end_of_the_log_proves_nothing_and_stops_nobody() {
+    for large in [false, true] {
+        let place = Place::new();
+        drop(place.open().await.expect("created"));
+        let (manifest, end) = (place.manifest().await, 1 + K);
+        // The writer crashed with several in flight; the first never landed, and one behind it rots.
+        put_value(&manifest, 1, end + 2, 3, 1, &noise(if large { 4_000 } else { 1 })).await;
+        place.rot(end + 2).await;
+        let reader = place.reader().await.expect("opened");
+        reader.strong().await.expect("nothing is missing");
+        let report = verified(&place, false).await;
+        assert!(report.is_whole(), "{:?}", report.findings);
+        let db = place.open().await.expect("what is damaged never counted");
+        db.put("a", "v").await.expect("put");
+        let snapshot = reader.strong().await.expect("read");
+        assert_eq!(snapshot.get("a").await.expect("read").as_deref(), Some(&b"v"[..]));
+        assert_eq!(place.view().await.root.writer.fence_slot, end);
+    }
+}
+
+#[tokio::test]
+async fn where_the_last_object_is_damaged_the_one_before_it_says_what_was_durable() {
+    let place = Place::new();
+    let db = place.open().await.expect("created");
+    put_all(&db, &["a", "b"]).await;
+    drop(db);
+    let (manifest, lost) = (place.manifest().await, 1 + K + 2);
+    put_value(&manifest, 1, lost + 1, 4, lost, &noise(4_000)).await;
+    put_value(&manifest, 1, lost + 2, 5, lost, &noise(4_000)).await;
+    place.rot(lost + 2).await;
+    is_loss_of(lost, &place.reader().await.expect_err("a reader has opened"));
+    is_loss_of(lost, &place.open().await.expect_err("a writer has opened"));
+    let report = verified(&place, false).await;
+    assert!(report.damage().any(|finding| finding.object == Name::Wal(lost)), "{:?}", report.findings);
+}
+
+/// Bytes that do not compress.
+fn noise(bytes: usize) -> Vec<u8> {
+    let clock = SystemClock::shared();
+    (0..bytes.div_ceil(16)).flat_map(|_| clock.random().to_le_bytes()).take(bytes).collect()
+}
+
+#[tokio::test]
+async fn opening_asks_for_each_log_object_once_and_for_none_that_is_not_there_but_the_next() {
+    let place = Place::new();
+    let db = place.open().await.expect("created");
+    put_all(&db, &["a", "b", "c", "d", "e"]).await;
+    db.close().await.expect("closed");
+    let spent = place.open().await.expect("opened").stats();
+    let count = |kind| spent.count(kind, Cause::Open).requests;
+    // GET: the identity, the version, the fence and five objects, and the slot behind them.
+    // PUT: the claim, our fence, the version that says that it is there.
+    // LIST: versions twice, floors three times (the newest, and each commit), the log once.
+    assert_eq!([RequestKind::Get, RequestKind::Put, RequestKind::List].map(count), [9, 3, 6]);
 }
 
 #[tokio::test]
@@ -274,9 +296,10 @@ async fn the_fence_of_an_opener_that_went_no_further_proves_what_it_had_walked_o
     let end = 1 + K + 1;
     assert_eq!(place.slots().await, [1, end - 1, end, end + 1]);
     assert_eq!(place.view().await.root.writer.fence_slot, 1);
+    let old = place.reader().await.expect("opened");
     place.lose(&[end]).await;
     place.is_known_to_have_lost(end).await;
-    place.is_mended_by_a_cut(end + 1).await;
+    place.is_mended_by_a_cut(end + 1, "numbers from 2 on may be lost", &old).await;
 }
 
 #[tokio::test]
@@ -288,10 +311,9 @@ async fn the_fence_of_an_older_epoch_than_the_last_proves_nothing() {
     // As an opener puts it that a collection has led astray; the writer of epoch 2 has sent nothing yet.
     let manifest = place.manifest().await;
     let slot = fence + K + 1;
-    put_body(&manifest, slot, vec![encode_fence(&header(&manifest, 1, slot, 0, 0), "astray")]).await;
+    put_body(&manifest, slot, vec![encode_fence(&header(&manifest, 1, slot, 0, 0).await, "astray")]).await;
     place.reader().await.expect("opened").strong().await.expect("nothing is missing");
-    let report =
-        verify::verify(&place.store(), &VerifyOptions::default(), &|_, _| {}).await.expect("verified");
+    let report = verified(&place, false).await;
     assert!(report.is_whole(), "{:?}", report.findings);
 }
 
@@ -308,9 +330,13 @@ async fn an_end_of_the_log_that_is_lost_after_closing_is_missed() {
         db.close().await.expect("closed");
         let last = 1 + K + 4;
         assert_eq!(place.slots().await.last(), Some(&last));
+        let old = place.reader().await.expect("opened");
+        let token = old.strong().await.expect("all of it").seq();
         place.lose(&[last - 1, last]).await;
         place.is_known_to_have_lost(last - 1).await;
-        let db = place.is_mended_by_a_cut(last).await;
+        let db = place.is_mended_by_a_cut(last, "numbers from 4 on may be lost", &old).await;
+        let now = db.snapshot().seq();
+        assert!(now > token, "{now} was given out before: {token} was durable");
         for (key, is_kept) in [("a", true), ("b", true), ("c", true), ("d", false), ("e", false)] {
             assert_eq!(db.get(key).await.expect("read").is_some(), is_kept, "{key}, flushed: {flushed}");
         }
@@ -341,9 +367,11 @@ async fn a_log_that_is_lost_whole_is_missed_however_its_writer_ended() {
         let slots = place.slots().await;
         let writer = place.view().await.root.writer.clone();
         assert_eq!((writer.fence_slot, writer.fence_epoch), (1, 1), "{what}");
+        let old = place.reader().await.expect("opened");
         place.lose(&slots).await;
         place.is_known_to_have_lost(1).await;
-        let db = place.is_mended_by_a_cut(writer.tail_hint).await;
+        let lost = format!("numbers from {} on may be lost", if flushes { writes + 1 } else { 1 });
+        let db = place.is_mended_by_a_cut(writer.tail_hint, &lost, &old).await;
         for key in &["a", "b", "c"][..writes] {
             assert_eq!(db.get(key).await.expect("read").is_some(), flushes, "{key}: {what}");
         }
@@ -362,7 +390,7 @@ async fn a_lost_fence_behind_the_replay_point_is_missed_also_by_a_reader_at_work
     place.lose(&[1]).await;
     is_loss_of(1, &reader.strong().await.expect_err("no fence is ever deleted"));
     place.is_known_to_have_lost(1).await;
-    let db = place.is_mended_by_a_cut(1 + K).await;
+    let db = place.is_mended_by_a_cut(1 + K, "numbers from 2 on may be lost", &reader).await;
     assert_eq!(db.get("a").await.expect("read").as_deref(), Some(&b"v"[..]));
     // The reader goes on with the version that the repair has made.
     assert_eq!(

@@ -3,6 +3,7 @@
 mod beside;
 mod diverged;
 mod lost;
+mod remains;
 mod salvaged;
 
 use std::{collections::BTreeMap, sync::Arc};

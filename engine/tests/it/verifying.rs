@@ -1,5 +1,7 @@
 //! Verifying and scrubbing a database at work, beside strangers' objects and newer programs, over a store that fails.
 
+mod beside;
+
 use std::sync::Arc;
 
 use esker::{

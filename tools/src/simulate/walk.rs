@@ -20,6 +20,7 @@ use super::failure::Failure;
 pub(crate) mod rules {
     pub(crate) const DECODES: &str = "every object of the log decodes";
     pub(crate) const EPOCHS: &str = "an object of the log is of an epoch that was given out";
+    pub(crate) const WRITERS: &str = "all objects of the log of an epoch are by the writer that has it";
     pub(crate) const WINDOW: &str = "a writer has at most K objects of the log in flight";
     pub(crate) const NUMBERS: &str = "the numbers along the log ascend without a hole";
     pub(crate) const REPLAY_POINT: &str = "what lies before the replay point is in SSTs";
@@ -45,7 +46,7 @@ pub(crate) struct Log {
 impl Log {
     /// The empty log of a database.
     pub(crate) fn new(db_uuid: u128, window: u32) -> Self {
-        let cursor = Cursor { slot: esker::manifest::FIRST_SLOT, max_epoch: 0, after_seq: 0 };
+        let cursor = Cursor { slot: esker::manifest::FIRST_SLOT, ..Cursor::default() };
         Self { db_uuid, window, objects: BTreeMap::new(), cursor, durable_seq: 0, ends: BTreeMap::new() }
     }
 
@@ -82,7 +83,7 @@ impl Log {
     fn walk(&mut self) -> Result<(), Failure> {
         while let Some(object) = self.objects.get(&self.cursor.slot) {
             let slot = self.cursor.slot;
-            let counts = self.cursor.pass(object, self.window);
+            let counts = pass(&mut self.cursor, object, self.window)?;
             if let (true, WalObject::Data { header, last_seq, .. }) = (counts, object) {
                 if header.first_seq != self.durable_seq + 1 {
                     let detail = format!(
@@ -120,7 +121,7 @@ impl Log {
         let mut next = stored + 1;
         while let Some(object) = self.objects.get(&cursor.slot) {
             let slot = cursor.slot;
-            let counts = cursor.pass(object, self.window);
+            let counts = pass(&mut cursor, object, self.window)?;
             let (true, WalObject::Data { header, last_seq, .. }) = (counts, object) else { continue };
             if header.first_seq > next {
                 let detail = format!(
@@ -183,4 +184,9 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// Steps over `object`. Gives whether it counts.
+fn pass(cursor: &mut Cursor, object: &WalObject, window: u32) -> Result<bool, Failure> {
+    cursor.pass(object, window).map_err(|error| Failure::new(rules::WRITERS, error.to_string()))
 }

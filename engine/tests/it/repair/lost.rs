@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use esker::{
     Db, Error, ErrorKind,
+    compaction::Compactor,
     manifest::Manifest,
     repair::{Outcome, RepairOptions, Rung},
     stats::Cause,
@@ -116,13 +117,22 @@ async fn whoever_would_write_behind_a_lost_version_is_refused_before_an_epoch_is
         "{error}"
     );
     assert!(error.hint_text().is_some_and(|hint| hint.contains("--from") && hint.contains("--rollback")));
+    let error = Compactor::claim(Manifest::open(place.store()).await.expect("there"), "a test", true).await;
+    let error = error.expect_err("a compactor takes the place of the lost version as well");
+    assert_eq!(
+        (error.kind(), error.object()),
+        (ErrorKind::Corruption, Some(lost.path().as_str())),
+        "{error}"
+    );
     assert_eq!(place.all().await, left, "the place of the lost version was taken");
     let report = place.verify().await;
-    assert!(report.damage().any(|finding| finding.object == lost), "{:?}", report.findings);
+    // Once, and not of each object of the log that says so.
+    assert!(report.damage().map(|finding| &finding.object).eq([&lost]), "{:?}", report.findings);
     assert!(says(&place.copy().repair(RepairOptions::default()).await, "`esker repair --rollback` would"));
 
     let mended = place.copy();
     let outcome = mended.repair(from(&whole)).await;
+    assert!(!says(&outcome, "cannot be had"), "{:?}", outcome.actions);
     assert!(outcome.after.is_some_and(|after| after.is_whole()), "{:?}", outcome.actions);
     // The log proves that the claim is the one that was there. Nothing misses the version after it.
     assert_eq!(mended.bytes(&lost).await, whole.bytes(&lost).await);
@@ -150,13 +160,29 @@ async fn the_rows_of_a_keyspace_whose_version_is_lost_are_nobody_elses() {
     let db = place.open().await;
     db.keyspace("late").await.expect("created").put("k", "v").await.expect("put");
     drop(db);
-    let lost = newest_version(&place).await;
+    let (whole, lost) = (place.copy(), newest_version(&place).await);
     place.remove(&lost).await;
+    let left = place.all().await;
     for _ in 0..2 {
         let error = refused(&place).await;
-        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        assert_eq!(
+            (error.kind(), error.object()),
+            (ErrorKind::Corruption, Some(lost.path().as_str())),
+            "{error}"
+        );
         assert!(error.to_string().contains("keyspace 1"), "{error}");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("--from") && hint.contains("--rollback")));
     }
+    assert_eq!(place.all().await, left, "the place of the lost version was taken");
+    let mended = place.copy();
+    let outcome = mended.repair(from(&whole)).await;
+    assert!(outcome.after.is_some_and(|after| after.is_whole()), "{:?}", outcome.actions);
+    assert_eq!(mended.bytes(&lost).await, whole.bytes(&lost).await);
+    let db = mended.open().await;
+    let found = db.keyspace("late").await.expect("it is back").get("k").await.expect("read");
+    assert_eq!(found.as_deref(), Some(&b"v"[..]));
+    drop(db);
+
     let told = place.repair(RepairOptions::default()).await;
     assert!(told.after.is_none() && says(&told, "`esker repair --rollback` would"), "{:?}", told.actions);
     let outcome = place.repair(roll_back()).await;
@@ -168,6 +194,71 @@ async fn the_rows_of_a_keyspace_whose_version_is_lost_are_nobody_elses() {
     assert_eq!(db.keyspace("other").await.expect("created").get("k").await.expect("read"), None);
     db.close().await.expect("closed");
     assert_eq!(check(&place.read(&model).await, &model), 0);
+}
+
+#[tokio::test]
+async fn a_compactors_epoch_whose_claim_is_lost_is_not_given_out_again() {
+    for merges in [false, true] {
+        let (place, model) = filled(&["first", "second"]).await;
+        let before = place.view().await.id();
+        if merges {
+            merge_all(&place).await;
+        } else {
+            let manifest = Manifest::open(place.store()).await.expect("there");
+            drop(Compactor::claim(manifest, "idle", true).await.expect("claimed"));
+        }
+        let claimed = place.view().await;
+        let whole = place.copy();
+        for id in before + 1..=claimed.id() {
+            place.remove(&Name::Manifest(id)).await;
+        }
+        let left = place.all().await;
+        let manifest = || async { Manifest::open(place.store()).await.expect("there") };
+        let error =
+            Compactor::claim(manifest().await, "a test", true).await.expect_err("it is not the newest");
+        let lost = Name::Manifest(before + 1);
+        assert_eq!(
+            (error.kind(), error.object()),
+            (ErrorKind::Corruption, Some(lost.path().as_str())),
+            "{error}"
+        );
+        assert_eq!(place.all().await, left, "the place of the lost version was taken");
+        let report = place.verify().await;
+        assert!(report.damage().any(|finding| finding.object == lost), "{merges}: {:?}", report.findings);
+
+        // The takeover in the job log proves that it is the claim that was there.
+        let mended = place.copy();
+        let outcome = mended.repair(from(&whole)).await;
+        assert!(outcome.after.is_some_and(|after| after.is_whole()), "{:?}", outcome.actions);
+        assert_eq!(mended.bytes(&lost).await, whole.bytes(&lost).await);
+        assert_eq!(check(&mended.read(&model).await, &model), 0);
+
+        let outcome = place.repair(roll_back()).await;
+        assert!(outcome.after.is_some_and(|after| after.is_whole()), "{:?}", outcome.actions);
+        let next = Compactor::claim(manifest().await, "a test", true).await.expect("claimed");
+        assert!(next.view().root.compactor.epoch > claimed.root.compactor.epoch);
+        assert_eq!(check(&place.read(&model).await, &model), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_keyspace_whose_name_is_lost_gets_one_that_is_free() {
+    let (place, _) = filled(&["first"]).await;
+    let db = place.open().await;
+    // By chance, what the next keyspace would be called.
+    db.keyspace("lost-2").await.expect("created").put("k", "its own").await.expect("put");
+    db.keyspace("late").await.expect("created").put("k", "v").await.expect("put");
+    drop(db);
+    place.remove(&newest_version(&place).await).await;
+    let outcome = place.repair(roll_back()).await;
+    let mut called = outcome.actions.iter().filter_map(|action| action.what.split_once(" called "));
+    let (_, name) = called.next().expect("it is told");
+    let db = place.open().await;
+    for (name, value) in [("lost-2", "its own"), (name, "v")] {
+        let found = db.keyspace(name).await.expect("it has a name").get("k").await.expect("read");
+        assert_eq!(found.as_deref(), Some(value.as_bytes()), "{name}: {:?}", outcome.actions);
+    }
+    db.close().await.expect("closed");
 }
 
 #[tokio::test]
@@ -215,6 +306,42 @@ async fn advice_names_the_one_command_that_works() {
     assert!(half.after.is_none() && says(&half, both), "{:?}", half.actions);
     let outcome = place.repair(RepairOptions { cut_log: true, ..roll_back() }).await;
     assert!(outcome.after.is_some_and(|after| after.is_whole()), "{:?}", outcome.actions);
+    model.retain(|_, value| value.starts_with("first"));
+    assert_eq!(check(&place.read(&model).await, &model), 0);
+}
+
+#[tokio::test]
+async fn advice_over_a_newest_version_that_is_damaged_knows_how_far_the_log_went() {
+    let place = Place::new();
+    let db = place.open().await;
+    let mut model = BTreeMap::new();
+    fill(&db, 0..30, "first", &mut model).await;
+    fill(&db, 30..60, "second", &mut model).await;
+    let readable = place.view().await;
+    fill(&db, 60..70, "third", &mut model).await;
+    drop(db);
+    // The newest version cannot be read, and the tree of the one before it is damaged. That one still says how far
+    // the log went, of which the end is lost.
+    let damaged = newest_version(&place).await;
+    place.flip(&damaged, 60).await;
+    place.flip(&Name::Sst(readable.runs[0].ssts[0].id), 30).await;
+    let log = place.store().list(Folder::Wal, None, Cause::Admin).await.expect("listed");
+    let before = readable.id() - 1;
+    let of_before = Manifest::open(place.store()).await.expect("there");
+    let replay_from =
+        of_before.version(before, Cause::Admin).await.expect("read").expect("there").root.writer.replay_from;
+    for object in log.iter().filter(|object| object.name.number() >= Some(replay_from)) {
+        place.remove(&object.name).await;
+    }
+    let both = "`esker repair --rollback --cut-log`";
+    let told = place.repair(RepairOptions::default()).await;
+    assert!(says(&told, both), "{:?}", told.actions);
+    let outcome = place.repair(RepairOptions { cut_log: true, ..roll_back() }).await;
+    assert!(says(&outcome, "numbers from 61 on may be lost"), "{:?}", outcome.actions);
+    // It stays as it is, and nothing needs it.
+    let after = outcome.after.expect("it acted");
+    let told: Vec<_> = after.findings.iter().filter(|finding| finding.object == damaged).collect();
+    assert!(after.is_whole() && told.len() == 1 && told[0].is_superseded, "{:?}", after.findings);
     model.retain(|_, value| value.starts_with("first"));
     assert_eq!(check(&place.read(&model).await, &model), 0);
 }

@@ -166,3 +166,22 @@ async fn why_something_is_lost_is_said_once() {
     }
     assert!(!said.is_empty() && said.iter().all(|said| said.matches(why).count() == 1), "{said:?}");
 }
+
+#[tokio::test]
+async fn a_hole_that_only_a_checkpoint_has_is_told() {
+    let (whole, model, meta, object) = one_sst().await;
+    let (place, name) = (whole.copy(), Name::Sst(meta.object_id()));
+    place.flip(&name, tail_of(&meta, &object).block(2).offset as usize + 3).await;
+    place.repair(salvage()).await;
+    let db = place.open().await;
+    db.checkpoint("holed").await.expect("made");
+    db.close().await.expect("closed");
+    // Both have the hole, and it is told once.
+    assert_eq!(holes(&place.verify().await.findings), 1);
+    let from_copy = RepairOptions { from: Some(whole.store()), ..RepairOptions::default() };
+    let after = place.repair(from_copy).await.after.expect("it acted");
+    assert!(after.is_whole());
+    assert_eq!(check(&place.read(&model).await, &model), 0);
+    let told: Vec<_> = after.findings.iter().filter(|f| f.severity == Severity::Hole).collect();
+    assert!(told.len() == 1 && told[0].what.contains("checkpoint/holed"), "{:?}", after.findings);
+}

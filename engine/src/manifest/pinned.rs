@@ -1,16 +1,20 @@
-//! Holds an older version while it is put back: what only it names must not be collected under our hands.
+//! Holds a version while work on it lasts: what only it names must not be collected under our hands.
 //!
 //! ```text
-//! pin back ─ look at the floor ─ claims ─ fence ─ replay (minutes) ─ commit ─ release
-//!                 └─ counts?                └─ a heartbeat now and then
+//! a repair   pin ─ look at the floor ─ claims ─ fence ─ replay (minutes) ─ commit ─ release
+//!                       └─ counts?                └─ a heartbeat now and then
+//! a check    … half the retention … ─ pin ─ look at the floor ─ … (hours) … ─ release
 //! ```
 //!
-//! Collection needs no role, so the claims do not keep it away. A pin keeps no log: whether the log is still
-//! there is looked at when the fence is in place.
+//! Collection needs no role, so the claims of a repair do not keep it away. A pin keeps no log: whether the log is
+//! still there is looked at when the fence is in place.
+//!
+//! A check goes on without a pin where it may not write, and looks afterwards at what was collected. It sends nothing if it
+//! is quick, as reads do.
 //!
 //! Always true: nothing is committed on a pin that no longer counts; it is released however the work ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
@@ -20,8 +24,40 @@ use crate::{
     store::Name,
 };
 
+/// Work that ends within this writes no pin, however little is kept.
+const SOONEST: Duration = Duration::from_secs(1);
+
+/// Does `work` on `view`, which is pinned once that has lasted for half the time that versions are kept. Where it cannot
+/// be pinned the work goes on all the same.
+pub(crate) async fn once_it_lasts<T>(
+    manifest: &Manifest,
+    view: &Arc<View>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut pinned = None;
+    let keep = async {
+        let grace = Duration::from_millis(view.root.options.retention_ms / 2);
+        manifest.store().clock().sleep(grace.max(SOONEST)).await;
+        let error = match Pinned::on(manifest, view).await {
+            Ok(pin) => pinned.insert(pin).keep_renewing().await,
+            Err(error) => error,
+        };
+        tracing::info!(%error, version = view.id(), "a version is read that no pin holds");
+        pending::<Infallible>().await
+    };
+    let done = tokio::select! {
+        biased;
+        done = work => done,
+        never = keep => match never {},
+    };
+    if let Some(pinned) = pinned {
+        pinned.release().await;
+    }
+    done
+}
+
 /// A version that is pinned.
-pub(super) struct Pinned<'a> {
+pub(crate) struct Pinned<'a> {
     manifest: &'a Manifest,
     version: u64,
     pin: Pin,
@@ -31,7 +67,7 @@ pub(super) struct Pinned<'a> {
 
 impl<'a> Pinned<'a> {
     /// Pins `view`. Fails with `Conflict` if it has been collected by then.
-    pub(super) async fn on(manifest: &'a Manifest, view: &Arc<View>) -> Result<Self> {
+    pub(crate) async fn on(manifest: &'a Manifest, view: &Arc<View>) -> Result<Self> {
         let clock = manifest.store().clock();
         let pin = Pin::on(view, &**clock);
         let since = Mutex::new(clock.monotonic());
@@ -54,7 +90,7 @@ impl<'a> Pinned<'a> {
     }
 
     /// Does `work`, and renews the pin for as long as it lasts. It ends early if that fails for too long.
-    pub(super) async fn during<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(crate) async fn during<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
             done = work => done,
@@ -63,7 +99,7 @@ impl<'a> Pinned<'a> {
     }
 
     /// Fails with `Unavailable` if the pin may have lapsed.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let age = self.manifest.store().clock().monotonic().saturating_sub(*self.since.lock());
         if age < Pin::counts_for() {
             return Ok(());
@@ -73,7 +109,7 @@ impl<'a> Pinned<'a> {
     }
 
     /// Gives the version up.
-    pub(super) async fn release(self) {
+    pub(crate) async fn release(self) {
         if let Err(error) = self.pin.release(self.manifest).await {
             tracing::warn!(%error, pin = %self.pin.name(), "a pin could not be released; it lapses by itself");
         }

@@ -54,9 +54,6 @@ fn forms(c: &mut Criterion) {
     for (form, bytes) in [("plain", &plain), ("packed", &packed)] {
         let block = Block::parse_cached(bytes.clone()).expect("sound");
         group.throughput(Throughput::Bytes(plain.len() as u64));
-        group.bench_function(format!("{form}: a stretch of all"), |b| {
-            b.iter(|| block.stretch(0..block.entries()).expect("sound").expect("not large").value(0));
-        });
         group.bench_function(format!("{form}: walk forward"), |b| {
             let mut cursor = block.cursor();
             b.iter(|| {

@@ -10,7 +10,7 @@ use esker::{
     Builder, Db, Reader,
     clock::SystemClock,
     manifest::{Manifest, identity::Identity},
-    store::Store,
+    store::{Store, url::is_url},
 };
 
 use crate::exit::Stop;
@@ -63,9 +63,6 @@ impl Target {
         Ok(set(Db::builder(&self.url).name(name)).open().await?)
     }
 }
-
-/// The schemes that a URL of a database may have.
-const SCHEMES: [&str; 6] = ["file://", "s3://", "gs://", "az://", "memory://", "http"];
 
 /// Puts the URL from `--url` or `variable` where the grammar wants it: right after the verb.
 ///
@@ -127,7 +124,6 @@ pub(crate) fn place_url(
 
 /// Whether one of `words` is a URL that is not the value of an option.
 fn has_url(words: &[String]) -> bool {
-    let is_url = |word: &str| SCHEMES.iter().any(|scheme| word.starts_with(scheme)) && word.contains("://");
     words.iter().enumerate().any(|(at, word)| is_url(word) && (at == 0 || !words[at - 1].starts_with("--")))
 }
 
@@ -151,12 +147,18 @@ mod tests {
 
     #[test]
     fn a_url_among_the_words_wins_over_the_variable() {
-        for line in ["esker delete file:///a k", "esker get s3://b k", "esker scan --limit 5 file:///a"] {
+        for line in [
+            "esker delete file:///a k",
+            "esker get s3://b k",
+            "esker get s3a://b k",
+            "esker scan --limit 5 file:///a",
+        ] {
             assert_eq!(placed(line, Some("s3://c")), line);
         }
         // The value of an option is not what the verb is about, and after two dashes anything is a key.
         assert_eq!(placed("esker repair --from s3://a", Some("s3://c")), "esker repair s3://c --from s3://a");
         assert_eq!(placed("esker get -- s3://a", Some("s3://c")), "esker get s3://c -- s3://a");
+        assert_eq!(placed("esker get http://a", Some("s3://c")), "esker get s3://c http://a");
         assert_eq!(placed("esker put s3://a v --url s3://b", Some("s3://c")), "esker put s3://b s3://a v");
     }
 

@@ -33,7 +33,7 @@ use crate::{
 /// How often an edit is rebased before the committer gives up.
 const MAX_TRIES: u32 = 20;
 /// How long a commit may take in all, and how long one create may be without an answer.
-const COMMIT_TIME: Duration = Duration::from_secs(30);
+pub(super) const COMMIT_TIME: Duration = Duration::from_secs(30);
 /// The longest pause before the first rebase; it doubles up to the other.
 const FIRST_PAUSE_MS: u64 = 10;
 const LONGEST_PAUSE_MS: u64 = 1_000;

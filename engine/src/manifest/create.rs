@@ -11,20 +11,15 @@
 //! Always true: of two processes that create at the same moment both open what one of them made; nothing is created
 //! beside remains of a database whose identity or manifest is gone, and no identity is written before that is known.
 
-use std::time::Duration;
-
 use crate::{
     error::{Error, Result},
     manifest::{
         FIRST_ID, Identity, Manifest, Root, StoredOptions, codec,
-        commit::{is_unfinished, prepare, remains},
+        commit::{COMMIT_TIME, is_unfinished, prepare, remains},
     },
     stats::Cause,
     store::{Folder, Name, Sequence, Store, Token},
 };
-
-/// How long the create of version 1 may be without an answer.
-const CREATE_TIME: Duration = Duration::from_secs(30);
 
 impl Manifest {
     /// Opens an existing database. `Invalid` with a hint if there is none at this place.
@@ -74,7 +69,7 @@ impl Manifest {
         let body = codec::encode(&root);
         // Ours or another creator's: either way there is a first version now.
         Sequence::new(store.clone(), Folder::Manifest)
-            .create(FIRST_ID, vec![body], Cause::Open, Some(CREATE_TIME))
+            .create(FIRST_ID, vec![body], Cause::Open, Some(COMMIT_TIME))
             .await?;
         Ok(())
     }

@@ -88,7 +88,7 @@ impl Store {
         let mut patience = self.patience("GET", &name.path());
         let mut measured = false;
         loop {
-            match self.place.get_once(&location, Some(&range), u64::MAX, &patience, cause).await {
+            match self.place.get_once(&location, Wanted::Range(&range), &patience, cause).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(Failure::Missing) => return Err(missing(name, range.start)),
                 Err(failure) => {
@@ -159,6 +159,15 @@ impl Store {
     }
 }
 
+/// What one GET asks for.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// The whole object, whose body is not read if it has more bytes than this.
+    AtMost(u64),
+    /// These bytes of it, and exactly these.
+    Range(&'a Range<u64>),
+}
+
 impl Place {
     /// One GET of the whole object; of one with more than `most` bytes, `most + 1` of them by a second GET.
     pub(super) async fn get_whole_once(
@@ -168,41 +177,40 @@ impl Place {
         patience: &Patience<'_>,
         cause: Cause,
     ) -> Result<Bytes, Failure> {
-        match self.get_once(location, None, most, patience, cause).await {
+        match self.get_once(location, Wanted::AtMost(most), patience, cause).await {
             Err(Failure::TooLarge) => {
-                self.get_once(location, Some(&(0..most + 1)), most, patience, cause).await
+                self.get_once(location, Wanted::Range(&(0..most + 1)), patience, cause).await
             }
             done => done,
         }
     }
 
-    /// One GET, of the whole object or of a range; the body is read to its end. No body of more than `most` bytes is
-    /// read of a whole object.
+    /// One GET; the body is read to its end.
     pub(super) async fn get_once(
         &self,
         location: &Path,
-        range: Option<&Range<u64>>,
-        most: u64,
+        wanted: Wanted<'_>,
         patience: &Patience<'_>,
         cause: Cause,
     ) -> Result<Bytes, Failure> {
         self.attempt(RequestKind::Get, cause, 0, async {
-            let options =
-                GetOptions { range: range.cloned().map(GetRange::Bounded), ..GetOptions::default() };
-            let known = range.map_or(0, |range| range.end - range.start);
+            let (range, known) = match wanted {
+                Wanted::AtMost(_) => (None, 0),
+                Wanted::Range(range) => (Some(GetRange::Bounded(range.clone())), range.end - range.start),
+            };
+            let options = GetOptions { range, ..GetOptions::default() };
             let result =
                 self.within(patience.attempt_limit(known), self.objects.get_opts(location, options)).await?;
-            if range.is_none() && result.meta.size > most {
-                return Err(Failure::TooLarge);
-            }
-            let expected = range.cloned().unwrap_or(0..result.meta.size);
-            if result.range != expected {
-                return Err(Failure::WrongLength {
-                    got: result.range.end.saturating_sub(result.range.start),
-                    wanted: expected.end - expected.start,
-                });
-            }
+            let expected = match wanted {
+                Wanted::AtMost(most) if result.meta.size > most => return Err(Failure::TooLarge),
+                Wanted::AtMost(_) => 0..result.meta.size,
+                Wanted::Range(range) => range.clone(),
+            };
             let wanted = expected.end - expected.start;
+            if result.range != expected {
+                let got = result.range.end.saturating_sub(result.range.start);
+                return Err(Failure::WrongLength { got, wanted });
+            }
             let bytes = self.within(patience.attempt_limit(wanted), async { Ok(body(result, wanted).await) });
             let bytes = bytes.await??;
             let received = bytes.len() as u64;

@@ -27,7 +27,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, future, stream};
 use object_store::{PutMode, PutOptions, PutPayload, path::Path};
 
-use super::{Store, retry::Failure, upload::PART_BYTES};
+use super::{Store, fetch::Wanted, retry::Failure, upload::PART_BYTES};
 use crate::{
     chaos::{Bug, bug},
     error::{Error, ErrorKind, Result},
@@ -38,6 +38,8 @@ use crate::{
 const READS: usize = 3;
 /// How often what was deleted may be there again before the store is to blame.
 const LATE_DUPLICATES: u32 = 2;
+/// What the probe reads is its own, whatever its size (one byte more must be a number, too).
+const ANY_SIZE: u64 = u64::MAX - 1;
 
 /// How thoroughly to test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,7 +289,7 @@ impl Probe<'_> {
             let mut wrong = 0;
             loop {
                 let place = &self.store.place;
-                match place.get_once(&path, Some(&range), u64::MAX, &patience, Cause::Probe).await {
+                match place.get_once(&path, Wanted::Range(&range), &patience, Cause::Probe).await {
                     Ok(bytes) if bytes == body[range.start as usize..range.end as usize] => break,
                     Ok(_) | Err(Failure::WrongLength { .. }) if wrong + 1 < READS => wrong += 1,
                     Ok(_) => return Ok(Err(format!("bytes {range:?}: other bytes came back"))),
@@ -403,7 +405,7 @@ impl Probe<'_> {
 
     async fn get(&mut self, path: &Path) -> Result<Option<Bytes>> {
         let started = self.store.clock().monotonic();
-        let found = self.store.get_at(path, u64::MAX - 1, Cause::Probe).await?;
+        let found = self.store.get_at(path, ANY_SIZE, Cause::Probe).await?;
         self.timed.push(("get", self.store.clock().monotonic() - started));
         Ok(found)
     }

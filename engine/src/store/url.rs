@@ -50,18 +50,37 @@ pub(super) fn open(url: &str) -> Result<Opened> {
             open_directory(url)
         };
     };
-    match scheme {
-        "file" => open_file(rest),
-        "memory" => open_memory(rest),
-        "s3" | "s3a" => s3::open(rest),
-        "gs" | "gcs" => gcs::open(rest),
-        "az" | "azure" => azure::open(rest),
-        other => Err(Error::invalid(format!("the scheme {other:?} is not one Esker knows")).hint(format!(
+    match opener(scheme) {
+        Some(open) => open(rest),
+        None => Err(Error::invalid(format!("the scheme {scheme:?} is not one Esker knows")).hint(format!(
             "did you mean {}://? Known are {}",
-            nearest(other, SCHEMES.iter().copied()),
+            nearest(scheme, SCHEMES.iter().copied()),
             SCHEMES.join(", ")
         ))),
     }
+}
+
+/// Whether `text` begins as a URL of a store does: with a scheme that is known, in any of its spellings.
+///
+/// ```
+/// # use esker::store::url::is_url;
+/// assert!(is_url("s3://bucket/prefix") && is_url("file:///tmp/db"));
+/// assert!(!is_url("https://example.com") && !is_url("/tmp/db"));
+/// ```
+pub fn is_url(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| opener(scheme).is_some())
+}
+
+/// What opens a URL of `scheme`, given what comes behind `://`.
+fn opener(scheme: &str) -> Option<fn(&str) -> Result<Opened>> {
+    Some(match scheme {
+        "file" => open_file,
+        "memory" => open_memory,
+        "s3" | "s3a" => s3::open,
+        "gs" | "gcs" => gcs::open,
+        "az" | "azure" => azure::open,
+        _ => return None,
+    })
 }
 
 /// All memory stores of this process that have a name.

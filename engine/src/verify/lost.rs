@@ -18,18 +18,17 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    clock::on_cpu,
     compaction::log::last_epoch,
     error::{ErrorKind, Result},
     key::split_full_key,
     manifest::{Manifest, Root, View},
     stats::Cause,
-    store::{Name, Role},
+    store::{Folder, Name, Role, Sequence},
     verify::{
         Finding, Report, Survey,
         log::{Log, Slot},
     },
-    wal::{WalObject, behind},
+    wal::{WalObject, behind, read::read},
 };
 
 /// The highest epochs that anything that is there belongs to.
@@ -100,15 +99,15 @@ impl Epochs {
 /// The keyspaces that entries of the log behind the replay point of `root` are in, and that `root` has not given out.
 pub(crate) async fn unnamed_keyspaces(manifest: &Manifest, log: &Log, root: &Root) -> Result<BTreeSet<u32>> {
     let mut unnamed = BTreeSet::new();
-    let db_uuid = manifest.identity().db_uuid;
+    let (sequence, db_uuid) =
+        (Sequence::new(manifest.store().clone(), Folder::Wal), manifest.identity().db_uuid);
     for slot in log.walk(root).data {
-        let Some(bytes) = manifest.store().get(&Name::Wal(slot), Cause::Admin).await? else { continue };
-        match on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await? {
-            Ok(WalObject::Data { entries, .. }) => {
+        match read(&sequence, db_uuid, slot, Cause::Admin).await {
+            Ok(Some(WalObject::Data { entries, .. })) => {
                 let ids = entries.iter().filter_map(|entry| split_full_key(&entry.key)).map(|(id, _)| id.0);
                 unnamed.extend(ids.filter(|id| *id >= root.next_keyspace));
             }
-            Ok(WalObject::Fence { .. }) => {}
+            Ok(Some(WalObject::Fence { .. }) | None) => {}
             Err(error) if error.kind() == ErrorKind::Corruption => {}
             Err(error) => return Err(error),
         }

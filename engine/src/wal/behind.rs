@@ -190,17 +190,12 @@ pub(crate) async fn check_given_out(
 /// Fails with `Corruption` if `view`, in which the fence was committed, has not given out the id of a keyspace that was
 /// replayed: it came, and its version went, after the log was read.
 pub(crate) fn check_keyspaces(view: &View, highest_keyspace: Option<u32>) -> Result<()> {
-    match highest_keyspace.filter(|id| *id >= view.root.next_keyspace) {
-        None => Ok(()),
-        Some(id) => {
-            let (id, why) = (view.id(), of_keyspace(id));
-            let what = format!(
-                "{why}, and this version knows nothing of it: one before it was lost while the database was opened"
-            );
-            Err(Error::corruption(Name::Manifest(id).path(), 0, what)
-                .hint("`esker repair --rollback` goes on without the version that was lost"))
-        }
-    }
+    let Some(why) = unknown(&view.root, view.root.writer.epoch, highest_keyspace) else { return Ok(()) };
+    let what = format!(
+        "{why}, and this version knows nothing of it: one before it was lost while the database was opened"
+    );
+    Err(Error::corruption(Name::Manifest(view.id()).path(), 0, what)
+        .hint("`esker repair --rollback` goes on without the version that was lost"))
 }
 
 /// Why the version after `newest` is taken for lost.

@@ -16,9 +16,9 @@
 //! commits that it is there, which only the epoch's own writer can. Until the fence is ours, what an older writer lands in t is
 //! simply walked over, so one pass both probes and replays. The new writer's k-th object goes to t+K+k.
 //!
-//! Always true: epochs never decrease along a walk, and each is one writer's ([`super::author`]); every slot of it up to the manifest's tail hint
-//! must exist; an opener that meets a newer epoch stops; no fence is put where the log has lost something
-//! ([`super::loss`]), so no slot is used twice. [`Cursor::pass`] is all of the rule, and pure.
+//! Always true: epochs never decrease along a walk, and each is one writer's (`wal/author.rs`); every slot of it up to
+//! the manifest's tail hint must exist; an opener that meets a newer epoch stops; no fence is put where the log has lost
+//! something (`wal/loss.rs`), so no slot is used twice. [`Cursor::pass`] is all of the rule, and pure.
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ mod compaction;
 mod crashes;
 mod faults;
 mod formats;
+mod hasty;
 mod hostile;
 mod losses;
 mod manifest;

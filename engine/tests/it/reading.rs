@@ -575,35 +575,8 @@ mod following {
         testing::{Fault, FaultyStore, Operation, Rule},
     };
     use object_store::memory::InMemory;
-    use parking_lot::Mutex;
 
-    /// A clock whose short sleeps pass at once and are noted down; the long ones, which are deadlines,
-    /// never end.
-    #[derive(Debug, Default)]
-    struct Hasty {
-        now_ms: AtomicU64,
-        naps: Mutex<Vec<Duration>>,
-    }
-
-    impl Clock for Hasty {
-        fn wall_ms(&self) -> u64 {
-            1_000_000 + self.now_ms.load(Relaxed)
-        }
-        fn monotonic(&self) -> Duration {
-            Duration::from_millis(self.now_ms.load(Relaxed))
-        }
-        fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-            if duration > Duration::from_secs(6) {
-                return Box::pin(std::future::pending());
-            }
-            self.naps.lock().push(duration);
-            self.now_ms.fetch_add(duration.as_millis() as u64, Relaxed);
-            Box::pin(tokio::task::yield_now())
-        }
-        fn random(&self) -> u128 {
-            SystemClock::shared().random()
-        }
-    }
+    use crate::hasty::Hasty;
 
     struct Pair {
         objects: Arc<InMemory>,
@@ -850,12 +823,8 @@ mod following {
         let clock = Arc::new(Hasty::default());
         let reader = Reader::builder("memory").store(pair.store(clock.clone())).open().await.unwrap();
         let before = reader.store().stats().snapshot();
-        clock.naps.lock().clear();
-        while clock.naps.lock().len() < 100 {
-            tokio::task::yield_now().await;
-        }
+        let naps = clock.naps(100).await;
         let spent = reader.store().stats().snapshot().since(&before);
-        let naps = clock.naps.lock().clone();
         assert!(naps.windows(2).all(|pair| pair[0] <= pair[1]), "{naps:?}");
         assert_eq!(*naps.last().unwrap(), Duration::from_secs(5));
         assert_eq!([RequestKind::Put, RequestKind::Delete].map(|kind| spent.total(kind)), [0; 2]);

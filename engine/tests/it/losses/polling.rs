@@ -1,50 +1,7 @@
 //! A reader that nobody asks, and a hole in the log that it follows.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-};
-
-use esker::clock::Clock;
-
 use super::*;
-
-/// A clock whose short sleeps pass at once; the long ones, which are deadlines, never end.
-#[derive(Debug, Default)]
-struct Hasty {
-    now_ms: AtomicU64,
-    naps: AtomicU64,
-}
-
-impl Clock for Hasty {
-    fn wall_ms(&self) -> u64 {
-        1_000_000 + self.now_ms.load(Relaxed)
-    }
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.now_ms.load(Relaxed))
-    }
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        if duration > Duration::from_secs(6) {
-            return Box::pin(std::future::pending());
-        }
-        self.naps.fetch_add(1, Relaxed);
-        self.now_ms.fetch_add(duration.as_millis() as u64, Relaxed);
-        Box::pin(tokio::task::yield_now())
-    }
-    fn random(&self) -> u128 {
-        SystemClock::shared().random()
-    }
-}
-
-impl Hasty {
-    async fn naps(&self, more: u64) {
-        let until = self.naps.load(Relaxed) + more;
-        while self.naps.load(Relaxed) < until {
-            tokio::task::yield_now().await;
-        }
-    }
-}
+use crate::hasty::Hasty;
 
 #[tokio::test]
 async fn a_reader_that_only_polls_comes_to_know_of_a_hole_and_confirms_nothing_until_it_is_mended() {

@@ -157,14 +157,11 @@ impl Builder {
             None => Store::open(&self.url, clock.clone())?,
         };
         let cache = open_cache(&options).await?;
-        let manifest = if options.create {
-            Manifest::open_or_create(store, self.stored).await?
-        } else {
-            Manifest::open(store).await?
-        };
+        let create = options.create.then_some(self.stored);
+        let (manifest, newest) = Manifest::open_newest(store, create).await?;
         let name = options.name.clone().unwrap_or_else(process_name);
         let Opened { start, epoch, writer_uuid } =
-            fence::open(&manifest, &name, options.memtable_bytes).await?;
+            fence::open(&manifest, newest, &name, options.memtable_bytes).await?;
 
         let settings = Settings {
             epoch,

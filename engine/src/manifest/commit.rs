@@ -94,10 +94,23 @@ impl Manifest {
 
     /// The latest version: LIST, GET of the highest, its parts, and a look at the floor.
     pub async fn latest(&self, cause: Cause) -> Result<Arc<View>> {
+        self.latest_from(None, cause).await
+    }
+
+    /// The same for whoever has listed the versions: `listed` is the highest id, and when the listing began.
+    pub(super) async fn latest_from(
+        &self,
+        mut listed: Option<(u64, Moment)>,
+        cause: Cause,
+    ) -> Result<Arc<View>> {
         for _ in 0..MAX_READS {
-            let hint = self.seen().map_or(0, |view| view.id());
-            let asked = self.moment();
-            let id = self.top(hint, cause).await?;
+            let (id, asked) = match listed.take() {
+                Some(listed) => listed,
+                None => {
+                    let (hint, asked) = (self.seen().map_or(0, |view| view.id()), self.moment());
+                    (self.top(hint, cause).await?, asked)
+                }
+            };
             if let Some(view) = self.read_above_floor(id, self.seen().as_deref(), cause).await? {
                 self.remember(&view, asked);
                 return Ok(view);
@@ -351,13 +364,12 @@ impl Manifest {
         self.shared.seen.lock().view.clone()
     }
 
-    fn moment(&self) -> (u64, Duration) {
-        let clock = self.shared.store.clock();
-        (clock.wall_ms(), clock.monotonic())
+    fn moment(&self) -> Moment {
+        moment(&self.shared.store)
     }
 
     /// `view` was the latest at `asked` or later.
-    fn remember(&self, view: &Arc<View>, (wall_ms, monotonic): (u64, Duration)) {
+    fn remember(&self, view: &Arc<View>, (wall_ms, monotonic): Moment) {
         let mut seen = self.shared.seen.lock();
         if seen.view.as_ref().is_none_or(|old| old.id() <= view.id()) {
             *seen = Seen { view: Some(view.clone()), wall_ms, monotonic };
@@ -377,12 +389,7 @@ impl Manifest {
 
     /// The slot after `base` was absent after `asked`: because `base` is the latest, or because both have
     /// been collected? A slot freed by collection may hold other bytes since, hence the hash.
-    async fn prove_latest(
-        &self,
-        base: &View,
-        asked: (u64, Duration),
-        cause: Cause,
-    ) -> Result<Option<Arc<View>>> {
+    async fn prove_latest(&self, base: &View, asked: Moment, cause: Cause) -> Result<Option<Arc<View>>> {
         let found = self.shared.sequence.get(base.id(), cause).await?;
         if found.is_some_and(|bytes| codec::object_hash(&bytes) == base.stored_hash()) {
             self.still_latest(base, asked);
@@ -396,7 +403,7 @@ impl Manifest {
         Ok((latest.id() > base.id()).then_some(latest))
     }
 
-    fn still_latest(&self, base: &View, (wall_ms, monotonic): (u64, Duration)) {
+    fn still_latest(&self, base: &View, (wall_ms, monotonic): Moment) {
         let mut seen = self.shared.seen.lock();
         if seen.view.as_ref().is_some_and(|view| view.id() == base.id()) {
             (seen.wall_ms, seen.monotonic) = (wall_ms, monotonic);
@@ -413,6 +420,13 @@ impl Manifest {
             && Duration::from_millis(wall_ms.abs_diff(seen.wall_ms)) < trusted
             && monotonic.saturating_sub(seen.monotonic) < trusted
     }
+}
+
+/// By the wall clock, in milliseconds, and by the monotonic one.
+pub(super) type Moment = (u64, Duration);
+
+pub(super) fn moment(store: &Store) -> Moment {
+    (store.clock().wall_ms(), store.clock().monotonic())
 }
 
 enum Attempt {

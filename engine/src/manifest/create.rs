@@ -11,11 +11,15 @@
 //! Always true: of two processes that create at the same moment both open what one of them made; nothing is created
 //! beside remains of a database whose identity or manifest is gone, and no identity is written before that is known.
 
+use std::sync::Arc;
+
+use futures::future::try_join;
+
 use crate::{
     error::{Error, Result},
     manifest::{
-        FIRST_ID, Identity, Manifest, Root, StoredOptions, codec,
-        commit::{COMMIT_TIME, is_unfinished, prepare, remains},
+        FIRST_ID, Identity, Manifest, Root, StoredOptions, View, codec,
+        commit::{COMMIT_TIME, is_unfinished, moment, prepare, remains},
     },
     stats::Cause,
     store::{Folder, Name, Sequence, Store, Token},
@@ -44,19 +48,36 @@ impl Manifest {
     /// Fails with `Corruption` if there is data here whose identity object is missing: creating over it
     /// would lose it.
     pub async fn open_or_create(store: Store, options: StoredOptions) -> Result<Self> {
-        let identity = match Identity::load(&store).await? {
-            Some(identity) => identity,
-            None => {
+        Ok(Self::open_newest(store, Some(options)).await?.0)
+    }
+
+    /// Opens, or creates if there are options to create with, and brings the newest version: the versions are listed
+    /// while the identity is fetched, so that an opener waits for one round trip less.
+    ///
+    /// Fails as [`Self::open`] and [`Self::open_or_create`] do.
+    pub async fn open_newest(store: Store, create: Option<StoredOptions>) -> Result<(Self, Arc<View>)> {
+        let asked = moment(&store);
+        let versions = Sequence::new(store.clone(), Folder::Manifest);
+        let (identity, listed) = try_join(Identity::load(&store), versions.latest(0, Cause::Open)).await?;
+        let identity = match (identity, &create) {
+            (Some(identity), _) => identity,
+            (None, options) => {
                 refuse_orphans(&store).await?;
+                let options = options.as_ref().ok_or_else(|| no_database(&store))?;
                 Identity::create(&store, options.wal_window).await?
             }
         };
         let manifest = Self::of(store, identity);
-        match manifest.top(0, Cause::Open).await {
-            Err(error) if is_unfinished(&error) => manifest.create_first(options).await?,
-            top => drop(top?),
+        if listed.is_none()
+            && let Some(options) = create
+        {
+            match manifest.top(0, Cause::Open).await {
+                Err(error) if is_unfinished(&error) => manifest.create_first(options).await?,
+                top => drop(top?),
+            }
         }
-        Ok(manifest)
+        let newest = manifest.latest_from(listed.map(|id| (id, asked)), Cause::Open).await?;
+        Ok((manifest, newest))
     }
 
     /// Creates version 1 of a database whose identity is there and whose manifest is empty.

@@ -383,17 +383,22 @@ impl ReaderBuilder {
             None => Store::open(&self.url, SystemClock::shared())?,
         };
         let clock = Arc::clone(store.clock());
-        let manifest = Manifest::open(store.clone()).await?;
-        let view = match &self.at {
-            At::Version(id) => manifest.version(*id, Cause::Open).await?.ok_or_else(|| {
-                Error::invalid(format!("there is no manifest version {id}"))
-                    .hint("it may have been collected; `esker manifest` lists those that exist")
-            })?,
-            At::Checkpoint(name) => {
-                let copy = checkpoint::load(&manifest, name, Cause::Open).await?;
-                copy.view(&manifest, None, Cause::Open).await?
+        let (manifest, view) = match &self.at {
+            At::Latest => Manifest::open_newest(store.clone(), None).await?,
+            At::Version(id) => {
+                let manifest = Manifest::open(store.clone()).await?;
+                let view = manifest.version(*id, Cause::Open).await?.ok_or_else(|| {
+                    Error::invalid(format!("there is no manifest version {id}"))
+                        .hint("it may have been collected; `esker manifest` lists those that exist")
+                })?;
+                (manifest, view)
             }
-            At::Latest => manifest.latest(Cause::Open).await?,
+            At::Checkpoint(name) => {
+                let manifest = Manifest::open(store.clone()).await?;
+                let copy = checkpoint::load(&manifest, name, Cause::Open).await?;
+                let view = copy.view(&manifest, None, Cause::Open).await?;
+                (manifest, view)
+            }
         };
         let cache = BlockCache::open(CacheOptions {
             memory_bytes: self.cache_bytes,

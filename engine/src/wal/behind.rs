@@ -17,6 +17,8 @@
 
 use std::sync::Arc;
 
+use futures::future::try_join;
+
 use crate::{
     chaos::{Bug, bug},
     error::{Error, ErrorKind, Result},
@@ -25,7 +27,7 @@ use crate::{
     stats::Cause,
     store::{Folder, Listed, Name},
     wal::{
-        loss,
+        loss::{self, Lost},
         replay::{Cursor, Opening, ReplayedObject, Walk},
     },
 };
@@ -37,6 +39,7 @@ pub(crate) struct Unclaimed {
     manifest: Manifest,
     base: Arc<View>,
     listed: Vec<Listed>,
+    lost_fence: Option<Lost>,
     /// The last slot worth asking for.
     last: u64,
     walk: Walk,
@@ -45,15 +48,19 @@ pub(crate) struct Unclaimed {
 }
 
 impl Unclaimed {
-    /// Begins at the replay point of `base`. One LIST of the log from there on.
+    /// Begins at the replay point of `base`. One LIST of the log from there on, and beside it a GET of the fence that
+    /// lies before.
     pub(crate) async fn begin(manifest: &Manifest, base: &Arc<View>) -> Result<Self> {
-        let (cursor, listed) = (Cursor::start(&base.root), list(manifest, &base.root, Cause::Open).await?);
+        let (root, cursor) = (&base.root, Cursor::start(&base.root));
+        let fence = loss::fence(manifest, root, root.writer.replay_from, Cause::Open);
+        let (listed, lost_fence) = try_join(list(manifest, root, Cause::Open), fence).await?;
         let slots: Vec<u64> = listed.iter().filter_map(|one| one.name.number()).collect();
         let last = slots.last().copied().unwrap_or_default().max(base.root.writer.tail_hint);
         Ok(Self {
             manifest: manifest.clone(),
             base: Arc::clone(base),
             listed,
+            lost_fence,
             last,
             walk: Walk::over(manifest, cursor, slots, Cause::Open),
             last_seq: cursor.after_seq,
@@ -100,8 +107,8 @@ impl Unclaimed {
         if bug(Bug::HoleIsTheEnd) {
             return Ok(None);
         }
-        let walked = (root.writer.replay_from, cursor.slot);
-        let lost = loss::look_among(&self.manifest, root, walked, &words, Cause::Open).await?;
+        let fence = self.lost_fence.as_ref();
+        let lost = loss::look_among(&self.manifest, root, cursor.slot, fence, &words, Cause::Open).await?;
         Ok(lost.map(Wrong::Log))
     }
 
@@ -123,7 +130,7 @@ impl Unclaimed {
 
 enum Wrong {
     Version(String),
-    Log(loss::Lost),
+    Log(Lost),
 }
 
 /// What `root` has not given out of what is in the log, if anything: `epoch` and `highest_keyspace` are the highest there.

@@ -168,19 +168,21 @@ pub(crate) async fn look(
     }
 }
 
-/// The same, for whoever has listed what lies behind `end` and knows the last [words](last_words) of that.
+/// The same, for whoever has looked for the [`fence`], listed what lies behind `end` and knows the last
+/// [words](last_words) of that.
 pub(crate) async fn look_among(
     manifest: &Manifest,
     root: &Root,
-    (from, end): (u64, u64),
+    end: u64,
+    lost_fence: Option<&Lost>,
     words: &BTreeMap<u64, Says>,
     cause: Cause,
 ) -> Result<Option<Lost>> {
     if let Some(lost) = before_tail(root, end) {
         return Ok(Some(lost));
     }
-    match fence(manifest, root, from, cause).await? {
-        Some(lost) => Ok(Some(lost)),
+    match lost_fence {
+        Some(lost) => Ok(Some(lost.clone())),
         None => confirm(manifest, among(manifest, root, end, words), cause).await,
     }
 }
@@ -248,7 +250,7 @@ async fn confirm(manifest: &Manifest, lost: Option<Lost>, cause: Cause) -> Resul
 }
 
 /// The FENCE that the version knows of, if a walk from `from` does not come by it and it is not there.
-async fn fence(manifest: &Manifest, root: &Root, from: u64, cause: Cause) -> Result<Option<Lost>> {
+pub(crate) async fn fence(manifest: &Manifest, root: &Root, from: u64, cause: Cause) -> Result<Option<Lost>> {
     let Some(slot) = fence_behind(root, from) else { return Ok(None) };
     let found = match says(manifest, slot, cause).await {
         // Whatever a newer version has put there, something is.

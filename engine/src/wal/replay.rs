@@ -129,7 +129,7 @@ impl Walk {
 
     /// The same, for whoever knows which slots are taken: nothing is asked for ahead of the walk but those, ascending.
     pub(crate) fn over(manifest: &Manifest, cursor: Cursor, known: Vec<u64>, cause: Cause) -> Self {
-        Self { known: Some(known), ..Self::new(manifest, cursor, cause) }
+        Self { known: Some(known), width: MAX_AHEAD, ..Self::new(manifest, cursor, cause) }
     }
 
     /// From here on anything may be there.
@@ -300,7 +300,11 @@ impl Opening {
     /// if an object is missing that must be there. What was replayed is then to be thrown away.
     pub async fn next(&mut self) -> Result<Option<ReplayedObject>> {
         while self.fence_slot.is_none() {
-            let object = self.walk.next().await?;
+            // What was absent behind the end of a listing not long ago is not asked for: the fence will find out.
+            let object = match self.looked_behind {
+                Some(slot) if slot == self.walk.cursor.slot => None,
+                _ => self.walk.next().await?,
+            };
             if self.walk.cursor.max_epoch > self.epoch() {
                 return Err(self.superseded(self.walk.cursor.max_epoch).await);
             }
@@ -384,6 +388,7 @@ impl Opening {
             return Err(self.missing(lost).await);
         }
         if !self.fencer.put(slot).await? {
+            self.looked_behind = None;
             return Ok(());
         }
         self.fence_slot = Some(slot);

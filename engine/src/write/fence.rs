@@ -46,11 +46,17 @@ pub struct Opened {
     pub writer_uuid: u128,
 }
 
-/// Takes writing over for `name`. Fails with `Fenced` if another process does the same and is later.
-pub async fn open(manifest: &Manifest, name: &str, memtable_bytes: usize) -> Result<Opened> {
+/// Takes writing over for `name`; `newest` was the newest version not long ago. Fails with `Fenced` if another process
+/// does the same and is later.
+pub async fn open(
+    manifest: &Manifest,
+    newest: Arc<View>,
+    name: &str,
+    memtable_bytes: usize,
+) -> Result<Opened> {
     let clock = manifest.store().clock().clone();
     let writer_uuid = clock.random();
-    let (base, unclaimed, mut replay) = read(manifest, memtable_bytes).await?;
+    let (base, unclaimed, mut replay) = read(manifest, newest, memtable_bytes).await?;
     let claimed = claim::writer(manifest, &base, writer_uuid, name, Cause::Open).await?;
     let epoch = claimed.root.writer.epoch;
     let mut opening = match unclaimed.claimed(&claimed, writer_uuid, name) {
@@ -79,9 +85,12 @@ pub async fn open(manifest: &Manifest, name: &str, memtable_bytes: usize) -> Res
     Ok(Opened { start, epoch, writer_uuid })
 }
 
-/// The newest version, and what is in the log, which says nothing of a newer one.
-async fn read(manifest: &Manifest, memtable_bytes: usize) -> Result<(Arc<View>, Unclaimed, Replay)> {
-    let mut base = manifest.latest(Cause::Open).await?;
+/// The newest version, which `base` may be, and what is in the log, which says nothing of a newer one.
+async fn read(
+    manifest: &Manifest,
+    mut base: Arc<View>,
+    memtable_bytes: usize,
+) -> Result<(Arc<View>, Unclaimed, Replay)> {
     for _ in 0..MAX_READS {
         let mut replay = Replay::new(memtable_bytes);
         let mut unclaimed = Unclaimed::begin(manifest, &base).await?;

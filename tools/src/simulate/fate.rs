@@ -86,7 +86,7 @@ pub(crate) struct Weather {
 }
 
 /// The longest a request stays on its way: 30 minutes.
-const LONGEST_DELAY_MS: u64 = 30 * 60 * 1000;
+pub(crate) const LONGEST_DELAY_MS: u64 = 30 * 60 * 1000;
 
 const FOLDERS: [&str; 6] = ["", "", "wal/", "manifest/", "sst/", "floor/"];
 

@@ -3,7 +3,7 @@
 //! ```text
 //! serve     one writer opens; every operation begun from here on ends well
 //! flush     what is in memory goes into SSTs
-//! land      what was on its way when the faults ended lands: up to half an hour later
+//! land      what was on its way when the faults ended lands: up to an hour later
 //! lapse     pins of reads that died with their process: a pin's life later they hold nothing
 //! merge     nothing is due any more, within so many steps
 //! collect   twice; then no SST, part, version or log object is there that nothing names
@@ -24,6 +24,7 @@ use esker::{
 
 use super::{
     dice::Dice,
+    fate::LONGEST_DELAY_MS,
     history::{HandleId, HandleKind, Happening, Node, Range, Reads},
     process::{Machine, Process, Role},
     workload::{Client, Source},
@@ -32,8 +33,9 @@ use super::{
 
 /// How many operations are done after healing.
 const SERVED: u64 = 60;
-/// How long each stage may take: every deadline is at most a minute, and requests on their way need half an hour.
-const LIMIT_MS: u64 = 45 * 60 * 1000;
+/// How long each stage may take: every deadline is at most a minute, and a request on its way may be delayed and then
+/// come once more.
+const LIMIT_MS: u64 = 2 * LONGEST_DELAY_MS + 15 * 60 * 1000;
 /// How often merging and collecting is begun again because another process was at it.
 const ROUNDS: usize = 10;
 /// How many steps merging may take.

@@ -5,6 +5,7 @@ use esker::{
     key::{DEFAULT_KEYSPACE, split_full_key},
     manifest::{Root, StoredOptions, View},
     sst::{OpenSst, SstMeta},
+    store::Name,
 };
 use serde_json::{Map, Value, json};
 
@@ -141,6 +142,9 @@ pub(crate) struct Totals {
     pub(crate) entries: u64,
     pub(crate) tombstones: u64,
     pub(crate) expiring: u64,
+    /// Marked losses, and the entries that were in them. Nothing else here counts them.
+    pub(crate) holes: usize,
+    pub(crate) lost_entries: u64,
 }
 
 impl Totals {
@@ -148,7 +152,7 @@ impl Totals {
     pub(crate) fn of(view: &View, level: Option<u32>) -> Self {
         let mut totals = Self::default();
         for run in view.runs.iter().filter(|run| level.is_none_or(|level| run.level == level)) {
-            totals.runs += 1;
+            totals.runs += usize::from(!run.is_hole());
             for open in run.ssts.iter() {
                 totals.add(open);
             }
@@ -157,6 +161,11 @@ impl Totals {
     }
 
     fn add(&mut self, open: &OpenSst) {
+        if open.meta.is_hole() {
+            self.holes += 1;
+            self.lost_entries += open.meta.entries;
+            return;
+        }
         self.ssts += 1;
         self.bytes += open.meta.bytes;
         self.raw_bytes += open.meta.raw_bytes;
@@ -170,8 +179,20 @@ impl Totals {
         json!({
             "runs": self.runs, "ssts": self.ssts, "bytes": self.bytes, "raw_bytes": self.raw_bytes,
             "entries": self.entries, "tombstones": self.tombstones, "expiring": self.expiring,
+            "holes": self.holes, "lost_entries": self.lost_entries,
         })
     }
+}
+
+/// The holes that a salvage has marked in a version, a sentence each, newest first.
+pub(crate) fn holes(view: &View) -> Vec<String> {
+    let ssts = view.runs.iter().flat_map(|run| run.ssts.iter());
+    let told = |meta: &SstMeta| {
+        let (first, last) = (key(&meta.first_key, 40), key(&meta.last_key, 40));
+        let why = meta.hole.as_ref().map_or("", |hole| hole.why.as_str());
+        format!("{first} to {last} of {}: {why}", Name::Sst(meta.lost_id()))
+    };
+    ssts.filter(|open| open.meta.is_hole()).map(|open| told(&open.meta)).collect()
 }
 
 /// The levels of a version, ascending.

@@ -100,26 +100,29 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     } else {
         Destination::file(Path::new(&args.file), args.force)?
     };
+    let to = file.open()?;
+    let name = file.name();
+    let unwritten = || format!("{name} could not be written");
     let mut rows = match format {
-        Format::Jsonl => Writer::Jsonl { to: file.open()?, hex: args.hex },
-        Format::Parquet => Writer::Parquet(Box::new(RowGroups::new(file.open()?)?)),
+        Format::Jsonl => Writer::Jsonl { to, hex: args.hex },
+        Format::Parquet => Writer::Parquet(Box::new(RowGroups::new(to).with_context(unwritten)?)),
     };
     let bar = progress::bar(&args.voice, 0, Of::Things("rows"));
     let (mut written, mut hash) = (0_u64, RowsHash::default());
-    for (name, of) in range::all_keyspaces(&snapshot)? {
+    for (keyspace, of) in range::all_keyspaces(&snapshot)? {
         let mut scan = of.scan_range(KeyRange::all());
         while let Some(row) = scan.next().await? {
-            rows.add(&name, &row)?;
+            rows.add(&keyspace, &row).with_context(unwritten)?;
             written += 1;
             if args.hash {
-                hash.add(&name, &row.key, &row.value);
+                hash.add(&keyspace, &row.key, &row.value);
             }
             if written.is_multiple_of(4096) {
                 bar.set_position(written);
             }
         }
     }
-    rows.finish()?;
+    rows.finish().with_context(unwritten)?;
     let bytes = file.complete()?;
     bar.finish_and_clear();
     let hash = args.hash.then(|| hash.finish());
@@ -211,6 +214,14 @@ impl Destination {
             ),
         };
         Ok(BufWriter::with_capacity(1 << 20, to))
+    }
+
+    /// What is written just now, for messages.
+    fn name(&self) -> String {
+        match self {
+            Self::Stdout => "standard output".to_owned(),
+            Self::File { partial, .. } => partial.display().to_string(),
+        }
     }
 
     /// Makes the file durable and gives it its name; its size.

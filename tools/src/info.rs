@@ -79,6 +79,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             "keyspaces": describe::keyspaces(root),
             "options": describe::options(&root.options),
             "tree": totals.json(),
+            "holes": describe::holes(&view),
             "unfinished_job": unfinished,
             "objects": objects,
             "pins": pins.iter().map(Seen::json).collect::<Vec<_>>(),
@@ -91,6 +92,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             // Beside what the tree is now: what it is about to become.
             let at = fields.iter().position(|(name, _)| *name == "log").unwrap_or(fields.len());
             fields.insert(at, ("merge", unfinished));
+        }
+        let holes = describe::holes(&view);
+        if !holes.is_empty() {
+            let at = fields.iter().position(|(name, _)| *name == "log").unwrap_or(fields.len());
+            fields.insert(at, ("holes", lost(totals, &holes)));
         }
         fields.insert(fields.len() - 1, ("pins", held(&pins)));
         fields.insert(fields.len() - 1, ("checkpoints", held(&checkpoints)));
@@ -162,6 +168,21 @@ fn fields(store: &Store, view: &View, totals: Totals, lying: &[Lying]) -> Vec<(&
 fn held(seen: &[Seen]) -> String {
     let each: Vec<String> = seen.iter().map(|one| format!("{} ({})", one.short(), one.keeps())).collect();
     if each.is_empty() { "none".to_owned() } else { each.join(", ") }
+}
+
+/// What was lost, as a repair has marked it: the first few places.
+fn lost(totals: Totals, holes: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let more = match holes.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("; and {}", show::counted(more as u64, "more")),
+    };
+    format!(
+        "{}, {} entries are lost and reads there fail: {}{more}",
+        show::counted(holes.len() as u64, "hole"),
+        show::count(totals.lost_entries),
+        holes.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; "),
+    )
 }
 
 fn entries(totals: Totals) -> String {

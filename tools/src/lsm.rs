@@ -10,7 +10,7 @@
 //!
 //! Left to right is key order, stretched so that width is size: a column stands for about as many
 //! stored bytes as its neighbour. Neighbouring SSTs of a run alternate in shade; `█` is a column that
-//! holds several.
+//! holds several, and `×` one where a repair has marked what was lost.
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -75,7 +75,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let axis = Axis::new(&view, args.width.into());
-    let shades = if args.ascii { ['=', '-', '#', ' '] } else { ['░', '▒', '█', ' '] };
+    let shades = if args.ascii { ['=', '-', '#', ' ', 'x'] } else { ['░', '▒', '█', ' ', '×'] };
     for level in describe::levels(&view) {
         let totals = Totals::of(&view, Some(level));
         writeln!(
@@ -98,11 +98,14 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     writeln!(
         out,
         "{}{} in {}, {}",
-        if totals.ssts == 0 { "The tree is empty: " } else { "" },
+        if totals.ssts + totals.holes == 0 { "The tree is empty: " } else { "" },
         show::counted(totals.ssts as u64, "SST"),
         show::counted(totals.runs as u64, "run"),
         show::size(totals.bytes)
     )?;
+    for hole in describe::holes(&view) {
+        writeln!(out, "lost: {hole}")?;
+    }
     if let (Some(first), Some(last)) = (axis.keys.first(), axis.keys.last()) {
         writeln!(out, "from {} to {}", describe::key(first, 40), describe::key(last, 40))?;
     }
@@ -153,7 +156,7 @@ impl<'a> Axis<'a> {
         Self { keys, at, width }
     }
 
-    fn draw(&self, run: &RunView, shades: [char; 4]) -> String {
+    fn draw(&self, run: &RunView, shades: [char; 5]) -> String {
         let mut columns = vec![(shades[3], 0_u32); self.width];
         for (nth, open) in run.ssts.iter().enumerate() {
             let first = self.at[place(&self.keys, &open.meta.first_key)];
@@ -162,7 +165,11 @@ impl<'a> Axis<'a> {
             let to = (last.round() as usize).clamp(from + 1, self.width);
             for (shade, count) in &mut columns[from..to] {
                 *count += 1;
-                *shade = if *count > 1 { shades[2] } else { shades[nth % 2] };
+                *shade = match *count {
+                    _ if run.is_hole() => shades[4],
+                    1 => shades[nth % 2],
+                    _ => shades[2],
+                };
             }
         }
         columns.into_iter().map(|(shade, _)| shade).collect()

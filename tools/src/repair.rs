@@ -14,7 +14,9 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use esker::{
+    ErrorKind,
     clock::SystemClock,
+    manifest::Manifest,
     repair::{Action, Outcome, RepairOptions, Rung, repair},
     store::Store,
     verify::{Report, Severity},
@@ -22,7 +24,7 @@ use esker::{
 use serde_json::{Value, json};
 
 use crate::{
-    exit::Code,
+    exit::{Code, Stop},
     output::Voice,
     progress::{self, Of},
     show,
@@ -46,7 +48,8 @@ A copy that was opened and written has other objects under the same numbers. Wha
 by what is left here: an SST and a part by their names, which are given out once, and what the manifest says
 of them; a version by a hash or token that another names; an object of the log by its writer and epoch; both
 also by the token in the damaged bytes. What is refuted is never put in, what is unproved only with --unproved.
-Exit code 0 if nothing is damaged at the end (holes that are marked are no damage), else 4.";
+Exit code 0 if nothing is damaged at the end (holes that are marked are no damage), and --from has no later
+versions or log objects than there are here; else 4.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -83,6 +86,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let store = args.target.store()?;
     must_exist(&args.target, &store).await?;
     let from = args.from.as_deref().map(|url| Store::open(url, SystemClock::shared())).transpose()?;
+    if let Some(from) = &from {
+        is_copy(from).await?;
+    }
     let options = RepairOptions {
         act: args.yes,
         from,
@@ -114,7 +120,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let last = outcome.after.as_ref().unwrap_or(&outcome.before);
     if args.voice.json {
         out.json(&json!({
-            "ok": last.is_whole(), "acted": outcome.after.is_some(),
+            "ok": outcome.is_whole(), "copy_goes_on": outcome.copy_goes_on, "acted": outcome.after.is_some(),
             "before": damage(&outcome.before), "actions": outcome.actions.iter().map(action).collect::<Vec<_>>(),
             "after": outcome.after.as_ref().map(damage),
             "holes": last.findings.iter().filter(|f| f.severity == Severity::Hole).map(as_json).collect::<Vec<_>>(),
@@ -129,7 +135,19 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     if would && !args.yes {
         args.voice.note("nothing was changed; --yes does it");
     }
-    Ok(if last.is_whole() { ExitCode::SUCCESS } else { Code::Corruption.into() })
+    Ok(if outcome.is_whole() { ExitCode::SUCCESS } else { Code::Corruption.into() })
+}
+
+/// Fails if there is no database at all where a copy should be; one whose identity is damaged is a copy.
+async fn is_copy(from: &Store) -> Result<()> {
+    match Manifest::find(from.clone()).await {
+        Ok(None) => {
+            let what = format!("there is no database at {}, so nothing can be had from it", from.url());
+            Err(Stop::not_found(what).hint("--from wants another copy of the same database").into())
+        }
+        Err(error) if error.kind() != ErrorKind::Corruption => Err(error.into()),
+        Ok(Some(_)) | Err(_) => Ok(()),
+    }
 }
 
 fn lines(outcome: &Outcome) -> Vec<String> {
@@ -141,10 +159,17 @@ fn lines(outcome: &Outcome) -> Vec<String> {
         lines.extend(last.findings.iter().filter(|f| f.severity != Severity::Notice).map(as_line));
     }
     let holes = last.findings.iter().filter(|finding| finding.severity == Severity::Hole).count() as u64;
-    lines.push(match (last.is_whole(), holes) {
+    let verdict = match (last.is_whole(), holes) {
         (true, 0) => "whole".to_owned(),
         (true, holes) => format!("whole but for {} that a repair has marked", show::counted(holes, "hole")),
         (false, _) => format!("{} left", show::counted(last.damage().count() as u64, "problem")),
+    };
+    lines.push(match &outcome.copy_goes_on {
+        None => verdict,
+        Some(more) if last.is_whole() => {
+            format!("not known to be all there was: nothing is damaged here, and the copy has {more}")
+        }
+        Some(more) => format!("{verdict}, and the copy has {more}"),
     });
     lines
 }

@@ -10,7 +10,8 @@ use esker::{
     Builder, Db, Reader,
     clock::SystemClock,
     manifest::{Manifest, identity::Identity},
-    store::{Store, url::is_url},
+    stats::Cause,
+    store::{Name, Store, url::is_url},
 };
 
 use crate::exit::Stop;
@@ -54,6 +55,10 @@ impl Target {
     pub(crate) async fn reader_at(&self, checkpoint: Option<&str>) -> Result<Reader> {
         let Some(name) = checkpoint else { return self.reader().await };
         let (store, _) = self.database().await?;
+        if store.get(&Name::checkpoint(name)?, Cause::Admin).await?.is_none() {
+            let stop = Stop::not_found(format!("there is no checkpoint {name:?}"));
+            return Err(stop.hint("`esker checkpoint URL list` shows which there are").into());
+        }
         Ok(Reader::builder(&self.url).store(store).checkpoint(name).open().await?)
     }
 

@@ -7,7 +7,7 @@
 //! 4 read what remains of the manifest: (F, latest]
 //! 5 list SSTs and parts; delete those that nothing names and that nobody can publish any more:
 //!   the producer's epoch is superseded, or the counter lies under the floor that it committed itself; the epoch of an
-//!   SST of the compactor is superseded only by a takeover in the job log as read in step 3
+//!   SST of the compactor is superseded only by a takeover in the job log as read in step 3 (`settled.rs` has the proof)
 //! 6 delete log objects before every remaining replay point, but never a FENCE
 //! ```
 //!
@@ -20,25 +20,6 @@
 //! A pin or checkpoint keeps what it names, SSTs and parts, and nothing else: whoever pins has the end of the
 //! log in memory, and who makes a checkpoint flushes first. A pin counts until the store's own clock says that
 //! its last heartbeat is older than the life that it gives itself; one that was released counts no more at all.
-//!
-//! **SSTs of the compactor.** A later holder may adopt what a job of an earlier epoch made, if valid records name it
-//! ([`super::log`]). Let an SST of epoch e be unnamed when the log is read, and in the versions read after it.
-//!
-//! - *A takeover of an epoch above e was in the log.* Records of epoch e that land later are void. What was valid was
-//!   read: either its job had ended, or the SST is named. Whoever carries a job on records the outputs under its own
-//!   epoch before the older records end or go under the floor, so between its first record and its end an output
-//!   is named at every moment. The producer itself was fenced before the takeover, and what it published before is
-//!   in the versions. So nobody can publish the SST any more. The root's epoch would not do: between claim and takeover the
-//!   fenced one may still record, and be adopted.
-//! - *The root is at epoch e, and the counter under its floor.* Then the holder had published the SST, or given it up:
-//!   it leaves the floor under every number of a job that it or a successor may resume. A record that lands after the
-//!   log was read cannot name it.
-//! - *There is no takeover in the log* (it was lost, or no holder has written one): the second case alone.
-//!
-//! A job of several epochs: the floor of the log lies before the newest takeover, its holder has decided about
-//! everything under it, and raises it only then. A record under the floor, put there again by a late PUT, is void.
-//! A record that cannot be read could name anything: it holds every SST, until a holder has raised the floor over it.
-//! Parts are never adopted: for them the root's epoch counts.
 //!
 //! A FENCE is told from DATA by reading it: only objects up to [`MAX_FENCE_BYTES`] can be one, so that costs a
 //! GET for each small object and none for the rest. One that cannot be decoded is kept.
@@ -54,23 +35,25 @@
 //! damaged or of a newer version, or a version that is lost, SSTs, parts and log are left alone; nothing is deleted
 //! at all where the newest version is lost (`newest.rs`).
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
 
 use crate::{
     chaos::{Bug, bug},
-    compaction::{log, newest},
+    compaction::{
+        held::{self, Held, is_unreadable},
+        log, newest,
+        settled::{Named, is_settled, is_sst_settled},
+    },
     error::{Error, ErrorKind, Result},
-    manifest::{Manifest, Root, VersionCopy, View, checkpoint, copy, pin::PIN_LIFE_MS},
+    manifest::{Manifest, VersionCopy, View, checkpoint, copy, pin::PIN_LIFE_MS},
     stats::Cause,
-    store::{Folder, Listed, Name, ObjectId, Role, Sequence, Store, Token, floor_of, is_missing},
+    store::{Folder, Listed, Name, Sequence, Store, Token, floor_of, is_missing},
     wal::{WalObject, record::MAX_FENCE_BYTES},
 };
 
-/// The most that a pin or checkpoint has around its body.
-const FRAME_BYTES: u64 = 64;
 const FLOOR_MAGIC: &[u8; 8] = b"eskerFLR";
 const FLOOR_DEADLINE: Duration = Duration::from_secs(30);
 const PARALLEL: usize = 16;
@@ -258,12 +241,12 @@ impl Pass<'_> {
         let (old, near): (Vec<Listed>, Vec<Listed>) =
             pins.into_iter().partition(|pin| older(pin, copy::MAX_LIFE_MS, store_now_ms));
         let mut gone = old;
-        for (pin, held) in self.held(near, latest).await? {
+        for (pin, held) in held::all(self.manifest, near, latest).await? {
             let has_lapsed = |copy: &VersionCopy| older(&pin, copy.life_ms, store_now_ms);
             match held {
                 Held::Nothing => gone.push(pin),
                 Held::Version(copy, _) | Held::Unfollowed(copy, _) if has_lapsed(&copy) => gone.push(pin),
-                Held::Version(_, view) => named.keep(&view, pin.name, collected),
+                Held::Version(_, view) => keep(&view, pin.name, named, collected),
                 // A pin that counts keeps its parts. This one came after the floor, and its reader has seen that, or will.
                 Held::Unfollowed(copy, error) if copy.root.id <= collected.floor && is_missing(&error) => {
                     tracing::debug!(%error, "a pin holds nothing: its version had been collected before");
@@ -291,9 +274,9 @@ impl Pass<'_> {
     /// Notes in `named` what checkpoints keep.
     async fn checkpoints(&self, latest: &View, named: &mut Named, collected: &mut Collected) -> Result<()> {
         let listed = self.list(Folder::Checkpoint).await?;
-        for (checkpoint, held) in self.held(listed, latest).await? {
+        for (checkpoint, held) in held::all(self.manifest, listed, latest).await? {
             match held {
-                Held::Version(_, view) => named.keep(&view, checkpoint.name, collected),
+                Held::Version(_, view) => keep(&view, checkpoint.name, named, collected),
                 Held::Nothing | Held::Unfollowed(..) | Held::Unreadable(_) => {
                     collected.held_by.push(checkpoint.name);
                 }
@@ -302,35 +285,6 @@ impl Pass<'_> {
             }
         }
         Ok(())
-    }
-
-    /// What the pins or checkpoints in `listed` hold, each with its listing.
-    async fn held(&self, listed: Vec<Listed>, near: &View) -> Result<Vec<(Listed, Held)>> {
-        let mut read = Vec::with_capacity(listed.len());
-        for batch in listed.chunks(PARALLEL) {
-            let held = try_join_all(batch.iter().map(|listed| self.held_by(listed, near))).await?;
-            read.extend(batch.iter().cloned().zip(held));
-        }
-        Ok(read)
-    }
-
-    async fn held_by(&self, listed: &Listed, near: &View) -> Result<Held> {
-        if listed.bytes > copy::MAX_BODY_BYTES + FRAME_BYTES {
-            let error = Error::corruption(listed.name.path(), 0, "it is larger than any version can be");
-            return Ok(Held::Unreadable(error));
-        }
-        let copy = match copy::load(self.manifest, &listed.name, Cause::Gc).await {
-            Ok(Some(Some(copy))) => copy,
-            Ok(Some(None)) => return Ok(Held::Nothing),
-            Ok(None) => return Ok(Held::Absent),
-            Err(error) if is_unreadable(&error) => return Ok(Held::Unreadable(error)),
-            Err(error) => return Err(error),
-        };
-        match copy.view(self.manifest, Some(near), Cause::Gc).await {
-            Ok(view) => Ok(Held::Version(Box::new(copy), view)),
-            Err(error) if is_unreadable(&error) => Ok(Held::Unfollowed(Box::new(copy), error)),
-            Err(error) => Err(error),
-        }
     }
 
     /// Notes in `named` what jobs that have not ended name; deletes what is void. The epoch of the newest takeover,
@@ -432,75 +386,10 @@ impl Pass<'_> {
     }
 }
 
-/// What a pin or checkpoint holds.
-enum Held {
-    /// What a version names.
-    Version(Box<VersionCopy>, Arc<View>),
-    /// A version with a part that cannot be read.
-    Unfollowed(Box<VersionCopy>, Error),
-    /// Nothing: a pin that was released.
-    Nothing,
-    /// It cannot be known.
-    Unreadable(Error),
-    /// It has gone since it was listed.
-    Absent,
-}
-
-/// What the remaining versions need.
-struct Named {
-    objects: HashSet<ObjectId>,
-    replay_from: u64,
-}
-
-impl Named {
-    fn nothing() -> Self {
-        Self { objects: HashSet::new(), replay_from: u64::MAX }
-    }
-
-    fn add(&mut self, view: &View) {
-        self.replay_from = self.replay_from.min(view.root.writer.replay_from);
-        self.add_objects(view);
-    }
-
-    /// Keeps what `view` names, for `holder`.
-    fn keep(&mut self, view: &View, holder: Name, collected: &mut Collected) {
-        self.add_objects(view);
-        collected.kept_for.push(holder);
-    }
-
-    fn add_objects(&mut self, view: &View) {
-        // Of a hole, what was lost, should it be there: who knows what may yet be read of it?
-        self.objects.extend(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.meta.lost_id()));
-        let parts = view.root.runs.iter().flat_map(|run| &run.parts);
-        self.objects.extend(parts.filter_map(|part| ObjectId::from_bytes(&part.id)));
-    }
-}
-
-/// Whether nobody can publish an SST any more that neither versions nor unfinished jobs name (see the head).
-/// `log_epoch` is that of the newest takeover in the job log.
-fn is_sst_settled(id: ObjectId, latest: &Root, log_epoch: u32) -> bool {
-    let compactor = &latest.compactor;
-    match id.role {
-        Role::Writer => is_settled(id, latest),
-        Role::Compactor => {
-            id.epoch < log_epoch || (id.epoch == compactor.epoch && id.counter < compactor.counter_floor)
-        }
-    }
-}
-
-/// Whether the producer of an object that no version names can no longer publish it.
-fn is_settled(id: ObjectId, latest: &Root) -> bool {
-    let (epoch, counter_floor) = match id.role {
-        Role::Writer => (latest.writer.epoch, latest.writer.counter_floor),
-        Role::Compactor => (latest.compactor.epoch, latest.compactor.counter_floor),
-    };
-    // slatedb #604, PR #1029, #1031, #1044, ZeroFS #453: what was just uploaded was collected.
-    bug(Bug::UncommittedCollected) || id.epoch < epoch || (id.epoch == epoch && id.counter < counter_floor)
-}
-
-/// Whether `error` says that what was read cannot be understood, and not that it could not be had.
-fn is_unreadable(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Unsupported)
+/// Keeps what `view` names, for `holder`.
+fn keep(view: &View, holder: Name, named: &mut Named, collected: &mut Collected) {
+    named.add_objects(view);
+    collected.kept_for.push(holder);
 }
 
 /// Whether `listed` was written more than `life_ms` before `now_ms`.

@@ -9,6 +9,8 @@
 //! history   what the records say together                      pure
 //! log       the job log: read, append, take over
 //! publish   the compactor role: claim, run jobs, commit edits
+//! held      what pins and checkpoints hold                     reads
+//! settled   what nobody names, and nobody can publish          pure
 //! collect   what no version names is deleted                   the only file that deletes
 //! ```
 //!
@@ -20,6 +22,7 @@
 
 pub(crate) mod ahead;
 pub mod collect;
+mod held;
 pub mod history;
 pub mod job;
 mod levels;
@@ -30,6 +33,7 @@ pub mod outputs;
 pub mod plan;
 pub mod publish;
 pub mod record;
+mod settled;
 pub mod shape;
 mod spare;
 

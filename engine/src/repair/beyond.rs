@@ -74,14 +74,14 @@ pub(super) async fn floor(work: &mut Work<'_>, from: &Store, names: &mut Vec<Nam
     Ok(1)
 }
 
-/// Says so if `from` has later versions or log objects than there are here.
-pub(super) async fn tell(work: &mut Work<'_>, from: &Store) -> Result<()> {
+/// Says so if `from` has later versions or log objects than there are here; gives how far it goes then.
+pub(super) async fn tell(work: &mut Work<'_>, from: &Store) -> Result<Option<String>> {
     let (Ok(Some(ours)), Ok(Some(theirs))) = (Identity::load(work.store).await, Identity::load(from).await)
     else {
-        return Ok(());
+        return Ok(None);
     };
     if ours != theirs {
-        return Ok(());
+        return Ok(None);
     }
     let mut more = Vec::new();
     for (folder, of) in [(Folder::Manifest, "versions to"), (Folder::Wal, "log objects to slot")] {
@@ -92,17 +92,17 @@ pub(super) async fn tell(work: &mut Work<'_>, from: &Store) -> Result<()> {
         more.push(format!("{of} {there} ({here} here)"));
     }
     if more.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
+    let more = more.join(" and ");
     let what = format!(
-        "{} goes on behind what is here, with {}{}; nothing of that is put in: if it was written before the damage, that copy is \
+        "{} goes on behind what is here, with {more}{}; nothing of that is put in: if it was written before the damage, that copy is \
          the newer state of this database",
         from.url(),
-        more.join(" and "),
         relation(work.store, from, &ours).await?
     );
     work.tell(Rung::Told, None, what, false);
-    Ok(())
+    Ok(Some(more))
 }
 
 /// How the version of `from` after the newest here relates to that.

@@ -125,6 +125,15 @@ pub struct Outcome {
     pub actions: Vec<Action>,
     /// What is wrong now; `None` if nothing was done.
     pub after: Option<Report>,
+    /// How far another copy goes on behind what is here, if it does: this may be an older state, however whole.
+    pub copy_goes_on: Option<String>,
+}
+
+impl Outcome {
+    /// Whether nothing is damaged now, and no copy that was looked at has more.
+    pub fn is_whole(&self) -> bool {
+        self.after.as_ref().unwrap_or(&self.before).is_whole() && self.copy_goes_on.is_none()
+    }
 }
 
 /// Repairs the database in `store`.
@@ -152,9 +161,10 @@ pub async fn repair(store: &Store, options: &RepairOptions, progress: Progress<'
         now = Some(verify::verify(store, &full, progress).await?);
     }
     let report = now.as_ref().unwrap_or(&before);
+    let mut copy_goes_on = None;
     if let Some(from) = &options.from {
         refill::holes(&mut work, from, report).await?;
-        beyond::tell(&mut work, from).await?;
+        copy_goes_on = beyond::tell(&mut work, from).await?;
     }
     let left: Vec<Finding> =
         report.damage().filter(|finding| !work.mended.contains(&finding.object)).cloned().collect();
@@ -173,7 +183,7 @@ pub async fn repair(store: &Store, options: &RepairOptions, progress: Progress<'
             work.advise(&left, &survey);
         }
     }
-    Ok(Outcome { before, actions: work.actions, after })
+    Ok(Outcome { before, actions: work.actions, after, copy_goes_on })
 }
 
 /// A repair under way.

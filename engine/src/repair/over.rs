@@ -18,11 +18,7 @@ use crate::{
     },
     stats::Cause,
     store::{Folder, Name, ObjectId, Sequence},
-    verify::{
-        Finding, Survey,
-        log::Log,
-        lost::{self, Epochs},
-    },
+    verify::{Finding, Survey, log::Log, lost::Epochs},
 };
 
 /// The newest version itself cannot be read: the one before it that is whole is gone on from.
@@ -66,7 +62,7 @@ pub(super) async fn damaged(
         return Ok(());
     }
     let log = Log::read(work.store, manifest.identity(), &newest.root, false).await?;
-    let unnamed = lost::unnamed_keyspaces(manifest, &log, &newest.root).await?;
+    let unnamed = log.unnamed_keyspaces(&newest.root);
     let above = above::damaged(newest, (top, codec::object_hash(&body)), &unnamed)?;
     if put_back(work, manifest, &above, &back, Rung::RollBack).await? {
         tell_names(work, &above, &unnamed);
@@ -98,7 +94,7 @@ pub(super) async fn missing(
         return Ok(());
     }
     let log = Log::read(work.store, manifest.identity(), &latest.root, false).await?;
-    let unnamed = lost::unnamed_keyspaces(manifest, &log, &latest.root).await?;
+    let unnamed = log.unnamed_keyspaces(&latest.root);
     let epochs = Epochs::of(survey, &log);
     let jobs = log::read(work.store, manifest.identity().db_uuid, Cause::Admin).await?;
     let of_jobs =

@@ -9,7 +9,8 @@
 //! manifest   the version behind it, or a pin or checkpoint of it, names its hash; else the ring of a later one
 //!            names its token; else it gives an epoch out that the log here has, by the same writer, or the job log, by
 //!            the same compactor; else it gives a keyspace out, which only the writer of the version before it can; else
-//!            the damaged bytes still carry its token
+//!            the damaged bytes still carry its token. One that gives out an epoch that the log or the job log here says
+//!            another has is refuted: with it, what was written here would be a stranger's
 //! wal        a version or a log object here is of the same writer and epoch, and a writer fills a slot once;
 //!            else the damaged bytes still carry its token
 //! checkpoint the damaged bytes still carry its token
@@ -24,7 +25,7 @@
 //!
 //! Always true: nothing is called proved on the word of the copy alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -62,6 +63,8 @@ pub(super) struct Evidence {
     given_out: BTreeMap<u64, GivenOut>,
     /// The writer of each epoch.
     writers: BTreeMap<u32, [u8; 16]>,
+    /// The epochs whose writer only a doubtful version tells.
+    doubtful: BTreeSet<u32>,
     /// The compactor of each epoch, as its takeover in the job log says.
     compactors: BTreeMap<u32, Bytes>,
     /// The epoch of each log object.
@@ -115,7 +118,6 @@ impl Evidence {
                 }
             }
         }
-        doubtful.iter().for_each(|root| evidence.version(root, None));
         if with_log {
             for listed in store.list(Folder::Wal, None, Cause::Admin).await? {
                 let (Some(slot), Some(body)) =
@@ -130,6 +132,12 @@ impl Evidence {
                     evidence.writers.entry(header.epoch).or_insert(header.writer_uuid.to_le_bytes());
                 }
             }
+        }
+        for root in &doubtful {
+            if !evidence.writers.contains_key(&root.writer.epoch) {
+                evidence.doubtful.insert(root.writer.epoch);
+            }
+            evidence.version(root, None);
         }
         let jobs = log::read(store, db_uuid, Cause::Admin).await?;
         for record in jobs.records.into_iter().filter_map(|(_, record)| record.ok()) {
@@ -202,6 +210,9 @@ impl Evidence {
             }
             return Proof::Refuted("a later version says that another attempt made it".to_owned());
         }
+        if let Some(why) = self.takes_an_epoch(root) {
+            return Proof::Refuted(why);
+        }
         if let Some(before) = id.checked_sub(1).and_then(|before| self.hashes.get(&before)) {
             if root.prev_hash[..] != *before {
                 let before = Name::Manifest(id - 1);
@@ -212,6 +223,18 @@ impl Evidence {
             }
         }
         by_token(body, ours, "no later version is here to say which it was")
+    }
+
+    /// Why `root` is of another history: who it says has an epoch is not who had it here.
+    fn takes_an_epoch(&self, root: &Root) -> Option<String> {
+        let (writer, compactor) = (&root.writer, &root.compactor);
+        let sure = self.writers.get(&writer.epoch).filter(|_| !self.doubtful.contains(&writer.epoch));
+        if sure.is_some_and(|uuid| writer.uuid != uuid[..]) {
+            return Some(format!("another writer had epoch {} here", writer.epoch));
+        }
+        let sure = self.compactors.get(&compactor.epoch);
+        sure.is_some_and(|uuid| *uuid != compactor.uuid)
+            .then(|| format!("another compactor had epoch {} here", compactor.epoch))
     }
 
     /// Whether `root`, made from what has given out what `before` says, gives more out, and to whom had it here.

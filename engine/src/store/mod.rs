@@ -42,7 +42,7 @@ use futures::{StreamExt as _, stream};
 pub use object_store::ObjectStore;
 use object_store::path::Path;
 
-pub(crate) use self::fetch::Missing;
+pub(crate) use self::{fetch::Missing, retry::is_of_disk};
 pub use self::{
     fetch::is_missing,
     names::{Folder, MAX_NUMBER, Name, ObjectId, Role},

@@ -206,7 +206,7 @@ impl Probe<'_> {
             let path = self.fresh()?;
             let bodies: Vec<Bytes> = (0..racers).map(|racer| self.body(&format!("racer {racer}"))).collect();
             let won = future::try_join_all(bodies.iter().map(|body| self.create_once(&path, body))).await?;
-            let winners: Vec<usize> = (0..racers).filter(|racer| won[*racer]).collect();
+            let winners: Vec<usize> = (0..racers).filter(|racer| won[*racer].is_none()).collect();
             let fits = |bytes: &Bytes| match winners.first() {
                 Some(winner) => *bytes == bodies[*winner],
                 None => bodies.contains(bytes),
@@ -369,26 +369,26 @@ impl Probe<'_> {
         let started = self.store.clock().monotonic();
         let mut patience = self.store.patience("create", path.as_ref());
         loop {
-            if self.create_once(path, body).await? {
+            let Some(failure) = self.create_once(path, body).await? else {
                 self.timed.push(("create", self.store.clock().monotonic() - started));
                 return Ok(true);
-            }
+            };
             match self.get_if(path, |bytes| bytes == body).await? {
                 Some(found) => return Ok(found == *body),
-                None => patience.wait(Failure::Contested).await?,
+                None => patience.wait(failure).await?,
             }
         }
     }
 
-    /// One create; true if it definitely succeeded, false if it did not or nobody knows.
-    async fn create_once(&self, path: &Path, body: &Bytes) -> Result<bool> {
+    /// One create: none if it definitely succeeded, else why it did not, or why nobody knows.
+    async fn create_once(&self, path: &Path, body: &Bytes) -> Result<Option<Failure>> {
         let patience = self.store.patience("create", path.as_ref());
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let payload = PutPayload::from_bytes(body.clone());
         match self.store.place.put_once(path, &payload, options, &patience, Cause::Probe).await {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(None),
             Err(refused @ Failure::Refused { .. }) => Err(patience.error(refused)),
-            Err(_) => Ok(false),
+            Err(failure) => Ok(Some(failure)),
         }
     }
 

@@ -25,6 +25,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
 /// How often a body of the wrong length is fetched before it is called corrupt.
 const LENGTH_ATTEMPTS: u32 = 3;
+/// How the answers of the local file system begin.
+const LOCAL: &str = "Generic LocalFileSystem error";
 /// How much of a store's own words is shown.
 const LONGEST_ANSWER: usize = 300;
 
@@ -49,6 +51,11 @@ impl Failure {
     /// A failure that asking again may mend.
     pub(super) fn failed(answer: impl Into<String>) -> Self {
         Self::Failed { answer: answer.into(), unreachable: false }
+    }
+
+    /// Whether the local file system says no for good: nothing was written, and nothing is on its way.
+    pub(super) fn is_of_disk(&self) -> bool {
+        matches!(self, Self::Refused { answer, .. } if answer.starts_with(LOCAL))
     }
 
     /// Whether the store did its work and this is what it had to say.
@@ -260,6 +267,12 @@ pub fn is_refused(error: &Error) -> bool {
     error.kind() == ErrorKind::Invalid && source.is_some_and(|source| source.is::<Answer>())
 }
 
+/// Whether `error` is what the local file system says no to for good, a full disk among it: who waits is told at once.
+pub(crate) fn is_of_disk(error: &Error) -> bool {
+    let answer = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Answer>());
+    answer.is_some_and(|answer| answer.0.starts_with(LOCAL))
+}
+
 /// What a store said, as the source of an [`Error`].
 #[derive(Debug)]
 pub(super) struct Answer(pub(super) String);
@@ -305,6 +318,11 @@ fn disk_fault(error: &object_store::Error) -> Option<(ErrorKind, &'static str, &
                     "the file system is read-only",
                     "choose a directory that can be written",
                 )),
+                io::ErrorKind::NotFound if error.to_string().contains("create dir") => Some((
+                    ErrorKind::Invalid,
+                    "no directory can be made there",
+                    "choose a directory on a file system that can be written",
+                )),
                 io::ErrorKind::NotADirectory => Some((
                     ErrorKind::Invalid,
                     "a file lies where a directory should be",
@@ -313,6 +331,22 @@ fn disk_fault(error: &object_store::Error) -> Option<(ErrorKind, &'static str, &
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     Some((ErrorKind::Unavailable, "the disk is full", "free some space and try again"))
                 }
+                io::ErrorKind::IsADirectory => Some((
+                    ErrorKind::Invalid,
+                    "a directory lies where a file should be",
+                    "choose a directory in which nothing else is kept",
+                )),
+                io::ErrorKind::InvalidFilename => Some((
+                    ErrorKind::Invalid,
+                    "the file system does not take this name",
+                    "choose a directory with a shorter path",
+                )),
+                // Its kind is not stable in the standard library.
+                _ if io.to_string().contains("symbolic links") => Some((
+                    ErrorKind::Invalid,
+                    "the path is a loop of symbolic links",
+                    "give the path of a directory",
+                )),
                 _ => None,
             };
         }

@@ -128,7 +128,8 @@ impl Store {
     ///
     /// `Err(Unavailable)` comes only after `give_up` (`None`: never), and means that the outcome is
     /// not known: the bytes may be there, or may still arrive. `Err` of another kind that comes before
-    /// anything can have been written (no bucket, no permission) means that they are not.
+    /// anything can have been written (no bucket, no permission) means that they are not; without `give_up` only
+    /// the local file system ends it so.
     pub async fn create(
         &self,
         name: &Name,
@@ -159,7 +160,9 @@ impl Store {
                     Failure::failed("the answer was forgotten, on purpose")
                 }
                 Ok(()) => return Ok(Slot::Ours),
-                Err(refused @ Failure::Refused { .. }) if !uncertain && give_up.is_some() => {
+                Err(refused @ Failure::Refused { .. })
+                    if !uncertain && (give_up.is_some() || refused.is_of_disk()) =>
+                {
                     return Err(patience.error(refused));
                 }
                 Err(failure) => failure,

@@ -20,14 +20,14 @@
 //!
 //! Always true: pure but for [`Log::read`]; no more than a few objects of the log are held at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     clock::on_cpu,
     error::Result,
-    key::Seq,
+    key::{Entry, Seq, split_full_key},
     manifest::{Identity, Root},
     stats::Cause,
     store::{Folder, Listed, Name, Store},
@@ -96,6 +96,8 @@ pub struct LogHole {
 pub struct Log {
     /// What lies in each slot that is taken.
     pub slots: BTreeMap<u64, Slot>,
+    /// The keyspaces of its entries that the version has not given out, if there are any.
+    unnamed: BTreeMap<u64, BTreeSet<u32>>,
     wal_window: u64,
     /// A FENCE of an older epoch proves nothing.
     fence_epoch: u32,
@@ -122,11 +124,13 @@ impl Log {
     /// Reads the log; `quick`: only what may be a FENCE.
     pub async fn read(store: &Store, identity: &Identity, root: &Root, quick: bool) -> Result<Self> {
         let listed = store.list(Folder::Wal, None, Cause::Admin).await?;
-        let reads =
-            listed.into_iter().map(|object| read(store, identity, object, root.writer.replay_from, quick));
+        let reads = listed.into_iter().map(|object| read(store, identity, object, root, quick));
         let found = stream::iter(reads).buffered(PARALLEL).try_collect::<Vec<_>>().await?;
+        let mut found: Vec<Found> = found.into_iter().flatten().collect();
+        let unnamed = found.iter_mut().map(|one| (one.slot, std::mem::take(&mut one.unnamed)));
         Ok(Self {
-            slots: of_one_history(found.into_iter().flatten().collect(), root),
+            unnamed: unnamed.filter(|(_, keyspaces)| !keyspaces.is_empty()).collect(),
+            slots: of_one_history(found, root),
             wal_window: u64::from(identity.wal_window),
             fence_epoch: root.writer.fence_epoch,
         })
@@ -134,7 +138,12 @@ impl Log {
 
     /// A log of these slots.
     pub fn of(slots: impl IntoIterator<Item = (u64, Slot)>, wal_window: u32) -> Self {
-        Self { slots: slots.into_iter().collect(), wal_window: u64::from(wal_window), fence_epoch: 0 }
+        Self {
+            slots: slots.into_iter().collect(),
+            unnamed: BTreeMap::new(),
+            wal_window: u64::from(wal_window),
+            fence_epoch: 0,
+        }
     }
 
     /// Walks the log from the replay point of `root`.
@@ -206,6 +215,13 @@ impl Log {
             _ => None,
         };
         slots.iter().filter_map(of).collect()
+    }
+
+    /// The keyspaces that entries of the log are in, behind the replay point of the `root` it was read with, and that
+    /// `root` has not given out. A quick look knows of none.
+    pub(crate) fn unnamed_keyspaces(&self, root: &Root) -> BTreeSet<u32> {
+        let data = self.walk(root).data;
+        data.iter().filter_map(|slot| self.unnamed.get(slot)).flatten().copied().collect()
     }
 
     /// Files what is wrong with the log of the newest version.
@@ -333,36 +349,27 @@ async fn read(
     store: &Store,
     identity: &Identity,
     object: Listed,
-    replay_from: u64,
+    root: &Root,
     quick: bool,
 ) -> Result<Option<Found>> {
     let Some(slot) = object.name.number() else { return Ok(None) };
-    if quick && (object.bytes > MAX_FENCE_BYTES || slot < replay_from) {
-        return Ok(Some(Found { slot, of: Slot::Unread, by: None }));
+    if quick && (object.bytes > MAX_FENCE_BYTES || slot < root.writer.replay_from) {
+        return Ok(Some(Found::new(slot, Slot::Unread)));
     }
+    let given_out = root.next_keyspace;
     let mut damage = None;
     // Once more if it is damaged: what was wrong on the way is right now.
     for _ in 0..2 {
         // Collected since it was listed.
         let Some(bytes) = store.get(&object.name, Cause::Admin).await? else { return Ok(None) };
         let db_uuid = identity.db_uuid;
-        match on_cpu(move || WalObject::decode(slot, db_uuid, bytes)).await? {
-            Ok(object) => {
-                let by = Some(Author::of(&object));
-                let of = match object {
-                    WalObject::Fence { header, .. } => Slot::Fence { epoch: header.epoch },
-                    WalObject::Data { header, last_seq, .. } => {
-                        let (epoch, first_seq, durable_to) =
-                            (header.epoch, header.first_seq, header.durable_to);
-                        Slot::Data { epoch, first_seq, last_seq, durable_to }
-                    }
-                };
-                return Ok(Some(Found { slot, of, by }));
-            }
+        let found = on_cpu(move || Found::of(slot, WalObject::decode(slot, db_uuid, bytes)?, given_out));
+        match found.await? {
+            Ok(found) => return Ok(Some(found)),
             Err(error) => damage = Some(Finding::of(&object.name, error)?),
         }
     }
-    Ok(damage.map(|finding| Found { slot, of: Slot::Damaged(finding), by: None }))
+    Ok(damage.map(|finding| Found::new(slot, Slot::Damaged(finding))))
 }
 
 /// What was found in a slot.
@@ -371,6 +378,35 @@ struct Found {
     of: Slot,
     /// Who wrote it, if that can be read.
     by: Option<Author>,
+    /// The keyspaces of its entries that had not been given out.
+    unnamed: BTreeSet<u32>,
+}
+
+impl Found {
+    fn new(slot: u64, of: Slot) -> Self {
+        Self { slot, of, by: None, unnamed: BTreeSet::new() }
+    }
+
+    /// `object`, where keyspaces from `given_out` on have not been given out.
+    fn of(slot: u64, object: WalObject, given_out: u32) -> Result<Self> {
+        let by = Some(Author::of(&object));
+        Ok(match object {
+            WalObject::Fence { header, .. } => {
+                Self { by, ..Self::new(slot, Slot::Fence { epoch: header.epoch }) }
+            }
+            WalObject::Data { header, last_seq, entries, .. } => {
+                let of = Slot::Data {
+                    epoch: header.epoch,
+                    first_seq: header.first_seq,
+                    last_seq,
+                    durable_to: header.durable_to,
+                };
+                let keyspace = |entry: &Entry| split_full_key(&entry.key).map(|(id, _)| id.0);
+                let unnamed = entries.iter().filter_map(keyspace).filter(|id| *id >= given_out).collect();
+                Self { slot, of, by, unnamed }
+            }
+        })
+    }
 }
 
 /// The slots of the log of `root`; what another writer wrote than the one that had the epoch is damage.

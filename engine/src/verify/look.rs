@@ -72,7 +72,7 @@ impl Looked {
         if let Some(latest) = &survey.latest {
             let log = Log::read(store, &identity, &latest.root, quick).await?;
             log.report(&latest.root, report);
-            lost::check(&manifest, &survey, &log, latest, quick, report).await?;
+            lost::check(&manifest, &survey, &log, latest, report).await?;
             survey.orphans(report);
             jobs::check(&manifest, latest.root.compactor.epoch, report).await?;
         }

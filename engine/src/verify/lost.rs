@@ -15,20 +15,17 @@
 //! Always true: what was written while this was looking is taken for lost only if the caller looks again and finds
 //! no newer version.
 
-use std::collections::BTreeSet;
-
 use crate::{
     compaction::log::last_epoch,
-    error::{ErrorKind, Result},
-    key::split_full_key,
-    manifest::{Manifest, Root, View},
+    error::Result,
+    manifest::{Manifest, View},
     stats::Cause,
-    store::{Folder, Name, Role, Sequence},
+    store::{Name, Role},
     verify::{
         Finding, Report, Survey,
         log::{Log, Slot},
     },
-    wal::{WalObject, behind, read::read},
+    wal::behind,
 };
 
 /// The highest epochs that anything that is there belongs to.
@@ -46,7 +43,6 @@ pub(super) async fn check(
     survey: &Survey,
     log: &Log,
     latest: &View,
-    quick: bool,
     report: &mut Report,
 ) -> Result<()> {
     let root = &latest.root;
@@ -61,10 +57,7 @@ pub(super) async fn check(
             why.push(behind::of_epoch(role, found));
         }
     }
-    if !quick {
-        let unnamed = unnamed_keyspaces(manifest, log, root).await?;
-        why.extend(unnamed.into_iter().map(behind::of_keyspace));
-    }
+    why.extend(log.unnamed_keyspaces(root).into_iter().map(behind::of_keyspace));
     if !why.is_empty() {
         report.add(Finding::damage(
             Name::Manifest(latest.id() + 1),
@@ -94,23 +87,4 @@ impl Epochs {
         }
         epochs
     }
-}
-
-/// The keyspaces that entries of the log behind the replay point of `root` are in, and that `root` has not given out.
-pub(crate) async fn unnamed_keyspaces(manifest: &Manifest, log: &Log, root: &Root) -> Result<BTreeSet<u32>> {
-    let mut unnamed = BTreeSet::new();
-    let (sequence, db_uuid) =
-        (Sequence::new(manifest.store().clone(), Folder::Wal), manifest.identity().db_uuid);
-    for slot in log.walk(root).data {
-        match read(&sequence, db_uuid, slot, Cause::Admin).await {
-            Ok(Some(WalObject::Data { entries, .. })) => {
-                let ids = entries.iter().filter_map(|entry| split_full_key(&entry.key)).map(|(id, _)| id.0);
-                unnamed.extend(ids.filter(|id| *id >= root.next_keyspace));
-            }
-            Ok(Some(WalObject::Fence { .. }) | None) => {}
-            Err(error) if error.kind() == ErrorKind::Corruption => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(unnamed)
 }

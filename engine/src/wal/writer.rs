@@ -12,6 +12,12 @@
 //! uploads before it travel, and is sent when the oldest of them lands. Nobody wanting anything means
 //! no request: an idle database sends no PUT.
 //!
+//! What a writer cannot see: that the slots behind it were emptied from outside. A create succeeds in an empty folder as
+//! in a full one, and looking back would cost every write a request. So a writer whose log is deleted under it goes on
+//! acknowledging; its entries are in its memtables still, and safe with the next flush. Only if it ends before is what the
+//! memtables held lost, and that is told: the next opener misses the FENCE that the version names, and does not open
+//! (`loss.rs`).
+//!
 //! Always true: a [`Landing`] says "durable" only when its object and every object before it lie in
 //! their slots with our bytes; once one slot is found to be another's, no later one is ever acknowledged.
 
@@ -36,7 +42,7 @@ use crate::{
     key::Seq,
     manifest::edit,
     stats::Cause,
-    store::{self, Name, Sequence, reread::READS},
+    store::{self, Name, Sequence, is_of_disk, reread::READS},
     wal::record::{SealedLog, WalHeader, WalObject, encode_data},
 };
 
@@ -53,8 +59,16 @@ pub struct Landing {
     wanted: AtomicBool,
     arrived: Notify,
     poke: Arc<Notify>,
+    trouble: Arc<Trouble>,
     clock: SharedClock,
     deadline: Duration,
+}
+
+/// Why the log cannot be sent just now.
+#[derive(Debug, Default)]
+struct Trouble {
+    why: Mutex<Option<Error>>,
+    noted: Notify,
 }
 
 impl Landing {
@@ -71,7 +85,8 @@ impl Landing {
     /// Asks for the object to be sent as soon as there is room, and waits until it has landed.
     ///
     /// Fails with what stopped the log ([`ErrorKind::Fenced`] above all: then the write was not applied),
-    /// or with [`ErrorKind::OutcomeUnknown`] at the deadline: the upload goes on, and may be waited for again.
+    /// or with [`ErrorKind::OutcomeUnknown`] at the deadline, and at once if the local file system says no (a full disk):
+    /// the upload goes on, and may be waited for again.
     pub async fn durable(&self) -> Result<()> {
         if let Some(done) = self.done.get() {
             return done.clone();
@@ -95,11 +110,21 @@ impl Landing {
             done = landed => done,
             // In doubt, done.
             () = self.clock.sleep(self.deadline), if bug(Bug::AcknowledgedOnTimeout) => Ok(()),
-            () = self.clock.sleep(self.deadline) => Err(Error::new(
+            why = self.trouble.for_good() => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
-                format!("the write is accepted, but was not confirmed as durable within {:?}", self.deadline),
+                "the write is accepted, but not durable, and cannot be for now",
             )
-            .hint("it is still being sent: wait again, or call sync()")),
+            .because(why)
+            .hint("it is still being tried: mend that and wait again, or call sync()")),
+            () = self.clock.sleep(self.deadline) => {
+                let what = format!("the write is accepted, but was not confirmed as durable within {:?}", self.deadline);
+                let error = Error::new(ErrorKind::OutcomeUnknown, what);
+                let error = match self.trouble.why.lock().clone() {
+                    Some(why) => error.because(why),
+                    None => error,
+                };
+                Err(error.hint("it is still being sent: wait again, or call sync()"))
+            }
         }
     }
 
@@ -107,6 +132,30 @@ impl Landing {
         // The first outcome stands: what has landed cannot be un-landed by a later stop.
         if self.done.set(outcome).is_ok() {
             self.arrived.notify_waiters();
+        }
+    }
+}
+
+impl Trouble {
+    fn note(&self, why: &Error) {
+        *self.why.lock() = Some(why.clone());
+        self.noted.notify_waiters();
+    }
+
+    fn is_over(&self) {
+        self.why.lock().take();
+    }
+
+    /// Ready when asking again does not help: the local file system says no.
+    async fn for_good(&self) -> Error {
+        loop {
+            let noted = self.noted.notified();
+            tokio::pin!(noted);
+            noted.as_mut().enable();
+            if let Some(why) = self.why.lock().clone().filter(is_of_disk) {
+                return why;
+            }
+            noted.await;
         }
     }
 }
@@ -133,6 +182,7 @@ pub struct Pipe {
     poke: Arc<Notify>,
     durable_seq: AtomicU64,
     durable_slot: AtomicU64,
+    trouble: Arc<Trouble>,
     clock: SharedClock,
     deadline: Duration,
 }
@@ -145,6 +195,7 @@ impl Pipe {
             poke: Arc::default(),
             durable_seq: AtomicU64::new(durable_seq),
             durable_slot: AtomicU64::new(durable_slot),
+            trouble: Arc::default(),
             clock,
             deadline,
         }
@@ -157,6 +208,7 @@ impl Pipe {
             wanted: AtomicBool::new(false),
             arrived: Notify::new(),
             poke: self.poke.clone(),
+            trouble: self.trouble.clone(),
             clock: self.clock.clone(),
             deadline: self.deadline,
         });
@@ -251,12 +303,13 @@ impl LogWriter {
                     pipe.next()
                 });
                 let Some(cut) = next else { break };
-                let upload = self.upload(cut, pipe.durable_slot()).inspect_ok(|(slot, last_seq)| {
-                    // The rule at the head, broken.
-                    if bug(Bug::AcknowledgedOutOfOrder) {
-                        pipe.landed(*slot, *last_seq);
-                    }
-                });
+                let upload =
+                    self.upload(cut, pipe.durable_slot(), &pipe.trouble).inspect_ok(|(slot, last_seq)| {
+                        // The rule at the head, broken.
+                        if bug(Bug::AcknowledgedOutOfOrder) {
+                            pipe.landed(*slot, *last_seq);
+                        }
+                    });
                 flying.push_back(upload);
             }
             tokio::select! {
@@ -277,7 +330,7 @@ impl LogWriter {
     }
 
     /// Puts one object into its slot, with the same bytes however often it takes.
-    async fn upload(&self, cut: Cut, durable_to: u64) -> Result<(u64, Seq)> {
+    async fn upload(&self, cut: Cut, durable_to: u64, trouble: &Trouble) -> Result<(u64, Seq)> {
         let Cut { slot, log } = cut;
         let last_seq = log.last_seq;
         let header = WalHeader {
@@ -298,7 +351,10 @@ impl LogWriter {
         let (mut pause, mut reads) = (FIRST_PAUSE, 0);
         loop {
             match self.sequence.create(slot, body.clone(), Cause::Wal, None).await {
-                Ok(store::Slot::Ours) => return Ok((slot, last_seq)),
+                Ok(store::Slot::Ours) => {
+                    trouble.is_over();
+                    return Ok((slot, last_seq));
+                }
                 Ok(store::Slot::Theirs(bytes)) => {
                     let error = self.taken(slot, bytes);
                     reads += 1;
@@ -311,6 +367,7 @@ impl LogWriter {
                 Err(error) if error.kind() == ErrorKind::Corruption => return Err(error),
                 Err(error) => {
                     tracing::warn!(slot, %error, "a log object could not be sent; trying again");
+                    trouble.note(&error);
                     self.clock.sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }

@@ -537,6 +537,37 @@ async fn a_directory_below_a_file_is_refused_at_once() {
     assert!(error.to_string().contains("a file lies where a directory should be"), "{error}");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_a_file_system_never_takes_is_refused_at_once_with_a_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("loop", dir.path().join("loop")).unwrap();
+    std::fs::create_dir_all(dir.path().join("taken/DB")).unwrap();
+    let long = dir.path().join("x".repeat(300));
+    for (place, why) in [
+        (std::path::Path::new("/proc/nowhere"), "no directory can be made there"),
+        (&dir.path().join("loop"), "a loop of symbolic links"),
+        (&long, "does not take this name"),
+        (&dir.path().join("taken"), "a directory lies where a file should be"),
+    ] {
+        let store = Store::open(place.to_str().unwrap(), SystemClock::shared()).unwrap();
+        let started = store.clock().monotonic();
+        let error = store.put_new(&Name::Identity, vec![pattern(100)], Cause::Open).await.unwrap_err();
+        let created = store.create(&Name::Wal(1), body(&store, "x"), Cause::Wal, None);
+        if !why.contains("lies") {
+            let error = created.await.unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        assert!(error.to_string().contains(why) && error.hint_text().is_some(), "{error}");
+        assert!(store.clock().monotonic() - started < Duration::from_secs(2), "{error}");
+    }
+    let nowhere = Store::open("/proc/nowhere", SystemClock::shared()).unwrap();
+    let started = nowhere.clock().monotonic();
+    let error = probe(&nowhere, Depth::Short).await.unwrap_err();
+    assert!(error.to_string().contains("no directory can be made there"), "{error}");
+    assert!(nowhere.clock().monotonic() - started < Duration::from_secs(2));
+}
+
 #[cfg(feature = "s3")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn minio_behaves_like_memory_and_says_what_is_wrong() {

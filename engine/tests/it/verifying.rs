@@ -10,7 +10,7 @@ use esker::{
     compaction::{Compactor, collect},
     manifest::{Manifest, View, copy},
     repair::{RepairOptions, repair},
-    stats::Cause,
+    stats::{Cause, RequestKind},
     store::{Folder, MAX_NUMBER, Name, Store, Token},
     testing::{Fault, FaultyStore, Operation, Rule, SimClock},
     verify::{self, Place, Report, Scrub, Severity, Stepped, VerifyOptions},
@@ -226,4 +226,24 @@ async fn a_damaged_job_record_is_a_notice_of_scrubs_too_until_a_compactor_has_de
     compactor.settle_log().await.expect("settled");
     compactor.release().await.expect("released");
     assert_eq!(seen().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_object_of_the_log_is_read_once() {
+    let place = World::new().await;
+    let db = place.open().await.expect("opened");
+    let reads = async || {
+        let store = place.store();
+        let objects = store.list(Folder::Wal, None, Cause::Admin).await.expect("listed").len() as u64;
+        let report = verify::verify(&store, &VerifyOptions::default(), &|_, _| {}).await.expect("verified");
+        assert!(report.is_whole(), "{:?}", report.findings);
+        (objects, store.stats().snapshot().count(RequestKind::Get, Cause::Admin).requests)
+    };
+    let before = reads().await;
+    for n in 0..10 {
+        db.put(format!("late{n}"), "in the log").await.expect("put");
+    }
+    let after = reads().await;
+    assert_eq!((after.0 - before.0, after.1 - before.1), (10, 10));
+    drop(db);
 }

@@ -473,3 +473,29 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn whoever_waits_for_a_log_that_the_disk_refuses_is_told_at_once_and_it_goes_on_when_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, away) = (dir.path().join("db/wal"), dir.path().join("away"));
+    let builder =
+        esker::Db::builder(dir.path().join("db").to_str().unwrap()).compaction(esker::Compaction::Off);
+    let db = builder.open().await.unwrap();
+    db.put("a", "1").await.unwrap();
+    std::fs::rename(&log, &away).unwrap();
+    std::fs::write(&log, "a file").unwrap();
+    let started = db.store().clock().monotonic();
+    let error = db.put("b", "2").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    assert!(error.to_string().contains("a file lies where a directory should be"), "{error}");
+    assert!(db.store().clock().monotonic() - started < Duration::from_secs(5), "{error}");
+    std::fs::remove_file(&log).unwrap();
+    std::fs::rename(&away, &log).unwrap();
+    // Tried again before long; until then the reason stands.
+    while let Err(error) = db.sync().await {
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(db.get("b").await.unwrap().as_deref(), Some(&b"2"[..]));
+    db.close().await.unwrap();
+}

@@ -48,7 +48,7 @@ fn a_checkpoint_keeps_its_rows_through_overwriting_merging_and_collecting() {
     shell.fails(&["checkpoint", url, "create", "no/name"], 2, "cannot be the name");
     shell.fails(&["checkpoint", url, "create"], 2, "which checkpoint");
     shell.fails(&["checkpoint", url, "delete", "three"], 3, "there is no checkpoint \"three\"");
-    shell.fails(&["scan", url, "--checkpoint", "three"], 2, "there is no checkpoint \"three\"");
+    shell.fails(&["scan", url, "--checkpoint", "three"], 3, "there is no checkpoint \"three\"");
     shell.fails(&["checkpoint", &shell.url("nowhere"), "list"], 3, "there is no database");
     for name in ["one", "two"] {
         shell.ok(&["checkpoint", url, "delete", name]);

@@ -236,6 +236,21 @@ fn an_export_replaces_files_and_nothing_else() {
     shell.fails(&["export", url, "/dev/null", "--format", "jsonl"], 1, "/dev/null is a device");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_export_that_cannot_go_on_says_what_it_was_writing() {
+    let shell = Shell::new();
+    let url = &shell.url("db");
+    shell.ok(&["put", url, "k", "v"]);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut export = std::process::Command::new(env!("CARGO_BIN_EXE_esker"));
+    let said = export.args(["export", url, "-"]).stdout(full).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert_eq!(said.status.code(), Some(1), "{text}");
+    assert!(text.contains("standard output could not be written: No space left"), "{text}");
+    shell.fails(&["put", "/proc/nowhere", "k", "v"], 1, "no directory can be made there");
+}
+
 #[test]
 fn a_log_that_goes_into_a_file_has_no_colour_codes() {
     let shell = Shell::new();
@@ -389,6 +404,24 @@ fn wrong_places_and_words_are_told_apart_by_exit_code() {
         &["delete", nowhere, "k"],
     ] {
         shell.fails(words, 3, "error: there is no database at");
+    }
+    let there = &shell.url("there");
+    shell.ok(&["put", there, "k", "v"]);
+    // Whatever is not there is told alike.
+    for (words, what) in [
+        (&["get", there, "nokey"][..], "no key"),
+        (&["get", there, "k", "--keyspace", "none"], "no keyspace"),
+        (&["scan", there, "--checkpoint", "none"], "no checkpoint"),
+        (&["count", there, "--checkpoint", "none"], "no checkpoint"),
+        (&["export", there, "-", "--checkpoint", "none"], "no checkpoint"),
+        (&["checkpoint", there, "delete", "none"], "no checkpoint"),
+        (&["lsm", there, "--version", "999"], "no version"),
+        (&["manifest", there, "show", "999"], "no version"),
+        (&["wal", there, "show", "999"], "no WAL object"),
+        (&["job", there, "show", "999"], "no record"),
+        (&["repair", there, "--from", nowhere], "no database"),
+    ] {
+        shell.fails(words, 3, what);
     }
     assert!(!shell.path("nowhere").exists(), "looking made a folder");
     shell.file("plain", "a file");

@@ -42,6 +42,16 @@ fn a_salvage_is_told_first_then_done_and_its_hole_reads_as_corruption() {
     let record = shell.path("record.jsonl");
     let done = shell.ok(&["repair", &url, "--salvage", "--yes", "--record", record.to_str().unwrap()]);
     assert!(done.contains("whole but for 1 hole"), "{done}");
+    for words in [&["info", &url][..], &["lsm", &url]] {
+        let said = shell.ok(words);
+        assert!(said.contains("\"k00000\" to \"") && said.contains("lost"), "{words:?}: {said}");
+    }
+    assert!(shell.ok(&["lsm", &url, "--ascii"]).contains('x'));
+    let info: serde_json::Value = serde_json::from_str(&shell.ok(&["info", &url, "--json"])).unwrap();
+    let lost = info["tree"]["lost_entries"].as_u64().unwrap();
+    assert_eq!((info["tree"]["holes"].as_u64(), info["holes"].as_array().unwrap().len()), (Some(1), 1));
+    // What is lost is not counted among what is there: 4,000 rows in SSTs.
+    assert_eq!(info["tree"]["entries"].as_u64().unwrap() + lost, 4_000, "{info}");
     assert!(fs::read_to_string(&record).unwrap().contains("\"rung\":\"salvage\""));
     for (path, bytes) in &before {
         assert_eq!(&fs::read(path).unwrap(), bytes, "{} was changed", path.display());
@@ -79,6 +89,31 @@ fn a_copy_mends_whatever_is_damaged() {
         assert_eq!(fs::read(&target).unwrap(), whole, "{part}");
         shell.ok(&["verify", &url]);
     }
+}
+
+#[test]
+fn a_database_that_a_copy_goes_beyond_is_not_called_whole() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    let replica = shell.path("replica");
+    copy(&folder, &replica);
+    let from = replica.to_str().unwrap();
+    assert!(shell.ok(&["repair", &url, "--from", from]).ends_with("whole\n"));
+    // As far as anyone can tell here nothing is missing.
+    shell.ok(&["put", from, "later", "v"]);
+    shell.ok(&["verify", &url]);
+    for words in [&["repair", &url, "--from", from][..], &["repair", &url, "--from", from, "--yes"]] {
+        let said = shell.run(words);
+        let text = String::from_utf8_lossy(&said.out).into_owned();
+        assert_eq!(said.code, 4, "{text}");
+        assert!(text.contains("goes on behind what is here"), "{text}");
+        let verdict = text.lines().last().unwrap();
+        assert!(verdict.contains("not known to be all") && verdict.contains("versions to"), "{text}");
+    }
+    let said = shell.run(&["repair", &url, "--from", from, "--json"]);
+    let told: serde_json::Value = serde_json::from_slice(&said.out).unwrap();
+    assert_eq!((said.code, told["ok"].as_bool()), (4, Some(false)), "{told}");
+    assert!(told["copy_goes_on"].as_str().unwrap().contains("versions to"), "{told}");
 }
 
 #[test]

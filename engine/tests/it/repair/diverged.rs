@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use esker::{
+    manifest::identity::Identity,
     repair::{RepairOptions, Rung},
     store::Name,
+    wal::WalObject,
 };
 use object_store::{ObjectStoreExt as _, path::Path};
 
@@ -92,6 +94,34 @@ async fn a_copy_that_went_its_own_way_gives_what_was_common_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_version_that_gives_our_epoch_to_another_is_never_put_in() {
+    let (place, copy) = two().await;
+    let newest = Name::Manifest(place.view().await.id());
+    // With or without the version by which the opener committed its fence: the one before it was made from common bytes.
+    for remove in [false, true] {
+        let newest = if remove {
+            place.remove(&newest).await;
+            Name::Manifest(place.view().await.id())
+        } else {
+            newest.clone()
+        };
+        assert_ne!(copy.bytes(&newest).await, place.bytes(&newest).await);
+        for how in [Damage::Missing, Damage::Cut, Damage::Flipped] {
+            // Nobody misses a version that only commits a fence.
+            if how == Damage::Missing && !remove {
+                continue;
+            }
+            let damaged = damage(&place, &newest, how).await;
+            let before = damaged.all().await;
+            let outcome = damaged.repair(from(&copy, true)).await;
+            let why = outcome.actions.iter().any(|action| action.what.contains("another writer had epoch"));
+            assert!(why, "{newest}, {how:?}: {:?}", outcome.actions);
+            assert_eq!(damaged.all().await, before, "{newest}, {how:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_nothing_proves_is_told_and_put_in_only_if_asked() {
     let (place, copy) = two().await;
     // As if the opener had not come to commit its fence: then the newest version was made from common bytes.
@@ -99,6 +129,17 @@ async fn what_nothing_proves_is_told_and_put_in_only_if_asked() {
     let newest = Name::Manifest(place.view().await.id());
     let theirs: Bytes = copy.bytes(&newest).await;
     assert_ne!(theirs, place.bytes(&newest).await);
+    // Nor to write its FENCE, or anything else that says who it was.
+    let epoch = place.view().await.root.writer.epoch;
+    let identity = Identity::load(&place.store()).await.expect("read").expect("there");
+    for (path, bytes) in place.all().await {
+        let name = Name::parse(&path).expect("a name of ours");
+        if let Name::Wal(slot) = name
+            && WalObject::decode(slot, identity.db_uuid, bytes).expect("whole").header().epoch == epoch
+        {
+            place.remove(&name).await;
+        }
+    }
     for how in [Damage::Cut, Damage::Flipped] {
         let damaged = damage(&place, &newest, how).await;
         let told = damaged.repair(from(&copy, false)).await;
@@ -109,7 +150,11 @@ async fn what_nothing_proves_is_told_and_put_in_only_if_asked() {
         assert!(put.done && put.what.contains("unproved"), "{put}");
         assert_eq!(damaged.bytes(&newest).await, theirs);
     }
-    // What is contradicted is not put in even then: the epoch is another writer's.
+}
+
+#[tokio::test]
+async fn a_log_object_of_another_writer_is_never_put_in() {
+    let (place, copy) = two().await;
     let slot = place.view().await.root.writer.tail_hint.max(1);
     let mut refuted = 0;
     for (path, bytes) in place.all().await {

@@ -141,7 +141,8 @@ async fn whoever_would_write_behind_a_lost_version_is_refused_before_an_epoch_is
     // A copy that another writer took over has another version of that number.
     before.open().await.close().await.expect("closed");
     let outcome = place.copy().repair(from(&before)).await;
-    assert!(outcome.after.is_none() && says(&outcome, "unproved"), "{:?}", outcome.actions);
+    let refuted = says(&outcome, "another writer had epoch");
+    assert!(outcome.after.is_none() && refuted, "{:?}", outcome.actions);
 
     let outcome = place.repair(roll_back()).await;
     assert!(outcome.after.is_some_and(|after| after.is_whole()), "{:?}", outcome.actions);

@@ -11,6 +11,7 @@ pub(crate) mod behind;
 pub mod buffer;
 pub(crate) mod fence;
 pub(crate) mod loss;
+mod pace;
 pub(crate) mod read;
 pub mod record;
 pub mod replay;

@@ -7,10 +7,10 @@
 //!  the k-th object goes to slot t+K+k, t being our fence
 //! ```
 //!
-//! Group commit without a timer: whoever wants durability pokes the task. If a slot of the window is
-//! free, the open buffer is cut off and sent at once; if not, the buffer goes on filling while the
-//! uploads before it travel, and is sent when the oldest of them lands. Nobody wanting anything means
-//! no request: an idle database sends no PUT.
+//! Group commit: whoever wants durability pokes the task. If nothing is in flight, the open buffer is cut off and sent at
+//! once. Behind others it is sent half a round trip after the last of them ([`Pace`]), if a slot of the window is free; if
+//! not, the buffer goes on filling while the uploads before it travel, and is sent when the oldest of them lands. Nobody
+//! wanting anything means no request: an idle database sends no PUT.
 //!
 //! What a writer cannot see: that the slots behind it were emptied from outside. A create succeeds in an empty folder as
 //! in a full one, and looking back would cost every write a request. So a writer whose log is deleted under it goes on
@@ -23,6 +23,8 @@
 
 use std::{
     collections::VecDeque,
+    future::Future,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -43,7 +45,10 @@ use crate::{
     manifest::edit,
     stats::Cause,
     store::{self, Name, Sequence, is_of_disk, reread::READS},
-    wal::record::{SealedLog, WalHeader, WalObject, encode_data},
+    wal::{
+        pace::Pace,
+        record::{SealedLog, WalHeader, WalObject, encode_data},
+    },
 };
 
 /// Objects above this are encoded on a CPU thread; below it the hop would cost more than the work.
@@ -296,27 +301,37 @@ impl LogWriter {
     pub async fn run(self, pipe: Arc<Pipe>, cut_if_wanted: impl Fn(), ends: impl FnOnce(&Error)) -> Error {
         let _ended = StopsPipe(&pipe);
         let mut flying = FuturesOrdered::new();
+        let (mut pace, mut alarm) = (Pace::default(), None);
         loop {
             while flying.len() < self.window {
                 let next = pipe.next().or_else(|| {
+                    if let Some(left) = pace.left(self.clock.monotonic()).filter(|_| !flying.is_empty()) {
+                        alarm.get_or_insert_with(|| self.clock.sleep(left));
+                        return None;
+                    }
                     cut_if_wanted();
                     pipe.next()
                 });
                 let Some(cut) = next else { break };
-                let upload =
-                    self.upload(cut, pipe.durable_slot(), &pipe.trouble).inspect_ok(|(slot, last_seq)| {
+                pace.sent(self.clock.monotonic());
+                let upload = self.upload(cut, pipe.durable_slot(), &pipe.trouble).inspect_ok(
+                    |Sent { slot, last_seq, .. }| {
                         // The rule at the head, broken.
                         if bug(Bug::AcknowledgedOutOfOrder) {
                             pipe.landed(*slot, *last_seq);
                         }
-                    });
+                    },
+                );
                 flying.push_back(upload);
             }
             tokio::select! {
                 biased;
                 Some(landed) = flying.next() => match landed {
                     Ok(_) if bug(Bug::AcknowledgedOutOfOrder) => {}
-                    Ok((slot, last_seq)) => pipe.landed(slot, last_seq),
+                    Ok(Sent { slot, last_seq, took }) => {
+                        pace.landed(took);
+                        pipe.landed(slot, last_seq);
+                    }
                     Err(error) => {
                         // What is still in flight can only land in slots that nobody will read.
                         ends(&error);
@@ -325,14 +340,15 @@ impl LogWriter {
                     }
                 },
                 () = pipe.poke.notified() => {}
+                () = rung(&mut alarm) => alarm = None,
             }
         }
     }
 
     /// Puts one object into its slot, with the same bytes however often it takes.
-    async fn upload(&self, cut: Cut, durable_to: u64, trouble: &Trouble) -> Result<(u64, Seq)> {
+    async fn upload(&self, cut: Cut, durable_to: u64, trouble: &Trouble) -> Result<Sent> {
         let Cut { slot, log } = cut;
-        let last_seq = log.last_seq;
+        let (last_seq, started) = (log.last_seq, self.clock.monotonic());
         let header = WalHeader {
             db_uuid: self.db_uuid,
             writer_uuid: self.writer_uuid,
@@ -353,7 +369,8 @@ impl LogWriter {
             match self.sequence.create(slot, body.clone(), Cause::Wal, None).await {
                 Ok(store::Slot::Ours) => {
                     trouble.is_over();
-                    return Ok((slot, last_seq));
+                    let took = self.clock.monotonic().saturating_sub(started);
+                    return Ok(Sent { slot, last_seq, took });
                 }
                 Ok(store::Slot::Theirs(bytes)) => {
                     let error = self.taken(slot, bytes);
@@ -399,6 +416,21 @@ impl LogWriter {
             Err(error) => error,
         }
     }
+}
+
+/// Ends with `alarm`; never if there is none.
+async fn rung(alarm: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    match alarm {
+        Some(alarm) => alarm.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An object that lies in its slot.
+struct Sent {
+    slot: u64,
+    last_seq: Seq,
+    took: Duration,
 }
 
 /// Stops the pipe when the task ends, was it by a panic.

@@ -49,15 +49,6 @@ impl HashIndex {
         self.keys.load(Ordering::Relaxed)
     }
 
-    /// Memory held by the tables, in bytes; of the first, which any index has, what is filled, as if it grew with that.
-    pub(super) fn bytes(&self) -> usize {
-        let words = match self.newest.load(Ordering::Relaxed) {
-            0 => 2 * self.keys(),
-            newest => FIRST_WORDS * ((2 << newest) - 1),
-        };
-        words * size_of::<AtomicU64>()
-    }
-
     /// The newest entry of the key that has this hash and of which `is_it` says so.
     #[inline]
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {

@@ -47,14 +47,9 @@ use self::{
 
 pub use cursor::MemCursor;
 
-/// What an entry costs besides the bytes of its key and value, its node and its word in the index: a place when sorted,
-/// and what a batch of one has around its entry in the log chunk that the memtable keeps.
-const ENTRY_OVERHEAD_BYTES: usize = size_of::<Place>() + 24;
-/// A node and whether it is there.
-const NODE_BYTES: usize = size_of::<Node>() + 8;
-/// The nodes of the first bucket; each bucket has twice those of the one before, and is made when an eighth of that is
-/// left (`boxcar` 0.2; a test holds what is charged to what is allocated).
-const FIRST_NODES: usize = 32;
+/// What an entry costs besides the bytes of its key and value: its node, four words of the index (half of each table is
+/// empty, and a table is as large as all before it), and a place when sorted.
+const ENTRY_OVERHEAD_BYTES: usize = size_of::<Node>() + 8 + 4 * size_of::<u64>() + size_of::<Place>();
 
 /// All entries, by number.
 type Nodes = boxcar::Vec<Node>;
@@ -67,8 +62,7 @@ pub struct Memtable {
     order: Order,
     /// Entries whose insert has returned.
     count: AtomicU32,
-    /// Of keys and values.
-    payload_bytes: AtomicUsize,
+    bytes: AtomicUsize,
     max_seq: AtomicU64,
 }
 
@@ -102,14 +96,14 @@ impl Memtable {
             index: HashIndex::new(),
             order: Order::default(),
             count: AtomicU32::new(0),
-            payload_bytes: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             max_seq: AtomicU64::new(0),
         }
     }
 
     /// Adds an entry; `entry.key` is a full key. The sequence numbers of one key ascend.
     pub fn insert(&self, entry: Entry) {
-        let bytes = entry.key.len() + entry.value.len();
+        let bytes = entry.key.len() + entry.value.len() + ENTRY_OVERHEAD_BYTES;
         let hash = key_hash(&entry.key);
         let Some(place) = self.index.locate(hash, |n| self.has_key(n, &entry.key)) else {
             unreachable!("numbers run out before the index does, and memory before both");
@@ -130,7 +124,7 @@ impl Memtable {
             older,
         }) as u32;
         self.index.set(&place, hash, number);
-        self.payload_bytes.store(self.payload_bytes.load(Relaxed) + bytes, Relaxed);
+        self.bytes.store(self.bytes.load(Relaxed) + bytes, Relaxed);
         self.max_seq.store(self.max_seq.load(Relaxed).max(seq), Relaxed);
         self.count.store(number + 1, Release);
     }
@@ -157,14 +151,10 @@ impl Memtable {
         Some(Found { seq: node.seq, kind: node.kind, expire_at_ms: node.expire_at_ms, value })
     }
 
-    /// Memory held, in bytes: keys, values, and what leads to them with the room that it has for more, so that it
-    /// leaps where that doubles. Of the least that any memtable has, only what is filled counts.
+    /// Memory held, in bytes: keys, values and an estimate of what leads to them. The keys and values lie in log
+    /// buffers that batches share, whose own headers (a few bytes an entry) are not counted.
     pub fn bytes(&self) -> usize {
-        let count = self.len();
-        self.payload_bytes.load(Relaxed)
-            + count * ENTRY_OVERHEAD_BYTES
-            + node_room(count) * NODE_BYTES
-            + self.index.bytes()
+        self.bytes.load(Relaxed)
     }
 
     /// The number of entries.
@@ -211,18 +201,6 @@ impl Memtable {
             _ => next,
         };
         Some(Older { next, far, depth })
-    }
-}
-
-/// For how many nodes there is room once there are `count`.
-fn node_room(count: usize) -> usize {
-    // Numbered as if the buckets before the first were there as well.
-    let last = count.saturating_sub(1) + FIRST_NODES;
-    let bucket = 1 << last.ilog2();
-    match (bucket, last - bucket >= bucket - bucket / 8) {
-        (FIRST_NODES, false) => count,
-        (bucket, false) => 2 * bucket - FIRST_NODES,
-        (bucket, true) => 4 * bucket - FIRST_NODES,
     }
 }
 

@@ -249,18 +249,12 @@ impl Writer {
         log.append(first, ops, |entry| active.insert(entry));
         self.visible.store(last, Ordering::Release);
         head.active_charged += room.keep();
-        let held_bytes = head.active.bytes();
-        // What a write is charged is an estimate; what leads to its entries doubles now and then.
-        if held_bytes > head.active_charged {
-            self.budget.force(held_bytes - head.active_charged);
-            head.active_charged = held_bytes;
-        }
         let accepted =
             Accepted::new(Token { epoch: self.settings.epoch, seq: last }, Some(head.landing.clone()));
         if head.log.bytes() >= LOG_OBJECT_BYTES || chaos::rare("the log is cut early") {
             head.cut(&self.pipe);
         }
-        if held_bytes >= self.settings.memtable_bytes || chaos::rare("a memtable is frozen early") {
+        if head.active.bytes() >= self.settings.memtable_bytes || chaos::rare("a memtable is frozen early") {
             self.freeze_locked(&mut head);
         }
         Ok(accepted)

@@ -15,8 +15,6 @@ use esker::{
 };
 use proptest::prelude::*;
 
-use crate::hostile::allocator::peak_of;
-
 /// Memtables need no blocks.
 struct NoBlocks;
 
@@ -67,45 +65,6 @@ fn rows(memtable: &Arc<Memtable>, seq: u64, now_ms: u64, direction: Direction) -
         rows.push(format!("{}={}", row.key.escape_ascii(), row.value.escape_ascii()));
     }
     Ok(rows)
-}
-
-/// An entry of a log chunk that holds nothing else, and the bytes of that chunk.
-fn of_a_chunk(n: usize, key_bytes: usize, value_bytes: usize) -> (Entry, usize) {
-    // What a batch of one has around its entry.
-    const AROUND: usize = 20;
-    let mut chunk = vec![7; AROUND + key_bytes + value_bytes];
-    chunk[..key_bytes].copy_from_slice(&(n as u128).to_be_bytes()[16 - key_bytes..]);
-    let chunk = Bytes::from(chunk.into_boxed_slice());
-    let value = chunk.slice(key_bytes..key_bytes + value_bytes);
-    let entry =
-        Entry { key: chunk.slice(..key_bytes), seq: n as u64 + 1, kind: Kind::Put, expire_at_ms: 0, value };
-    (entry, chunk.len())
-}
-
-#[test]
-fn a_memtable_is_charged_what_it_allocates() {
-    for (key_bytes, value_bytes, entries) in
-        [(4, 0, 40_000), (4, 1, 300_000), (12, 8, 60_000), (16, 100, 30_000), (16, 5_000, 1_000)]
-    {
-        let memtable = Arc::new(Memtable::new());
-        let (mut held_bytes, mut worst) = (0, (0.0_f64, 0, 0));
-        for n in 0..entries {
-            let (entry, bytes) = of_a_chunk(n, key_bytes, value_bytes);
-            let ((), grown) = peak_of(|| memtable.insert(entry));
-            held_bytes += bytes + grown;
-            // Nobody cares for the first few.
-            let off = held_bytes as f64 / memtable.bytes() as f64;
-            if n >= 64 && off > worst.0 {
-                worst = (off, n + 1, memtable.bytes());
-            }
-        }
-        let (off, at, charged) = worst;
-        assert!(off < 1.02, "{key_bytes}+{value_bytes}: {off:.2} times {charged} at {at} entries");
-        let (_, sorted_bytes) = peak_of(|| memtable.cursor().first());
-        let charged = memtable.bytes();
-        assert!(held_bytes + sorted_bytes / 2 < charged * 11 / 10, "{held_bytes} {sorted_bytes} {charged}");
-        assert!(charged < held_bytes * 5 / 4, "{key_bytes}+{value_bytes}: {charged} for {held_bytes}");
-    }
 }
 
 #[test]

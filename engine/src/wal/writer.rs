@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Group commit: whoever wants durability pokes the task. If nothing is in flight, the open buffer is cut off and sent at
-//! once. Behind others it is sent half a round trip after the last of them ([`Pace`]), if a slot of the window is free; if
+//! once. Behind others it is sent half a round trip after the last of them (`pace.rs`), if a slot of the window is free; if
 //! not, the buffer goes on filling while the uploads before it travel, and is sent when the oldest of them lands. Nobody
 //! wanting anything means no request: an idle database sends no PUT.
 //!

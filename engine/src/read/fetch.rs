@@ -5,7 +5,7 @@
 //! block  cache(Data, offset of the block)  ─ miss → GET, neighbours together → verified, decompressed
 //! ```
 //!
-//! The cache holds blocks as they are searched (verified and decompressed; those that grew cold in memory packed, see
+//! The cache holds blocks as they are searched (verified and decompressed; also packed ones are read, see
 //! [`pack`]), and tails as they are stored. Both are under the SST's own 128-bit name: a hash of the database's uuid and the object's
 //! id, neither of which is ever reused, so nothing in the cache ever becomes wrong.
 //!
@@ -84,7 +84,6 @@ impl Fetcher {
         let tail_limit = AtomicUsize::new(PINNED_TAIL_BYTES);
         let (manifest, keeper) = (OnceLock::new(), OnceLock::new());
         let tails = PinnedTails::default();
-        cache.squeeze_with(pack);
         Self(Arc::new(Shared { store, cache, db_uuid, tails, tail_limit, manifest, keeper }))
     }
 
@@ -365,7 +364,7 @@ pub(super) fn touch(sst: &OpenSst) {
     }
 }
 
-/// A block that was fetched, for the cache: as it is, and packed only when it has grown cold there.
+/// A block that was fetched, for the cache: as it is, or packed where rare paths are made common.
 fn as_cached(block: &Block) -> Bytes {
     if chaos::rare("a block is packed at once")
         && let Some(packed) = pack(block.bytes())

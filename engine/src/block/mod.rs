@@ -161,7 +161,8 @@ impl Block {
                 return Err(bad(at, "an entry shares less than it can"));
             }
             let order = suffix.cmp(&key[head.shared..]);
-            let seq = self.base_seq_plus(index).ok_or(bad(at, "a sequence number is past 64 bits"))?;
+            let seq =
+                self.base_seq_plus(index).ok_or_else(|| bad(at, "a sequence number is past 64 bits"))?;
             if index > 0
                 && (order == Ordering::Less || order == Ordering::Equal && seq >= self.seq(index - 1))
             {
@@ -218,8 +219,10 @@ impl Parts {
         if bytes.len() > MAX_BLOCK_RAW {
             return Err(bad(0, "the block is over the limit"));
         }
-        let trailer_at =
-            bytes.len().checked_sub(TRAILER_BYTES).ok_or(bad(0, "the block has no room for its trailer"))?;
+        let trailer_at = bytes
+            .len()
+            .checked_sub(TRAILER_BYTES)
+            .ok_or_else(|| bad(0, "the block has no room for its trailer"))?;
         let version = bytes[bytes.len() - 1];
         let packed = packed_too && version == PACKED;
         if version != VERSION && !packed {
@@ -278,7 +281,7 @@ impl Parts {
             let directory_bytes = u64::from(parts.chunks) * DIRECTORY_BYTES as u64 + COUNTS_BYTES as u64;
             parts_end = parts_end
                 .checked_sub(directory_bytes)
-                .ok_or(bad(trailer_at, "the parts do not fit the block"))?;
+                .ok_or_else(|| bad(trailer_at, "the parts do not fit the block"))?;
             let raw =
                 parts_end.saturating_sub(u64::from(parts.stored_values)) + u64::from(parts.values_bytes);
             if parts.chunks == 0 || raw + TRAILER_BYTES as u64 > MAX_BLOCK_RAW as u64 {

@@ -106,13 +106,13 @@ impl<'a> Input<'a> {
 
     /// The next `n` bytes.
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], BadInput> {
-        let taken = self.rest().get(..n).ok_or(self.bad("the bytes end too early"))?;
+        let taken = self.rest().get(..n).ok_or_else(|| self.bad("the bytes end too early"))?;
         self.offset += n;
         Ok(taken)
     }
     /// The next `N` bytes, as an array.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], BadInput> {
-        let taken = *self.rest().first_chunk().ok_or(self.bad("the bytes end too early"))?;
+        let taken = *self.rest().first_chunk().ok_or_else(|| self.bad("the bytes end too early"))?;
         self.offset += N;
         Ok(taken)
     }
@@ -134,7 +134,8 @@ impl<'a> Input<'a> {
     }
     /// A varint.
     pub fn varint(&mut self) -> Result<u64, BadInput> {
-        let (value, n) = get_varint(self.rest()).ok_or(self.bad("a varint is cut off or over-long"))?;
+        let (value, n) =
+            get_varint(self.rest()).ok_or_else(|| self.bad("a varint is cut off or over-long"))?;
         self.offset += n;
         Ok(value)
     }

@@ -180,6 +180,7 @@ impl Builder {
             epoch,
             window: identity.wal_window.max(1) as usize,
             charged: writer.budget().counter(),
+            memory_bytes: options.memory_bytes,
             clock,
         };
         let fetcher = Fetcher::new(manifest.store().clone(), cache, identity.db_uuid)

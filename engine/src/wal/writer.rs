@@ -265,8 +265,9 @@ impl Pipe {
         }
     }
 
-    fn next(&self) -> Option<Cut> {
-        self.waiting.lock().cuts.pop_front()
+    /// The next one to send, if it `fits` by its bytes.
+    fn next(&self, fits: impl FnOnce(usize) -> bool) -> Option<Cut> {
+        self.waiting.lock().cuts.pop_front_if(|cut| fits(cut.log.bytes))
     }
 
     fn landed(&self, slot: u64, last_seq: Seq) {
@@ -294,6 +295,8 @@ pub struct LogWriter {
     pub window: usize,
     /// Where the bytes of encoded objects are charged while they are in flight.
     pub charged: Arc<AtomicUsize>,
+    /// What may be charged there in all; an object that is alone in flight goes in any case.
+    pub memory_bytes: usize,
     /// For tokens and pauses.
     pub clock: SharedClock,
 }
@@ -308,18 +311,24 @@ impl LogWriter {
         let (mut pace, mut alarm) = (Pace::default(), None);
         loop {
             while flying.len() < self.window {
-                let next = pipe.next().or_else(|| {
-                    if let Some(left) = pace.left(self.clock.monotonic()).filter(|_| !flying.is_empty()) {
+                let is_alone = flying.is_empty();
+                let fits = |bytes: usize| {
+                    let charged = self.charged.load(Ordering::Relaxed);
+                    is_alone || charged.saturating_add(bytes) <= self.memory_bytes
+                };
+                let next = pipe.next(fits).or_else(|| {
+                    if let Some(left) = pace.left(self.clock.monotonic()).filter(|_| !is_alone) {
                         alarm.get_or_insert_with(|| self.clock.sleep(left));
                         return None;
                     }
                     cut_if_wanted();
-                    pipe.next()
+                    pipe.next(fits)
                 });
                 let Some(cut) = next else { break };
+                let charge = Charge::new(&self.charged, cut.log.bytes);
                 pace.sent(self.clock.monotonic());
                 let codec = if flying.len() * 2 < self.window { Codec::None } else { Codec::Lz4 };
-                let upload = self.upload(cut, codec, pipe.durable_slot(), &pipe.trouble).inspect_ok(
+                let upload = self.upload(cut, codec, charge, pipe.durable_slot(), &pipe.trouble).inspect_ok(
                     |Sent { slot, last_seq, .. }| {
                         // The rule at the head, broken.
                         if bug(Bug::AcknowledgedOutOfOrder) {
@@ -351,7 +360,14 @@ impl LogWriter {
     }
 
     /// Puts one object into its slot, with the same bytes however often it takes.
-    async fn upload(&self, cut: Cut, codec: Codec, durable_to: u64, trouble: &Trouble) -> Result<Sent> {
+    async fn upload(
+        &self,
+        cut: Cut,
+        codec: Codec,
+        mut charge: Charge<'_>,
+        durable_to: u64,
+        trouble: &Trouble,
+    ) -> Result<Sent> {
         let Cut { slot, log } = cut;
         let (last_seq, started) = (log.last_seq, self.clock.monotonic());
         let header = WalHeader {
@@ -368,7 +384,7 @@ impl LogWriter {
         } else {
             encode_data(&header, &log, codec)
         };
-        let _charge = Charge::new(&self.charged, body.len());
+        charge.becomes(body.len());
         let (mut pause, mut reads) = (FIRST_PAUSE, 0);
         loop {
             match self.sequence.create(slot, vec![body.clone()], Cause::Wal, None).await {
@@ -457,6 +473,11 @@ impl<'a> Charge<'a> {
     fn new(charged: &'a AtomicUsize, bytes: usize) -> Self {
         charged.fetch_add(bytes, Ordering::Relaxed);
         Self { charged, bytes }
+    }
+
+    fn becomes(&mut self, bytes: usize) {
+        self.charged.fetch_add(bytes, Ordering::Relaxed);
+        self.charged.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
     }
 }
 

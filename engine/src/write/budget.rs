@@ -13,6 +13,9 @@
 //! larger than the whole budget is admitted, at the head of the line, once nothing is charged but what
 //! readers hold.
 //!
+//! A part is never given to writes: the copy of one log object on its way, without which nothing would ever become
+//! durable, and free again. Objects beyond the first are sent as long as they fit.
+//!
 //! Always true: below half the budget a charge is one atomic addition; writes that had to wait are
 //! admitted in the order in which they came, so that none waits for ever, however large.
 
@@ -40,6 +43,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct MemoryBudget {
     limit: usize,
+    /// What of it no write is given.
+    reserved: usize,
     charged: Arc<AtomicUsize>,
     /// Up to here a write needs no thought: half the limit, or nothing while level 0 is too high.
     free: AtomicUsize,
@@ -85,10 +90,11 @@ pub enum Admission {
 }
 
 impl MemoryBudget {
-    /// A budget of `limit` bytes.
-    pub fn new(limit: usize) -> Self {
+    /// A budget of `limit` bytes, of which writes get all but `reserved`.
+    pub fn new(limit: usize, reserved: usize) -> Self {
         Self {
             limit,
+            reserved,
             charged: Arc::default(),
             free: AtomicUsize::new(limit / 2),
             l0_delay_ns: AtomicU64::new(0),
@@ -145,9 +151,10 @@ impl MemoryBudget {
     /// The same for the first in line.
     pub fn admit_first(&self, bytes: usize) -> Admission {
         // What readers hold may stay for long: a write that never fits does not wait for them.
-        let held = if bytes > self.limit { self.held_by_readers() } else { 0 };
+        let most = self.limit.saturating_sub(self.reserved);
+        let held = if bytes > most { self.held_by_readers() } else { 0 };
         let fits = |charged: usize| {
-            (charged <= held || charged.saturating_add(bytes) <= self.limit)
+            (charged <= held || charged.saturating_add(bytes) <= most)
                 .then_some(charged.saturating_add(bytes))
         };
         let Ok(before) = self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) else {
@@ -244,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_write_larger_than_the_budget_is_admitted_alone_and_only_alone() {
-        let budget = MemoryBudget::new(1000);
+        let budget = MemoryBudget::new(1000, 0);
         assert!(!budget.try_charge(5000));
         assert_ne!(budget.admit(5000), Admission::Full);
         assert_eq!(budget.charged(), 5000);
@@ -257,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_passes_a_write_that_stands_in_line_however_large_it_is() {
-        let budget = MemoryBudget::new(1000);
+        let budget = MemoryBudget::new(1000, 0);
         assert!(budget.try_charge(10));
         let place = budget.stand_in_line();
         let first = place.first().await;
@@ -273,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_readers_hold_does_not_keep_a_large_write_waiting() {
-        let budget = MemoryBudget::new(1000);
+        let budget = MemoryBudget::new(1000, 0);
         let memtable = Arc::new(Memtable::new());
         budget.force(600);
         assert_eq!(budget.admit(5000), Admission::Full);
@@ -283,7 +290,7 @@ mod tests {
 
     #[test]
     fn small_delays_are_saved_up_until_a_timer_can_serve_them() {
-        let budget = MemoryBudget::new(1 << 20);
+        let budget = MemoryBudget::new(1 << 20, 0);
         budget.force((1 << 20) * 9 / 10);
         let pauses: Vec<_> = (0..40).map(|_| budget.admit(100)).collect();
         assert!(pauses.iter().filter(|p| matches!(p, Admission::Pause(_))).count() >= 2);
@@ -292,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_high_level_0_takes_the_free_half_away_and_gives_it_back() {
-        let budget = MemoryBudget::new(1 << 20);
+        let budget = MemoryBudget::new(1 << 20, 0);
         budget.note_l0(8, 4);
         assert!(budget.try_charge(10));
         budget.note_l0(12, 4);

@@ -50,8 +50,10 @@ use crate::{
     },
 };
 
-/// The log buffer is cut off at this size, waited for or not.
+/// The log buffer is cut off at this size, waited for or not; or at a part of a small memory budget, one in so many: the
+/// copy that is sent has to fit beside the rest.
 const LOG_OBJECT_BYTES: usize = 4 << 20;
+const LOG_OBJECT_PART: usize = 8;
 
 /// What every write of an open database goes through.
 pub struct Writer {
@@ -61,6 +63,8 @@ pub struct Writer {
     visible: CachePadded<AtomicU64>,
     pipe: Arc<Pipe>,
     budget: MemoryBudget,
+    /// The log buffer is cut off at this size.
+    log_object_bytes: usize,
     freshly_frozen: Notify,
     progress: Arc<Watched>,
     settings: Settings,
@@ -150,7 +154,9 @@ impl Writer {
             settings.clock.clone(),
             settings.deadline,
         ));
-        let budget = MemoryBudget::new(settings.memory_bytes);
+        let log_object_bytes = LOG_OBJECT_BYTES.min(settings.memory_bytes / LOG_OBJECT_PART);
+        // It is cut off behind the write that fills it.
+        let budget = MemoryBudget::new(settings.memory_bytes, log_object_bytes + log_object_bytes / 8);
         let frozen: VecDeque<_> = start
             .replayed
             .into_iter()
@@ -190,6 +196,7 @@ impl Writer {
             head: Mutex::new(head),
             pipe,
             budget,
+            log_object_bytes,
             freshly_frozen: Notify::new(),
             progress: Watched::new(progress),
             settings,
@@ -251,7 +258,7 @@ impl Writer {
         head.active_charged += room.keep();
         let accepted =
             Accepted::new(Token { epoch: self.settings.epoch, seq: last }, Some(head.landing.clone()));
-        if head.log.bytes() >= LOG_OBJECT_BYTES || chaos::rare("the log is cut early") {
+        if head.log.bytes() >= self.log_object_bytes || chaos::rare("the log is cut early") {
             head.cut(&self.pipe);
         }
         if head.active.bytes() >= self.settings.memtable_bytes || chaos::rare("a memtable is frozen early") {

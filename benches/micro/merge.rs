@@ -55,7 +55,8 @@ fn merge(criterion: &mut Criterion) {
             bencher.iter(|| assert_eq!(black_box(runs.merge()).expect("all is here"), ENTRIES));
         });
         group.bench_function(format!("{layout}: retained, and written as SSTs"), |bencher| {
-            bencher.iter(|| assert_eq!(black_box(runs.merge_whole()).expect("all is here"), ENTRIES));
+            bencher
+                .iter(|| assert_eq!(black_box(runs.merge_whole(Codec::None)).expect("all is here"), ENTRIES));
         });
     }
 }

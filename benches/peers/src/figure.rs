@@ -33,7 +33,7 @@ pub(crate) enum Figure {
     TreeAmplification,
     /// The peak of resident memory.
     PeakMemory,
-    /// Megabytes of keys and values for each second of a processor.
+    /// Megabytes of keys and values that only passed through, for each second of a processor.
     MegabytesPerCore,
 }
 
@@ -72,8 +72,8 @@ impl Figure {
             Self::TreeAmplification => sample.volume?.tree_amplification(),
             Self::PeakMemory => Some(sample.peak_memory_bytes as f64),
             Self::MegabytesPerCore => {
-                (sample.cpu_seconds > 0.0).then_some(())?;
-                Some(sample.volume?.given_bytes as f64 / sample.cpu_seconds / 1e6)
+                let volume = sample.volume.filter(|volume| volume.written_bytes.is_none())?;
+                (sample.cpu_seconds > 0.0).then(|| volume.given_bytes as f64 / sample.cpu_seconds / 1e6)
             }
         }
     }

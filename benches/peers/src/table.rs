@@ -128,7 +128,7 @@ fn detailed(rows: &[&Row<'_>], engines: &[&str]) -> String {
         ("write amp", |s| Figure::WriteAmplification.of(s), Figure::WriteAmplification),
         ("space amp", |s| Figure::SpaceAmplification.of(s), Figure::SpaceAmplification),
         ("tree amp", |s| Figure::TreeAmplification.of(s), Figure::TreeAmplification),
-        ("MB/s a core", |s| s.volume.and_then(|_| Figure::MegabytesPerCore.of(s)), Figure::MegabytesPerCore),
+        ("MB/s a core", |s| Figure::MegabytesPerCore.of(s), Figure::MegabytesPerCore),
     ];
     let is_there = |column: &&Column| {
         rows.iter().flat_map(|r| r.engines.values().flatten()).any(|s| column.1(s).is_some())

@@ -5,9 +5,12 @@
 //!
 //! Always true: a goal's workload and store are names that the program knows.
 
-use crate::figure::Figure::{
-    self, Longest, Median, MegabytesPerCore, PeakMemory, Rate, Requests, SpaceAmplification,
-    WriteAmplification,
+use crate::figure::{
+    Figure::{
+        self, Longest, Median, MegabytesPerCore, PeakMemory, Rate, Requests, SpaceAmplification,
+        WriteAmplification,
+    },
+    OURS,
 };
 
 /// One row of the table.
@@ -129,6 +132,9 @@ impl Wanted {
 
 /// An engine's name, as people write it.
 pub(crate) fn called(engine: &str) -> &str {
+    if engine == OURS {
+        return "Esker";
+    }
     PEERS.iter().find(|(name, _)| *name == engine).map_or(engine, |(_, called)| called)
 }
 

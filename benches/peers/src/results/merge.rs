@@ -14,8 +14,9 @@ use esker_bench::{
 use super::goals::NO_STORE;
 use crate::{figure::OURS, options::Plan};
 
-/// The workloads: blocks that are decoded to entries that are kept, and stored blocks to stored blocks.
-pub(crate) const NAMES: [&str; 2] = ["merge", "merge-whole"];
+/// The workloads: stored blocks to stored blocks with LZ4, with Zstandard as at the bottom, and the part of it that begins with
+/// decoded blocks and ends with entries that are kept. The goal looks at the first: that is what a core can compact.
+pub(crate) const NAMES: [&str; 3] = ["merge", "merge-bottom", "merge-decoded"];
 /// More rows than the processor's caches hold, and few enough to build them in a second.
 const MOST_ROWS: u64 = 200_000;
 
@@ -26,7 +27,8 @@ pub(crate) fn samples(plan: &Plan, round: u32) -> Result<Vec<Sample>> {
     data.add_rows(rows);
     let runs = Runs::new(&data, Codec::Lz4, at_random)?;
     runs.merge()?;
-    let passes = [runs.repeat(plan.duration, Runs::merge)?, runs.repeat(plan.duration, Runs::merge_whole)?];
+    let whole = |codec| runs.repeat(plan.duration, |runs| runs.merge_whole(codec));
+    let passes = [whole(Codec::Lz4)?, whole(Codec::Zstd)?, runs.repeat(plan.duration, Runs::merge)?];
     Ok(NAMES.iter().zip(passes).map(|(name, passes)| sample(plan, name, round, passes)).collect())
 }
 

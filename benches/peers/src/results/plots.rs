@@ -6,11 +6,13 @@
 //! Always true: an engine has the same colour in every picture, and every engine that is drawn is in the legend.
 
 use anyhow::{Result, anyhow};
-use esker_bench::figures::short;
 use plotters::{
     backend::SVGBackend,
     chart::ChartBuilder,
-    coord::{Shift, combinators::IntoLogRange as _},
+    coord::{
+        Shift,
+        combinators::{BindKeyPoints as _, IntoLogRange as _},
+    },
     drawing::{DrawingArea, IntoDrawingArea as _},
     element::{Circle, PathElement, Text},
     series::LineSeries,
@@ -27,6 +29,8 @@ const WIDE: u32 = 360;
 const HIGH: u32 = 270;
 const LEGEND: u32 = 40;
 const COLUMNS: usize = 3;
+/// Beside an axis.
+const MOST_LABELS: usize = 8;
 const GROUND: RGBColor = RGBColor(255, 255, 255);
 const INK: RGBColor = RGBColor(40, 40, 40);
 const GRID: RGBColor = RGBColor(225, 225, 225);
@@ -65,7 +69,7 @@ fn draw(text: &mut String, charts: &[Chart], axis: Axis) -> Result<(), Box<dyn s
 }
 
 fn legend(area: &Area<'_>, charts: &[Chart]) -> Result<(), Box<dyn std::error::Error>> {
-    const STEP: i32 = 110;
+    const STEP: i32 = 150;
     let mut x = 16;
     for (engine, _) in drawn(charts) {
         let colour = colour(engine);
@@ -105,8 +109,10 @@ fn one(area: &Area<'_>, chart: &Chart, axis: Axis) -> Result<(), Box<dyn std::er
         return Ok(());
     }
     let small = |size: u32| ("sans-serif", size).into_font().color(&INK);
-    let x = ((*first as f64) / 1.15..(*last as f64) * 1.15).log_scale();
-    let y = (low / 1.6..high * 1.6).log_scale();
+    let x = (*first as f64) / 1.15..(*last as f64) * 1.15;
+    let x = x.log_scale().with_key_points(places.iter().map(|place| *place as f64).collect());
+    let (low, high) = (low / 1.6, high * 1.6);
+    let y = (low..high).log_scale().with_key_points(round_values(low, high));
     let mut builder = ChartBuilder::on(area);
     builder.margin(8).margin_right(16).x_label_area_size(34).y_label_area_size(62);
     let title = format!("{}, {}", chart.title, chart.figure.name());
@@ -114,9 +120,9 @@ fn one(area: &Area<'_>, chart: &Chart, axis: Axis) -> Result<(), Box<dyn std::er
     drawing
         .configure_mesh()
         .x_desc(axis.name())
-        .x_labels(4)
-        .y_labels(5)
-        .x_label_formatter(&|x| short(*x))
+        .x_labels(places.len())
+        .y_labels(MOST_LABELS)
+        .x_label_formatter(&|x| axis.write(*x))
         .y_label_formatter(&|y| chart.figure.write(*y))
         .axis_style(INK)
         .bold_line_style(GRID)
@@ -130,6 +136,17 @@ fn one(area: &Area<'_>, chart: &Chart, axis: Axis) -> Result<(), Box<dyn std::er
         drawing.draw_series(points.map(|point| Circle::new(point, 3, colour(engine).filled())))?;
     }
     Ok(())
+}
+
+/// Powers of ten between `low` and `high`, and, if those are few, twice and five times each too.
+fn round_values(low: f64, high: f64) -> Vec<f64> {
+    let powers = low.log10().floor() as i32..=high.log10().ceil() as i32;
+    let values = |steps: &[f64]| -> Vec<f64> {
+        let all = powers.clone().flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+        all.filter(|value| (low..=high).contains(value)).collect()
+    };
+    let fine = values(&[1.0, 2.0, 5.0]);
+    if fine.len() <= MOST_LABELS { fine } else { values(&[1.0]) }
 }
 
 fn colour(engine: &str) -> RGBColor {
@@ -161,9 +178,10 @@ mod tests {
         let text = svg(&charts, Axis::Rows).unwrap();
         assert!(text.starts_with("<svg") && text.trim_end().ends_with("</svg>"));
         assert!(text.contains("#FFFFFF") && text.contains("#0072B2"), "{text}");
-        assert!(text.contains("\nfjall\n") || text.contains(">fjall") || text.contains("fjall"), "{text}");
-        assert!(!text.contains("RocksDB"), "{text}");
+        assert!(text.contains("\nEsker\n") && text.contains("\nfjall\n"), "{text}");
+        assert!(!text.contains("RocksDB"), "it has no point: {text}");
         assert!(!text.contains("<on>"), "{text}");
+        assert!(text.contains("\n30.0 M\n") && text.contains("\n500 k\n"), "{text}");
         let nothing = Chart {
             title: "none".into(),
             figure: Figure::Rate,
@@ -171,5 +189,11 @@ mod tests {
         };
         assert!(svg(&[nothing], Axis::Callers).is_ok());
         assert!(svg(&[], Axis::Callers).is_ok());
+    }
+
+    #[test]
+    fn an_axis_has_round_values_and_not_too_many() {
+        assert_eq!(round_values(1.5, 25.0), [2.0, 5.0, 10.0, 20.0]);
+        assert_eq!(round_values(1.5, 2e5), [10.0, 100.0, 1e3, 1e4, 1e5]);
     }
 }

@@ -13,6 +13,7 @@ use super::goals::called;
 use crate::{
     figure::Figure,
     table::{engines, figure_of, sheet},
+    workload::Workload,
 };
 
 /// What grows.
@@ -42,6 +43,14 @@ impl Axis {
         }
     }
 
+    /// A place on it, for people.
+    pub(crate) fn write(self, place: f64) -> String {
+        match self {
+            Self::Rows => short(place),
+            Self::Callers => format!("{place:.0}"),
+        }
+    }
+
     /// Where `scale` lies on it, if the number beside is that of `base`.
     fn place(self, scale: Scale, base: Scale) -> Option<u64> {
         match self {
@@ -55,7 +64,8 @@ impl Axis {
 pub(crate) fn charts(rows: &[Row<'_>], base: Scale, axis: Axis) -> Vec<Chart> {
     let mut subjects: Vec<(&str, &str)> = Vec::new();
     for row in rows {
-        if !subjects.contains(&(row.workload, row.store)) {
+        // What is no workload by itself, as the settling after a fill, has no picture.
+        if Workload::named(row.workload).is_some() && !subjects.contains(&(row.workload, row.store)) {
             subjects.push((row.workload, row.store));
         }
     }
@@ -94,9 +104,7 @@ pub(crate) fn table(charts: &[Chart], axis: Axis) -> String {
     places.sort_unstable();
     places.dedup();
     let mut head = vec![format!("workload, by {}", axis.name()), "engine".to_owned()];
-    head.extend(
-        places.iter().map(|place| if axis == Axis::Rows { short(*place as f64) } else { place.to_string() }),
-    );
+    head.extend(places.iter().map(|place| axis.write(*place as f64)));
     let lines = charts.iter().flat_map(|chart| {
         let places = &places;
         chart.lines.iter().map(move |(engine, points)| {
@@ -136,11 +144,13 @@ mod tests {
             sample("esker", 1000, 2, 3000.0),
             sample("esker", 10_000, 16, 9.0),
             sample("esker", 1000, 16, 7.0),
+            Sample { workload: "fill-settle".into(), ..sample("esker", 1000, 2, 7.0) },
+            Sample { workload: "fill-settle".into(), ..sample("esker", 10_000, 2, 7.0) },
         ];
         let samples = Samples { format: 1, setup: Value::Null, samples, skipped: Vec::new() };
         let base = Scale { rows: 1000, clients: 2 };
         let by_rows = charts(&samples.rows(), base, Axis::Rows);
-        assert_eq!(by_rows.len(), 1);
+        assert_eq!(by_rows.len(), 1, "the settling after a fill is no chart");
         assert_eq!(by_rows[0].lines[0], ("esker".into(), vec![(1000, 2000.0), (10_000, 2000.0)]));
         assert_eq!(by_rows[0].lines[1], ("fjall".into(), vec![(1000, 5.0)]));
         let by_callers = charts(&samples.rows(), base, Axis::Callers);

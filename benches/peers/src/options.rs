@@ -36,7 +36,7 @@ pub(crate) enum Verb {
         file: PathBuf,
     },
     /// Run all that the page of results needs, and write the page and its plots; or write it from earlier runs.
-    Results(ResultsArgs),
+    Results(Box<ResultsArgs>),
     /// One engine in one round, told on standard input; runs start it themselves.
     #[command(hide = true)]
     Session,

@@ -47,6 +47,7 @@ mod entry;
 mod flight;
 mod id;
 mod memory;
+mod objects;
 mod options;
 mod shard;
 mod ssd;
@@ -59,11 +60,13 @@ use crate::{
     directory::Refusal,
     flight::{Boarding, FlightKey, Flights},
     memory::MemoryTier,
+    objects::Objects,
     ssd::Ssd,
     stats::Counters,
 };
 pub use crate::{
     id::{BlockId, Class},
+    objects::CachedObject,
     options::{CacheError, CacheOptions, Squeeze, SsdOptions},
     stats::CacheStats,
 };
@@ -80,6 +83,7 @@ pub struct BlockCache {
 struct Core {
     meta: MemoryTier,
     data: MemoryTier,
+    objects: Arc<Objects>,
     ssd: Option<Ssd>,
     flights: Arc<Flights>,
     counters: Counters,
@@ -116,6 +120,13 @@ impl BlockCache {
     /// is not asked for. Whoever reads the cache must then know both forms. Set once; the first one stays.
     pub fn squeeze_with(&self, squeeze: Squeeze) {
         self.core.data.squeeze_with(squeeze);
+    }
+
+    /// Says that the blocks of `object` (of [`BlockId::object`]) are read, until what this returns is dropped. Once nobody
+    /// says so any more they are the first to leave memory. What was never announced ages as all does.
+    #[must_use]
+    pub fn object(&self, object: u128) -> CachedObject {
+        self.core.objects.used(object)
     }
 
     /// The bytes of `id`, if they are in memory. Synchronous and without allocation: the hot path.
@@ -196,10 +207,12 @@ impl BlockCache {
 
     fn assemble(options: &CacheOptions, ssd: Option<Ssd>, counters: Counters) -> Self {
         let (meta, data) = options.split(options.memory_bytes);
+        let objects = Arc::<Objects>::default();
         Self {
             core: Arc::new(Core {
-                meta: MemoryTier::new(meta),
-                data: MemoryTier::new(data),
+                meta: MemoryTier::new(meta, Arc::clone(&objects)),
+                data: MemoryTier::new(data, Arc::clone(&objects)),
+                objects,
                 ssd,
                 flights: Arc::default(),
                 counters,

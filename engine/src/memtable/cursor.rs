@@ -12,8 +12,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{
-    Memtable, Node,
-    order::{Pieces, Place, places_before},
+    Memtable, Node, Nodes,
+    order::{Pieces, Place},
 };
 use crate::key::{EntryRef, Seq};
 
@@ -37,7 +37,7 @@ impl Memtable {
     pub fn cursor(self: &Arc<Self>) -> MemCursor {
         MemCursor {
             memtable: Arc::clone(self),
-            pieces: Pieces::new(),
+            pieces: Pieces::default(),
             before: SmallVec::new(),
             here: None,
             piece: 0,
@@ -68,25 +68,25 @@ impl MemCursor {
 
     /// To the first entry.
     pub fn first(&mut self) {
-        self.stand(|_, _| 0);
+        self.stand(|_, _, _| 0);
         self.least();
     }
 
     /// To the last entry.
     pub fn last(&mut self) {
-        self.stand(|_, piece| piece.len());
+        self.stand(|_, _, piece| piece.len());
         self.greatest_before();
     }
 
     /// To the first entry at or after `(key, seq)` in internal order (key ascending, number descending).
     pub fn seek(&mut self, key: &[u8], seq: Seq) {
-        self.stand(|memtable, piece| places_before(piece, key, seq, &memtable.nodes));
+        self.stand(|nodes, pieces, piece| pieces.places_before(piece, key, seq, nodes));
         self.least();
     }
 
     /// To the last entry strictly before `(key, seq)` in internal order.
     pub fn seek_before(&mut self, key: &[u8], seq: Seq) {
-        self.stand(|memtable, piece| places_before(piece, key, seq, &memtable.nodes));
+        self.stand(|nodes, pieces, piece| pieces.places_before(piece, key, seq, nodes));
         self.greatest_before();
     }
 
@@ -110,9 +110,10 @@ impl MemCursor {
         node.expect("the caller has asked whether the cursor is valid")
     }
 
-    fn stand(&mut self, before: impl Fn(&Memtable, &[Place]) -> usize) {
-        self.pieces = self.memtable.in_order();
-        self.before = self.pieces.iter().map(|piece| before(&self.memtable, piece)).collect();
+    fn stand(&mut self, before: impl Fn(&Nodes, &Pieces, &[Place]) -> usize) {
+        let pieces = self.memtable.in_order();
+        self.before = pieces.iter().map(|piece| before(&self.memtable.nodes, &pieces, piece)).collect();
+        self.pieces = pieces;
     }
 
     /// To the least entry that the cursor does not stand behind.

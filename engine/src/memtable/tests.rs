@@ -135,18 +135,35 @@ fn readers_see_every_published_entry_while_a_writer_inserts() {
     });
 }
 
+/// Short keys, and most of the time behind a prefix that others share, or all but share.
+fn keys() -> impl Strategy<Value = Vec<u8>> {
+    let prefixes = prop_oneof![
+        6 => Just(&b"\0\0\0\x01orders/2026/0000000"[..]),
+        1 => Just(&b"\0\0\0\x01orders/2026/000000"[..]),
+        1 => Just(&b"\0\0\0\x01orders/2027/0000000"[..]),
+        1 => Just(&b""[..]),
+    ];
+    (prefixes, prop::collection::vec(0u8..3, 0..4)).prop_map(|(prefix, rest)| [prefix, &rest].concat())
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
     #[test]
     fn a_cursor_moves_as_a_sorted_map_does(
-        keys in prop::collection::vec(prop::collection::vec(0u8..3, 0..4), 0..300),
-        moves in prop::collection::vec((0u8..6, prop::collection::vec(0u8..3, 0..4), 0u64..310), 1..200),
+        keys in prop::collection::vec(keys(), 0..300),
+        moves in prop::collection::vec((0u8..6, keys(), 0u64..310), 1..200),
+        placed in prop::collection::btree_set(0u64..300, 0..6),
     ) {
         let memtable = Arc::new(Memtable::new());
+        let mut cursor = memtable.cursor();
         let mut model = BTreeMap::new();
         for (seq, key) in (1..).zip(&keys) {
             memtable.insert(entry(key, seq));
             model.insert((key.clone(), !seq), seq);
+            // What has come so far is sorted, with the prefix that it shares.
+            if placed.contains(&seq) {
+                cursor.first();
+            }
         }
         let mut cursor = memtable.cursor();
         let mut at: Option<(Vec<u8>, u64)> = None;

@@ -5,7 +5,7 @@
 //! block  cache(Data, offset of the block)  ─ miss → GET, neighbours together → verified, decompressed
 //! ```
 //!
-//! The cache holds blocks as they are searched (verified and decompressed; also packed ones are read, see
+//! The cache holds blocks as they are searched (verified and decompressed; those that grew cold in memory packed, see
 //! [`pack`]), and tails as they are stored. Both are under the SST's own 128-bit name: a hash of the database's uuid and the object's
 //! id, neither of which is ever reused, so nothing in the cache ever becomes wrong.
 //!
@@ -84,6 +84,7 @@ impl Fetcher {
         let tail_limit = AtomicUsize::new(PINNED_TAIL_BYTES);
         let (manifest, keeper) = (OnceLock::new(), OnceLock::new());
         let tails = PinnedTails::default();
+        cache.squeeze_with(pack);
         Self(Arc::new(Shared { store, cache, db_uuid, tails, tail_limit, manifest, keeper }))
     }
 
@@ -140,14 +141,15 @@ impl Fetcher {
         self.0.tails.bytes()
     }
 
-    /// The name in the cache of what lies at `offset` of the object `id`.
-    pub fn block_id(&self, id: ObjectId, offset: u64) -> BlockId {
-        BlockId { object: cache_object(self.0.db_uuid, id), offset }
+    /// The name in the cache of what lies at `offset` of `sst`.
+    fn block_id(&self, sst: &OpenSst, offset: u64) -> BlockId {
+        let object = sst.cached.get_or_init(|| self.0.cache.object(cache_object(self.0.db_uuid, sst.id)));
+        BlockId { object: object.id(), offset }
     }
 
     /// Puts a block that was fetched into the cache.
-    fn warm(&self, id: ObjectId, place: BlockRef, block: &Block) {
-        self.0.cache.insert(self.block_id(id, place.offset), Class::Data, as_cached(block));
+    fn warm(&self, sst: &OpenSst, place: BlockRef, block: &Block) {
+        self.0.cache.insert(self.block_id(sst, place.offset), Class::Data, as_cached(block));
     }
 
     /// Fetches all of `missing` in one parallel round (blocks of one SST in as few requests as their
@@ -210,7 +212,7 @@ impl Fetcher {
         }
         let name = Name::Sst(sst.id);
         let range = sst.meta.tail_offset..sst.meta.bytes;
-        let id = self.block_id(sst.id, range.start);
+        let id = self.block_id(sst, range.start);
         let store = self.0.store.clone();
         let fresh = Arc::new(OnceLock::new());
         let (decoded, owner) = (Arc::clone(&fresh), Arc::clone(sst));
@@ -254,13 +256,13 @@ impl Fetcher {
                 store.reread(&name, read).await
             };
             let bytes =
-                self.0.cache.get_or_fetch(self.block_id(id, place.offset), Class::Data, fetch).await?;
+                self.0.cache.get_or_fetch(self.block_id(sst, place.offset), Class::Data, fetch).await?;
             return Ok(vec![(at, Fetched::Block(parse(sst, place, bytes)?))]);
         }
 
         wanted.sort_unstable();
         let cached = futures::future::join_all(wanted.iter().map(|(index, _)| {
-            self.0.cache.lookup(self.block_id(sst.id, tail.block(*index).offset), Class::Data)
+            self.0.cache.lookup(self.block_id(sst, tail.block(*index).offset), Class::Data)
         }))
         .await;
         let mut found = Vec::with_capacity(wanted.len());
@@ -284,7 +286,7 @@ impl Fetcher {
             decode_all(sst.id, places.clone(), stored).await
         };
         for ((place, at), block) in absent.into_iter().zip(store.reread(&name, read).await?) {
-            self.warm(sst.id, place, &block);
+            self.warm(sst, place, &block);
             found.push((at, Fetched::Block(block)));
         }
         Ok(found)
@@ -299,7 +301,7 @@ impl BlockSource for Fetcher {
         }
         let tail = sst.tail.load();
         let place = tail.as_ref()?.block(index);
-        let bytes = self.0.cache.get(&self.block_id(sst.id, place.offset), Class::Data)?;
+        let bytes = self.0.cache.get(&self.block_id(sst, place.offset), Class::Data)?;
         // Bytes that do not parse are a miss here; the fetch that follows reports them.
         let block = Block::parse_cached(bytes).ok()?;
         if block.is_packed() {
@@ -364,7 +366,7 @@ pub(super) fn touch(sst: &OpenSst) {
     }
 }
 
-/// A block that was fetched, for the cache: as it is, or packed where rare paths are made common.
+/// A block that was fetched, for the cache: as it is, and packed only when it has grown cold there.
 fn as_cached(block: &Block) -> Bytes {
     if chaos::rare("a block is packed at once")
         && let Some(packed) = pack(block.bytes())
@@ -392,7 +394,7 @@ async fn decode_all(id: ObjectId, places: Vec<BlockRef>, stored: Vec<Bytes>) -> 
     if few { decode() } else { on_cpu(decode).await? }
 }
 
-/// XXH3-128 of the database's uuid and the object's id, from the stack: this is on the path of a get.
+/// XXH3-128 of the database's uuid and the object's id.
 fn cache_object(db_uuid: u128, id: ObjectId) -> u128 {
     let mut name = [0u8; 37];
     name[..16].copy_from_slice(&db_uuid.to_le_bytes());

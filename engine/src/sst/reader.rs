@@ -5,11 +5,12 @@
 
 use std::{
     cmp::Ordering,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
 };
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use esker_cache::CachedObject;
 use prost::Message;
 use twox_hash::XxHash3_64;
 
@@ -59,6 +60,9 @@ pub struct OpenSst {
     pub tail: ArcSwapOption<Tail>,
     /// Whether the tail has been used since the clock that unpins tails last came by.
     pub touched: AtomicBool,
+    /// What a cache calls it, once it has been read through one: dropped with the SST, and with that its blocks are of no
+    /// use there any more.
+    pub cached: OnceLock<CachedObject>,
 }
 
 impl OpenSst {
@@ -70,6 +74,7 @@ impl OpenSst {
             meta,
             tail: ArcSwapOption::empty(),
             touched: AtomicBool::new(false),
+            cached: OnceLock::new(),
         }))
     }
 }

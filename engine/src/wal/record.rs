@@ -36,10 +36,7 @@
 //! version, so a damaged object is told from a newer one; limits are checked before anything is
 //! allocated; the numbers in an object ascend.
 
-use std::hash::Hasher as _;
-
-use bytes::{BufMut, Bytes, BytesMut};
-use twox_hash::XxHash3_64;
+use bytes::{BufMut, Bytes};
 
 use crate::{
     codec::{
@@ -79,6 +76,7 @@ const FIRST_SEQ_AT: u64 = 40;
 const UUID_AT: u64 = 56;
 const COUNTS_AT: u64 = 88;
 const LENGTHS_AT: u64 = 96;
+const STORED_BYTES_AT: usize = 104;
 const DATA: u8 = 1;
 const FENCE: u8 = 2;
 /// The best that LZ4 can do, rounded up: a declared length beyond it is hostile.
@@ -198,7 +196,7 @@ impl WalObject {
         }
         let body = bytes.slice(header_bytes..bytes.len() - CHECKSUM_BYTES);
         let sealed = &bytes[..header_bytes + body.len()];
-        let (found, expected) = (object_checksum(db_uuid, slot, [sealed]), &bytes[sealed.len()..]);
+        let (found, expected) = (object_checksum(db_uuid, slot, sealed), &bytes[sealed.len()..]);
         if found.to_le_bytes() != *expected {
             let what =
                 "the checksum does not match: the bytes are damaged, or belong to another slot or database";
@@ -259,24 +257,31 @@ impl WalObject {
     }
 }
 
-/// A DATA object: the header, and the log compressed with LZ4 if that gains an eighth.
+/// A DATA object: the header, and the log, compressed with `codec` if that gains an eighth.
 /// `header.first_seq` is what the log's numbers become relative to.
 ///
 /// CPU work in proportion to the log's bytes, one copy of them included.
-pub fn encode_data(header: &WalHeader, log: &SealedLog) -> Vec<Bytes> {
+pub fn encode_data(header: &WalHeader, log: &SealedLog, codec: Codec) -> Bytes {
     let last_seq = (header.first_seq + (log.last_seq + 1 - log.first_seq)).saturating_sub(1);
-    let raw: Vec<u8> = log.chunks.concat();
-    let mut body = Vec::new();
-    let codec = frame::compress(Codec::Lz4, &raw, &mut body);
-    encode(header, DATA, codec, last_seq, (log.batches, log.entries), raw.len(), body.into())
+    let raw_bytes = log.chunks.iter().map(Bytes::len).sum();
+    let counts = (log.batches, log.entries);
+    encode(header, DATA, last_seq, counts, raw_bytes, |object| {
+        if codec == Codec::None {
+            log.chunks.iter().for_each(|chunk| object.extend_from_slice(chunk));
+            return Codec::None;
+        }
+        frame::compress(codec, &log.chunks.concat(), object)
+    })
 }
 
 /// A FENCE object of the writer called `writer_name`.
 pub fn encode_fence(header: &WalHeader, writer_name: &str) -> Bytes {
     let name = &writer_name[..writer_name.floor_char_boundary(MAX_WRITER_NAME_BYTES)];
     let header = WalHeader { first_seq: 0, durable_to: 0, ..header.clone() };
-    let body = Bytes::copy_from_slice(name.as_bytes());
-    encode(&header, FENCE, Codec::None, 0, (0, 0), name.len(), body).concat().into()
+    encode(&header, FENCE, 0, (0, 0), name.len(), |object| {
+        object.extend_from_slice(name.as_bytes());
+        Codec::None
+    })
 }
 
 impl Op<'_> {
@@ -336,43 +341,44 @@ impl Small {
     }
 }
 
+/// `put_body` appends the body, and says how it is stored.
 fn encode(
     header: &WalHeader,
     kind: u8,
-    codec: Codec,
     last_seq: Seq,
     (batches, entries): (u32, u32),
     raw_bytes: usize,
-    body: Bytes,
-) -> Vec<Bytes> {
-    let mut head = BytesMut::with_capacity(HEADER_BYTES);
-    head.put_slice(MAGIC);
-    head.put_slice(&header.token);
-    head.put_u16_le(FORMAT_VERSION);
-    head.put_u8(kind);
-    head.put_u8(codec as u8);
-    head.put_u32_le(header.epoch);
-    head.put_u64_le(header.slot);
-    head.put_u64_le(header.first_seq);
-    head.put_u64_le(last_seq);
-    head.put_u128_le(header.db_uuid);
-    head.put_u128_le(header.writer_uuid);
-    head.put_u32_le(batches);
-    head.put_u32_le(entries);
-    head.put_u64_le(raw_bytes as u64);
-    head.put_u64_le(body.len() as u64);
-    head.put_u64_le(header.durable_to);
-    debug_assert_eq!(head.len(), HEADER_BYTES, "the picture at the head is wrong");
-    let sum = object_checksum(header.db_uuid, header.slot, [&head[..], &body[..]]);
-    vec![head.freeze(), body, Bytes::copy_from_slice(&sum.to_le_bytes())]
+    put_body: impl FnOnce(&mut Vec<u8>) -> Codec,
+) -> Bytes {
+    let mut object = Vec::with_capacity(HEADER_BYTES + raw_bytes + CHECKSUM_BYTES);
+    object.put_slice(MAGIC);
+    object.put_slice(&header.token);
+    object.put_u16_le(FORMAT_VERSION);
+    object.put_u8(kind);
+    object.put_u8(Codec::None as u8);
+    object.put_u32_le(header.epoch);
+    object.put_u64_le(header.slot);
+    object.put_u64_le(header.first_seq);
+    object.put_u64_le(last_seq);
+    object.put_u128_le(header.db_uuid);
+    object.put_u128_le(header.writer_uuid);
+    object.put_u32_le(batches);
+    object.put_u32_le(entries);
+    object.put_u64_le(raw_bytes as u64);
+    object.put_u64_le(0);
+    object.put_u64_le(header.durable_to);
+    debug_assert_eq!(object.len(), HEADER_BYTES, "the picture at the head is wrong");
+    let codec = put_body(&mut object);
+    let stored_bytes = (object.len() - HEADER_BYTES) as u64;
+    object[CODEC_AT as usize] = codec as u8;
+    object[STORED_BYTES_AT..STORED_BYTES_AT + 8].copy_from_slice(&stored_bytes.to_le_bytes());
+    let sum = object_checksum(header.db_uuid, header.slot, &object);
+    object.put_u64_le(sum);
+    object.into()
 }
 
-fn object_checksum<const N: usize>(db_uuid: u128, slot: u64, pieces: [&[u8]; N]) -> u64 {
-    let mut hash = XxHash3_64::with_seed(frame::place_seed(db_uuid as u64 ^ (db_uuid >> 64) as u64, slot));
-    for piece in pieces {
-        hash.write(piece);
-    }
-    hash.finish()
+fn object_checksum(db_uuid: u128, slot: u64, object: &[u8]) -> u64 {
+    checksum(frame::place_seed(db_uuid as u64 ^ (db_uuid >> 64) as u64, slot), object)
 }
 
 fn raw_body(codec: Codec, stored: Bytes, raw_bytes: u64) -> Result<Bytes> {

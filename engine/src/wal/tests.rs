@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::{buffer::LogBuffer, record::*};
 use crate::{
-    codec::frame::{checksum, place_seed},
+    codec::frame::{Codec, checksum, place_seed},
     error::ErrorKind,
     key::{Entry, Kind},
 };
@@ -26,10 +26,6 @@ fn header(slot: u64, first_seq: u64) -> WalHeader {
 
 fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Op<'a> {
     Op { kind: Kind::Put, key, expire_at_ms: 0, value }
-}
-
-fn stored(pieces: &[Bytes]) -> Bytes {
-    pieces.concat().into()
 }
 
 /// Two batches, each kind of field once.
@@ -63,7 +59,7 @@ fn resealed(object: &Bytes, change: impl FnOnce(&mut [u8])) -> Bytes {
 #[test]
 fn objects_of_each_format_are_read_and_those_of_the_newest_written() {
     let (log, entries) = sample();
-    golden("wal_data_v2.bin", &stored(&encode_data(&header(7, 41), &log)));
+    golden("wal_data_v2.bin", &encode_data(&header(7, 41), &log, Codec::Lz4));
     golden("wal_fence_v2.bin", &encode_fence(&header(7, 5), "host:1"));
     for (version, durable_to) in [(1, 0), (2, 6)] {
         let data = decode(golden_bytes(&format!("wal_data_v{version}.bin"))).expect("sound");
@@ -80,7 +76,7 @@ fn objects_of_each_format_are_read_and_those_of_the_newest_written() {
 fn every_flipped_byte_and_every_truncation_is_corruption_of_the_named_slot() {
     let (log, _) = sample();
     let old = ["wal_data_v1.bin", "wal_fence_v1.bin"].map(golden_bytes);
-    let new = [stored(&encode_data(&header(7, 41), &log)), encode_fence(&header(7, 0), "host:1")];
+    let new = [encode_data(&header(7, 41), &log, Codec::Lz4), encode_fence(&header(7, 0), "host:1")];
     for object in old.into_iter().chain(new) {
         for at in 0..object.len() {
             let mut flipped = object.to_vec();
@@ -98,7 +94,7 @@ fn every_flipped_byte_and_every_truncation_is_corruption_of_the_named_slot() {
 #[test]
 fn a_right_object_in_a_wrong_place_is_corruption() {
     let (log, _) = sample();
-    let object = stored(&encode_data(&header(7, 41), &log));
+    let object = encode_data(&header(7, 41), &log, Codec::Lz4);
     assert_eq!(
         WalObject::decode(8, UUID, object.clone()).expect_err("the slot").kind(),
         ErrorKind::Corruption
@@ -112,7 +108,7 @@ fn a_right_object_in_a_wrong_place_is_corruption() {
 #[test]
 fn hostile_fields_under_a_right_checksum_are_refused_before_anything_is_allocated() {
     let (log, _) = sample();
-    let object = stored(&encode_data(&header(7, 41), &log));
+    let object = encode_data(&header(7, 41), &log, Codec::Lz4);
     let cases: [(&str, usize, &[u8]); 9] = [
         ("more entries than there are", 92, &u32::MAX.to_le_bytes()),
         ("more batches than there are", 88, &u32::MAX.to_le_bytes()),
@@ -141,7 +137,7 @@ fn a_body_is_compressed_only_if_that_gains() {
     let mut log = LogBuffer::new(1);
     let value = [b'x'; 5000];
     log.append(1, [put(b"\0\0\0\0k", &value)].into_iter(), drop);
-    let object = stored(&encode_data(&header(7, 1), &log.seal(2)));
+    let object = encode_data(&header(7, 1), &log.seal(2), Codec::Lz4);
     assert!(object.len() < 1000, "{} bytes", object.len());
     let WalObject::Data { entries, .. } = decode(object.clone()).expect("sound") else { panic!("DATA") };
     assert_eq!(entries[0].value, value[..]);
@@ -153,7 +149,7 @@ fn a_body_is_compressed_only_if_that_gains() {
 fn an_object_can_be_rebased_without_encoding_its_operations_again() {
     let (log, entries) = sample();
     let WalObject::Data { entries: moved, last_seq, .. } =
-        decode(stored(&encode_data(&header(7, 1041), &log))).expect("sound")
+        decode(encode_data(&header(7, 1041), &log, Codec::Lz4)).expect("sound")
     else {
         panic!("DATA")
     };
@@ -197,7 +193,7 @@ fn nothing_appended_is_nothing_written() {
     log.append(5, std::iter::empty(), |_| panic!("there is no entry"));
     let sealed = log.seal(5);
     assert!(sealed.chunks.is_empty() && sealed.last_seq == 4);
-    let object = decode(stored(&encode_data(&header(7, 5), &sealed))).expect("an empty object is sound");
+    let object = decode(encode_data(&header(7, 5), &sealed, Codec::Lz4)).expect("an empty object is sound");
     assert!(matches!(object, WalObject::Data { entries, last_seq: 4, .. } if entries.is_empty()));
 }
 
@@ -229,7 +225,7 @@ proptest! {
         }
         let last = written.last().map_or(first_seq - 1, |entry: &Entry| entry.seq);
         let sealed = log.seal(seq);
-        let object = decode(stored(&encode_data(&header(7, first_seq), &sealed))).expect("sound");
+        let object = decode(encode_data(&header(7, first_seq), &sealed, Codec::Lz4)).expect("sound");
         prop_assert_eq!(object, WalObject::Data { header: header(7, first_seq), entries: written, last_seq: last });
     }
 
@@ -241,7 +237,7 @@ proptest! {
     ) {
         prop_assert!(decode(body.clone().into()).is_err());
         // The same as the body of an object that is sound otherwise.
-        let mut object = BytesMut::from(&stored(&encode_data(&header(7, 1), &LogBuffer::new(1).seal(1)))[..120]);
+        let mut object = BytesMut::from(&encode_data(&header(7, 1), &LogBuffer::new(1).seal(1), Codec::Lz4)[..120]);
         object[27] = codec;
         object[88..96].copy_from_slice(&counts);
         object[96..104].copy_from_slice(&(body.len() as u64).to_le_bytes());

@@ -12,6 +12,9 @@
 //! not, the buffer goes on filling while the uploads before it travel, and is sent when the oldest of them lands. Nobody
 //! wanting anything means no request: an idle database sends no PUT.
 //!
+//! While no more than half of the window is in flight the store keeps up, and objects are sent as they are: compressing
+//! takes CPU from those who write, and makes nobody's wait shorter. Beyond that fewer bytes go up sooner, and they are.
+//!
 //! What a writer cannot see: that the slots behind it were emptied from outside. A create succeeds in an empty folder as
 //! in a full one, and looking back would cost every write a request. So a writer whose log is deleted under it goes on
 //! acknowledging; its entries are in its memtables still, and safe with the next flush. Only if it ends before is what the
@@ -40,6 +43,7 @@ use tokio::sync::Notify;
 use crate::{
     chaos::{Bug, bug},
     clock::{self, SharedClock},
+    codec::frame::Codec,
     error::{Error, ErrorKind, Result},
     key::Seq,
     manifest::edit,
@@ -314,7 +318,8 @@ impl LogWriter {
                 });
                 let Some(cut) = next else { break };
                 pace.sent(self.clock.monotonic());
-                let upload = self.upload(cut, pipe.durable_slot(), &pipe.trouble).inspect_ok(
+                let codec = if flying.len() * 2 < self.window { Codec::None } else { Codec::Lz4 };
+                let upload = self.upload(cut, codec, pipe.durable_slot(), &pipe.trouble).inspect_ok(
                     |Sent { slot, last_seq, .. }| {
                         // The rule at the head, broken.
                         if bug(Bug::AcknowledgedOutOfOrder) {
@@ -346,7 +351,7 @@ impl LogWriter {
     }
 
     /// Puts one object into its slot, with the same bytes however often it takes.
-    async fn upload(&self, cut: Cut, durable_to: u64, trouble: &Trouble) -> Result<Sent> {
+    async fn upload(&self, cut: Cut, codec: Codec, durable_to: u64, trouble: &Trouble) -> Result<Sent> {
         let Cut { slot, log } = cut;
         let (last_seq, started) = (log.last_seq, self.clock.monotonic());
         let header = WalHeader {
@@ -359,14 +364,14 @@ impl LogWriter {
             durable_to,
         };
         let body = if log.bytes > INLINE_ENCODE_BYTES {
-            clock::on_cpu(move || encode_data(&header, &log)).await?
+            clock::on_cpu(move || encode_data(&header, &log, codec)).await?
         } else {
-            encode_data(&header, &log)
+            encode_data(&header, &log, codec)
         };
-        let _charge = Charge::new(&self.charged, body.iter().map(Bytes::len).sum());
+        let _charge = Charge::new(&self.charged, body.len());
         let (mut pause, mut reads) = (FIRST_PAUSE, 0);
         loop {
-            match self.sequence.create(slot, body.clone(), Cause::Wal, None).await {
+            match self.sequence.create(slot, vec![body.clone()], Cause::Wal, None).await {
                 Ok(store::Slot::Ours) => {
                     trouble.is_over();
                     let took = self.clock.monotonic().saturating_sub(started);

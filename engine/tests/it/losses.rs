@@ -11,6 +11,7 @@ use bytes::Bytes;
 use esker::{
     Compaction, Db, Error, ErrorKind, Reader, Result,
     clock::{SharedClock, SystemClock},
+    codec::frame::Codec,
     key::{Kind, Seq},
     manifest::{Edit, Manifest, View},
     repair::{Outcome, RepairOptions, Rung, repair},
@@ -146,9 +147,9 @@ async fn header(manifest: &Manifest, epoch: u32, slot: u64, first_seq: Seq, dura
     WalHeader { db_uuid, writer_uuid, epoch, slot, token, first_seq, durable_to }
 }
 
-async fn put_body(manifest: &Manifest, slot: u64, body: Vec<Bytes>) {
+async fn put_body(manifest: &Manifest, slot: u64, body: Bytes) {
     let log = Sequence::new(manifest.store().clone(), Folder::Wal);
-    log.create(slot, body, Cause::Wal, None).await.expect("created");
+    log.create(slot, vec![body], Cause::Wal, None).await.expect("created");
 }
 
 /// Puts an object of one entry into `slot`, sent when everything up to `durable_to` was durable.
@@ -160,7 +161,8 @@ async fn put_value(manifest: &Manifest, epoch: u32, slot: u64, seq: Seq, durable
     let mut log = LogBuffer::new(seq);
     let op = Op { kind: Kind::Put, key: b"\0\0\0\0k", expire_at_ms: 0, value };
     log.append(seq, [op].into_iter(), drop);
-    let body = encode_data(&header(manifest, epoch, slot, seq, durable_to).await, &log.seal(seq + 1));
+    let body =
+        encode_data(&header(manifest, epoch, slot, seq, durable_to).await, &log.seal(seq + 1), Codec::Lz4);
     put_body(manifest, slot, body).await;
 }
 
@@ -311,7 +313,7 @@ async fn the_fence_of_an_older_epoch_than_the_last_proves_nothing() {
     // As an opener puts it that a collection has led astray; the writer of epoch 2 has sent nothing yet.
     let manifest = place.manifest().await;
     let slot = fence + K + 1;
-    put_body(&manifest, slot, vec![encode_fence(&header(&manifest, 1, slot, 0, 0).await, "astray")]).await;
+    put_body(&manifest, slot, encode_fence(&header(&manifest, 1, slot, 0, 0).await, "astray")).await;
     place.reader().await.expect("opened").strong().await.expect("nothing is missing");
     let report = verified(&place, false).await;
     assert!(report.is_whole(), "{:?}", report.findings);

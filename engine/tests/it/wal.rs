@@ -10,6 +10,7 @@ use bytes::Bytes;
 use esker::{
     ErrorKind,
     clock::SystemClock,
+    codec::frame::Codec,
     key::{Kind, Seq},
     manifest::{Edit, Manifest, StoredOptions, View},
     stats::{Cause, RequestKind},
@@ -65,11 +66,11 @@ async fn take_over(
 }
 
 /// A DATA object with one put of `value`.
-fn data(manifest: &Manifest, epoch: u32, slot: u64, seq: Seq, value: &str) -> Vec<Bytes> {
+fn data(manifest: &Manifest, epoch: u32, slot: u64, seq: Seq, value: &str) -> Bytes {
     let mut log = LogBuffer::new(seq);
     let op = Op { kind: Kind::Put, key: b"\0\0\0\0k", expire_at_ms: 0, value: value.as_bytes() };
     log.append(seq, [op].into_iter(), drop);
-    encode_data(&header(manifest, epoch, slot, seq), &log.seal(seq + 1))
+    encode_data(&header(manifest, epoch, slot, seq), &log.seal(seq + 1), Codec::Lz4)
 }
 
 fn header(manifest: &Manifest, epoch: u32, slot: u64, first_seq: Seq) -> WalHeader {
@@ -85,9 +86,9 @@ fn header(manifest: &Manifest, epoch: u32, slot: u64, first_seq: Seq) -> WalHead
     }
 }
 
-async fn put(manifest: &Manifest, slot: u64, body: Vec<Bytes>) -> Slot {
+async fn put(manifest: &Manifest, slot: u64, body: Bytes) -> Slot {
     let log = Sequence::new(manifest.store().clone(), Folder::Wal);
-    log.create(slot, body, Cause::Wal, None).await.expect("the store is sound")
+    log.create(slot, vec![body], Cause::Wal, None).await.expect("the store is sound")
 }
 
 async fn walk(manifest: &Manifest) -> Vec<Bytes> {
@@ -212,7 +213,7 @@ async fn a_lost_object_is_told_from_one_that_was_never_written_by_what_the_next_
         let op = Op { kind: Kind::Put, key: b"\0\0\0\0k", expire_at_ms: 0, value: b"behind" };
         log.append(3, [op].into_iter(), drop);
         let header = WalHeader { durable_to: t + durable_to - 3, ..header(&manifest, 1, t + 2, 3) };
-        put(&manifest, t + 2, encode_data(&header, &log.seal(4))).await;
+        put(&manifest, t + 2, encode_data(&header, &log.seal(4), Codec::None)).await;
         match take_over(&manifest, claim(&manifest, "next").await, "next").await {
             Ok((opened, values)) => {
                 assert!(!is_lost, "slot {} was durable, and is gone", t + 1);
@@ -268,7 +269,7 @@ async fn a_cursor_steps_over_void_objects_of_either_kind() {
         let bytes = if fence {
             encode_fence(&header(&manifest, epoch, 5, 0), "w")
         } else {
-            data(&manifest, epoch, 5, 1, "v").concat().into()
+            data(&manifest, epoch, 5, 1, "v")
         };
         WalObject::decode(5, manifest.identity().db_uuid, bytes).expect("sound")
     };
@@ -346,7 +347,7 @@ struct Writer {
     sent: u64,
     landed: HashSet<u64>,
     acknowledged: u64,
-    in_flight: BTreeMap<u64, Vec<Bytes>>,
+    in_flight: BTreeMap<u64, Bytes>,
     next_seq: Seq,
     fenced: bool,
 }

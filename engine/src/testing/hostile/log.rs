@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{DB_UUID, SEAL, SLOT, as_inputs, assert_refused, sample_entries, seal};
 use crate::{
+    codec::frame::Codec,
     key::Entry,
     manifest::{Root, StoredOptions},
     store::Name,
@@ -51,7 +52,7 @@ fn check(object: &WalObject) {
                 log.append(entry.seq, [op(entry)].into_iter(), drop);
             }
             assert_eq!(entries.last().map_or(first, |entry| entry.seq + 1), last.max(first));
-            decode(encode_data(header, &log.seal(last.max(first))).concat().into())
+            decode(encode_data(header, &log.seal(last.max(first)), Codec::Lz4))
         }
     };
     let again = again.expect("what was encoded is decoded");
@@ -81,7 +82,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     };
     let mut objects = vec![
         encode_fence(&header(0), "host:1").to_vec(),
-        encode_data(&header(5), &LogBuffer::new(5).seal(5)).concat(),
+        encode_data(&header(5), &LogBuffer::new(5).seal(5), Codec::None).to_vec(),
     ];
     for variant in 0..6 {
         let entries = sample_entries([2, 9, 40][variant as usize % 3], variant);
@@ -97,7 +98,10 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
             sizes.insert(next, batch.len());
             rest = more;
         }
-        objects.push(encode_data(&header(41), &log.seal(next)).concat());
+        objects.push(
+            encode_data(&header(41), &log.seal(next), [Codec::Lz4, Codec::None][variant as usize % 2])
+                .to_vec(),
+        );
     }
     as_inputs(objects)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use esker::{
     ErrorKind,
+    codec::frame::Codec,
     compaction::collect,
     key::Kind,
     manifest::{Edit, Manifest, StoredShape},
@@ -238,14 +239,17 @@ async fn log_objects_before_the_replay_point_go_but_never_a_fence() {
         let mut log = LogBuffer::new(1);
         let key = key(0, "k");
         log.append(1, std::iter::once(Op { kind: Kind::Put, key: &key, expire_at_ms: 0, value }), |_| {});
-        encode_data(&header(slot), &log.seal(2))
+        encode_data(&header(slot), &log.seal(2), Codec::Lz4)
     };
     let fence = WalHeader { first_seq: 0, ..header(1) };
     // A fence, a stray of the writer it fenced, a small and a large object, and one that is still needed.
     db.store.put_new(&Name::Wal(1), vec![encode_fence(&fence, "test")], Cause::Admin).await.expect("a fence");
     let large: Vec<u8> = (0..5000u32).flat_map(|n| n.wrapping_mul(0x9E37_79B9).to_le_bytes()).collect();
     for (slot, value) in [(2, &b"stray"[..]), (5, b"small"), (6, &large), (7, b"needed")] {
-        db.store.put_new(&Name::Wal(slot), data(slot, value), Cause::Admin).await.expect("a log object");
+        db.store
+            .put_new(&Name::Wal(slot), vec![data(slot, value)], Cause::Admin)
+            .await
+            .expect("a log object");
     }
     db.store
         .put_new(&Name::Wal(3), vec![Bytes::from_static(b"not ours to judge")], Cause::Admin)

@@ -45,16 +45,28 @@ use crate::{
 /// Rows of a quick run.
 const QUICK_ROWS: u64 = 100_000;
 
-/// Run all that the page of results needs, and write the page and its plots; or write it from earlier runs.
-///
-/// The parts of a run: `merge` (a merge in memory, one core), `near` (warm and durable, memory), `far` (cold and durable,
-/// standard and express), `overwrite` (a folder), `rows` and `callers` (how figures move with either; one round). All of
-/// them take some hours; run them apart if need be, each with an --out of its own, and give all files to --from: where two have
-/// the same workload on the same store at the same scale, the last file's is taken, for every engine.
-///
-/// Beside the page, in a folder `results`, go the plots; there, `bounds.md` is read: a section `## workload` for each row, which
-/// says what bounds it. Rows without one are named on standard error.
+const EXAMPLES: &str = "\
+Parts, all by default, in this order; all of them take some hours:
+  merge      a merge in memory, on one core
+  near       warm and durable workloads, memory
+  far        cold and durable ones, standard and express
+  overwrite  sustained overwriting, in a folder
+  rows       how figures move with the number of rows (--scale-rows, --scale-rounds), in a folder: 30 M rows take tens of GB
+  callers    and with the number of clients (--scale-callers, --scale-rounds)
+
+Examples:
+  esker-peers results                                     everything, and ../RESULTS.md
+  esker-peers results --quick                             minutes, and target/quick/RESULTS.md
+  esker-peers results --parts near --out near.json        a part by itself
+  esker-peers results --from near.json far.json           the page of both; nothing is run
+
+Where two files have the same workload on the same store at the same scale, the last one's figures are taken, for every
+engine. Plots go into the folder `results` beside the page; its file `bounds.md` has a section `## workload` for each row that says
+what bounds it. Rows without one are named on standard error.";
+
+/// What is told of a page.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct ResultsArgs {
     /// Run nothing: write the page from these files of samples.
     #[arg(long, num_args = 1.., value_name = "FILE")]
@@ -219,9 +231,25 @@ fn write(samples: &Samples, page: &Path) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
     use esker_bench::sample::{Sample, Scale};
 
     use super::*;
+    use crate::options::{Args, Verb};
+
+    #[test]
+    fn the_examples_are_understood_and_nothing_quick_is_written_over_the_page() {
+        let examples: Vec<&str> =
+            EXAMPLES.lines().filter_map(|line| line.trim().strip_prefix("esker-peers ")).collect();
+        assert_eq!(examples.len(), 4);
+        for example in examples {
+            let words = example.split("   ").next().unwrap_or_default().split_whitespace();
+            let args = Args::try_parse_from(std::iter::once("esker-peers").chain(words)).unwrap();
+            let Some(Verb::Results(results)) = args.verb else { panic!("{example}") };
+            assert!(!results.parts().unwrap().is_empty());
+            assert_eq!(results.page().starts_with("target"), example.contains("quick"), "{example}");
+        }
+    }
 
     fn file(rows: &[(&str, &str, u64, f64)]) -> Samples {
         let sample = |(engine, workload, rows, rate): &(&str, &str, u64, f64)| Sample {

@@ -39,8 +39,9 @@ use crate::{
 
 /// Nothing written for so long: merging is done. SlateDB looks for merges every 5 s.
 const QUIET: Duration = Duration::from_secs(6);
-/// Longer than this nobody waits for merging.
+/// Longer than this nobody waits for merging, and so much more for each row.
 const MOST_QUIET: Duration = Duration::from_secs(180);
+const MOST_QUIET_A_ROW: Duration = Duration::from_micros(20);
 /// Clients that write the log for `open-log`.
 const LOG_CLIENTS: usize = 256;
 
@@ -298,7 +299,8 @@ impl<'a, E: Engine> Stage<'a, E> {
         engine.flush().await?;
         let started = Instant::now();
         let (mut written, mut since) = (self.place.objects.requests().put, Instant::now());
-        while started.elapsed() < MOST_QUIET {
+        let most = MOST_QUIET + MOST_QUIET_A_ROW.mul_f64(self.plan().rows as f64);
+        while started.elapsed() < most {
             match engine.is_quiet() {
                 Some(true) => return Ok(()),
                 Some(false) => {}

@@ -139,7 +139,7 @@ impl Figure {
 
 /// Every figure that both runs have, in the order of the second.
 fn changes(before: &Samples, after: &Samples, threshold: f64) -> Vec<Change> {
-    let key = |sample: &Sample| [sample.workload.clone(), sample.store.clone(), sample.engine.clone()];
+    let key = |sample: &Sample| [title(sample, after), sample.store.clone(), sample.engine.clone()];
     let mut seen = BTreeSet::new();
     let mut changes = Vec::new();
     for name in after.samples.iter().map(key) {
@@ -158,6 +158,13 @@ fn changes(before: &Samples, after: &Samples, threshold: f64) -> Vec<Change> {
         }
     }
     changes
+}
+
+/// The workload, and how large it was where `all` have several scales.
+fn title(sample: &Sample, all: &Samples) -> String {
+    let scale = sample.scale.filter(|_| all.samples.iter().any(|other| other.scale != sample.scale));
+    let name = &sample.workload;
+    scale.map_or(name.clone(), |s| format!("{name} ({} rows, {} clients)", short(s.rows as f64), s.clients))
 }
 
 fn report(changes: &[Change]) -> String {
@@ -239,10 +246,8 @@ mod tests {
                 p999_ns: 0,
                 max_ns: 0,
             }),
-            service: None,
             requests: Some(Requests { get: *get, ..Requests::default() }),
-            cpu_seconds: 0.0,
-            peak_memory_bytes: 0,
+            ..Sample::default()
         };
         let samples = rounds.iter().enumerate().map(sample).collect();
         Samples { format: FORMAT, setup: json!({}), samples, skipped: Vec::new() }

@@ -17,6 +17,7 @@ pub mod dataset;
 pub mod distribution;
 pub mod figures;
 pub mod measure;
+pub mod merging;
 mod options;
 pub mod pace;
 mod phases;

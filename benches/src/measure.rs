@@ -72,6 +72,13 @@ fn cpu_time() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
+/// Bytes that this process has handed to `write` calls since it began, to files and to anything else; `None` where the system
+/// does not tell. What is written through a memory map is not among them.
+pub fn written_bytes() -> Option<u64> {
+    let io = fs::read_to_string("/proc/self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("wchar:"))?.trim().parse().ok()
+}
+
 /// The most memory this process has held, in bytes; zero where the system does not tell.
 pub fn peak_memory() -> u64 {
     let Ok(status) = fs::read_to_string("/proc/self/status") else { return 0 };

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Always true: a sample says what was measured in one round and nothing derived from others; medians are taken when a
-//! file is read.
+//! file is read. Fields that came later are optional: a file from before them is still read.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -35,7 +35,7 @@ pub struct Samples {
 }
 
 /// One workload of one engine on one store, in one round.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Who was measured, and how it was set.
     pub engine: String,
@@ -63,6 +63,38 @@ pub struct Sample {
     pub cpu_seconds: f64,
     /// The most memory the process had held by then, harness and store in memory included.
     pub peak_memory_bytes: u64,
+    /// How large the run was. Where a file does not say, [`Samples::read`] takes it from its setup.
+    #[serde(default)]
+    pub scale: Option<Scale>,
+    /// Bytes that keys and values came to, and what became of them; of workloads that look at that.
+    #[serde(default)]
+    pub volume: Option<Volume>,
+}
+
+/// How large a run was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Scale {
+    /// Rows that were loaded.
+    pub rows: u64,
+    /// Concurrent clients, of workloads that do not say in their name how many they have.
+    pub clients: u64,
+}
+
+/// Bytes at the top of an engine and at its bottom. What is not known is `None`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Keys and values handed to the engine, or passed through it.
+    pub given_bytes: u64,
+    /// What was written below it meanwhile, until it was quiet: log, flushes and merges.
+    pub written_bytes: Option<u64>,
+    /// Keys and values of the newest versions there are.
+    pub live_bytes: Option<u64>,
+    /// What lay in its store when it was quiet, garbage that waits for its deletion included.
+    pub stored_bytes: Option<u64>,
+    /// What its tree consists of, by its own account: the same without log and garbage.
+    pub tree_bytes: Option<u64>,
+    /// The memory that it was given: cache, and buffers of writes if they have a budget.
+    pub budget_bytes: Option<u64>,
 }
 
 /// Points of a distribution of latencies, in nanoseconds.
@@ -111,7 +143,7 @@ impl Samples {
     /// When it cannot be read, is no such file, or of another format.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let samples: Self = serde_json::from_str(&text)
+        let mut samples: Self = serde_json::from_str(&text)
             .with_context(|| format!("{} is no file of samples, as benches/peers writes", path.display()))?;
         ensure!(
             samples.format == FORMAT,
@@ -119,16 +151,31 @@ impl Samples {
             path.display(),
             samples.format
         );
+        let scale = samples.told_scale();
+        for sample in &mut samples.samples {
+            sample.scale = sample.scale.or(scale);
+        }
         Ok(samples)
     }
 
-    /// The samples of each workload and store, by engine, in the order they were measured first.
+    /// The scale that the setup says: that of most of the run, or of all of it.
+    pub fn told_scale(&self) -> Option<Scale> {
+        let number = |name: &str| self.setup["plan"][name].as_u64();
+        Some(Scale { rows: number("rows")?, clients: number("clients")? })
+    }
+
+    /// The samples of each workload, store and scale, by engine, in the order they were measured first.
     pub fn rows(&self) -> Vec<Row<'_>> {
         let mut rows: Vec<Row<'_>> = Vec::new();
         for sample in &self.samples {
-            let at = rows.iter().position(|r| r.workload == sample.workload && r.store == sample.store);
+            let at = rows.iter().position(|row| row.has(sample));
             let at = at.unwrap_or_else(|| {
-                rows.push(Row { workload: &sample.workload, store: &sample.store, engines: BTreeMap::new() });
+                rows.push(Row {
+                    workload: &sample.workload,
+                    store: &sample.store,
+                    scale: sample.scale,
+                    engines: BTreeMap::new(),
+                });
                 rows.len() - 1
             });
             rows[at].engines.entry(&sample.engine).or_default().push(sample);
@@ -137,15 +184,41 @@ impl Samples {
     }
 }
 
-/// All that was measured of one workload on one store.
+/// All that was measured of one workload on one store at one scale.
 #[derive(Debug)]
 pub struct Row<'a> {
     /// The workload.
     pub workload: &'a str,
     /// The store.
     pub store: &'a str,
+    /// Rows and clients.
+    pub scale: Option<Scale>,
     /// A sample a round, by engine.
     pub engines: BTreeMap<&'a str, Vec<&'a Sample>>,
+}
+
+impl Row<'_> {
+    /// Whether `sample` belongs to it.
+    pub fn has(&self, sample: &Sample) -> bool {
+        self.workload == sample.workload && self.store == sample.store && self.scale == sample.scale
+    }
+}
+
+impl Volume {
+    /// Bytes written below the engine for each byte of keys and values.
+    pub fn write_amplification(&self) -> Option<f64> {
+        Some(self.written_bytes? as f64 / self.given_bytes.max(1) as f64)
+    }
+
+    /// Bytes that lie in the store for each byte of keys and values that lives.
+    pub fn space_amplification(&self) -> Option<f64> {
+        Some(self.stored_bytes? as f64 / self.live_bytes?.max(1) as f64)
+    }
+
+    /// Bytes of the tree for each byte of keys and values that lives.
+    pub fn tree_amplification(&self) -> Option<f64> {
+        Some(self.tree_bytes? as f64 / self.live_bytes?.max(1) as f64)
+    }
 }
 
 impl Quantiles {
@@ -239,22 +312,52 @@ mod tests {
     #[test]
     fn a_million_operations_of_one_get_each_cost_forty_cents() {
         let requests = Requests { get: 500, ..Requests::default() };
-        let sample = Sample {
-            engine: "esker".into(),
-            store: "memory".into(),
-            workload: "cold-get".into(),
-            round: 1,
-            operations: 500,
-            rows: 500,
-            seconds: 1.0,
-            ops_per_second: 500.0,
-            latency: None,
-            service: None,
-            requests: Some(requests),
-            cpu_seconds: 0.0,
-            peak_memory_bytes: 0,
-        };
+        let sample = Sample { operations: 500, requests: Some(requests), ..Sample::default() };
         assert_eq!(sample.requests_per_operation(), Some(1.0));
         assert!((sample.dollars_per_million().unwrap() - 0.4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_file_from_before_scales_and_volumes_is_read_and_its_setup_says_how_large_it_was() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let old = r#"{"engine":"esker","store":"memory","workload":"scan","round":1,"operations":1,"rows":1,"seconds":1.0,
+            "ops_per_second":1.0,"latency":null,"service":null,"requests":null,"cpu_seconds":0.0,"peak_memory_bytes":0}"#;
+        let setup = r#"{"plan":{"rows":1000,"clients":2}}"#;
+        let text = format!(r#"{{"format":1,"setup":{setup},"samples":[{old}],"skipped":[]}}"#);
+        fs::write(file.path(), text).unwrap();
+        let read = Samples::read(file.path()).unwrap();
+        assert_eq!(read.samples[0].scale, Some(Scale { rows: 1000, clients: 2 }));
+        assert_eq!(read.samples[0].volume, None);
+    }
+
+    #[test]
+    fn the_same_workload_at_two_scales_is_two_rows() {
+        let sample = |rows| Sample {
+            scale: Some(Scale { rows, clients: 2 }),
+            engine: "esker".into(),
+            ..Sample::default()
+        };
+        let samples = Samples {
+            format: FORMAT,
+            setup: Value::Null,
+            samples: vec![sample(1), sample(10), sample(1)],
+            skipped: Vec::new(),
+        };
+        let counts: Vec<usize> = samples.rows().iter().map(|row| row.engines["esker"].len()).collect();
+        assert_eq!(counts, [2, 1]);
+    }
+
+    #[test]
+    fn amplifications_are_known_only_where_both_of_their_bytes_are() {
+        let volume = Volume {
+            given_bytes: 100,
+            written_bytes: Some(250),
+            stored_bytes: Some(90),
+            ..Volume::default()
+        };
+        assert_eq!(volume.write_amplification(), Some(2.5));
+        assert_eq!(volume.space_amplification(), None);
+        assert_eq!(Volume { live_bytes: Some(60), ..volume }.space_amplification(), Some(1.5));
+        assert_eq!(Volume { live_bytes: Some(60), ..volume }.tree_amplification(), None);
     }
 }

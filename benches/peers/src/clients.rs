@@ -31,6 +31,8 @@ use crate::engine::{Engine, Order};
 const YIELD_EVERY: u64 = 64;
 /// New rows that a client takes at a time.
 const CHUNK: u64 = 64;
+/// Keys of one read of several.
+const MULTI_KEYS: usize = 16;
 
 /// What clients are to do.
 #[derive(Debug, Clone, Copy)]
@@ -210,6 +212,9 @@ struct Client<E> {
     key: Vec<u8>,
     value: Vec<u8>,
     last: Vec<u8>,
+    /// Keys of one read of several, and which rows they are of, and at least at which version.
+    keys: Vec<Vec<u8>>,
+    asked: Vec<(u64, u32)>,
     ran: Ran,
 }
 
@@ -223,6 +228,8 @@ impl<E: Engine> Client<E> {
             key: Vec::new(),
             value: Vec::new(),
             last: Vec::new(),
+            keys: Vec::new(),
+            asked: Vec::new(),
             ran: Ran::once(0, Duration::ZERO),
         }
     }
@@ -291,7 +298,8 @@ impl<E: Engine> Client<E> {
     /// One operation; says how many rows it touched.
     async fn operate(&mut self, operation: Operation, row: u64, scan_rows: [u64; 2]) -> Result<u64> {
         match operation {
-            Operation::Read | Operation::Multi => self.read(row).await?,
+            Operation::Read => self.read(row).await?,
+            Operation::Multi => return self.read_many(row).await,
             Operation::Missing => self.read_missing(row).await?,
             Operation::Update => self.update(row).await?,
             Operation::Insert => match self.data.add_row() {
@@ -313,6 +321,27 @@ impl<E: Engine> Client<E> {
         data.key(row, &mut self.key);
         let at_least = data.confirmed(row);
         self.engine.get(&self.key, |value| data.check(row, at_least, value)).await
+    }
+
+    /// `row` and others at random, in one call.
+    async fn read_many(&mut self, row: u64) -> Result<u64> {
+        let data = &*self.data;
+        self.keys.resize_with(MULTI_KEYS, Vec::new);
+        self.asked.clear();
+        for (number, key) in self.keys.iter_mut().enumerate() {
+            let row = if number == 0 { row } else { self.random.random_range(0..data.rows()) };
+            data.key(row, key);
+            self.asked.push((row, data.confirmed(row)));
+        }
+        let (asked, mut answers) = (&self.asked, 0);
+        let check = |number: usize, value: Option<&[u8]>| {
+            answers += 1;
+            let (row, at_least) = asked[number];
+            data.check(row, at_least, value)
+        };
+        self.engine.multi_get(&self.keys, check).await?;
+        ensure!(answers == MULTI_KEYS, "{MULTI_KEYS} keys had {answers} answers");
+        Ok(MULTI_KEYS as u64)
     }
 
     async fn read_missing(&mut self, row: u64) -> Result<()> {

@@ -8,14 +8,18 @@
 //! | `workload`, `clients` | what is measured, and who does it |
 //! | `engine/` | the trait that workloads know, and a small file for each engine |
 //! | `store/` | where the bytes lie, how far away they seem, and what is asked for |
+//! | `figure` | what is taken from a sample, and how it is read |
 //! | `table` | what was found |
+//! | `results/` | all of it on one page, beside what was wanted |
 //!
 //! Keys and values, distributions, latencies and the file of samples are the harness's own: `esker_bench`.
 #![expect(clippy::disallowed_methods, reason = "a harness measures wall time and starts its own tasks")]
 
 mod clients;
 mod engine;
+mod figure;
 mod options;
+mod results;
 mod rounds;
 mod session;
 mod store;
@@ -27,12 +31,15 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use esker_bench::sample::Samples;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     options::{Args, Verb},
     session::{Said, Session},
 };
+
+/// Where memory comes from, as results say it: no engine here has been given another allocator.
+pub(crate) const ALLOCATOR: &str = "the system's";
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
@@ -42,14 +49,20 @@ fn main() -> Result<ExitCode> {
             print(&table::markdown(&Samples::read(&file)?))?;
             Ok(ExitCode::SUCCESS)
         }
+        Some(Verb::Results(results)) => current_thread()?.block_on(results::run(&results)),
         None => {
             let run = args.run.run()?;
-            let runtime = Builder::new_current_thread().enable_all().build()?;
-            let (table, code) = runtime.block_on(rounds::run(&run))?;
-            print(&table)?;
-            Ok(code)
+            let mut samples = rounds::begun(&run);
+            let went_well = current_thread()?.block_on(rounds::run(&run, &mut samples, &args.run.out))?;
+            print(&table::markdown(&samples))?;
+            Ok(if went_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
+}
+
+/// For who waits for other processes.
+fn current_thread() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
 /// One session: what it is comes on standard input, what it finds goes to standard output.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::Kind,
+    results::ResultsArgs,
     store::Store,
     workload::{ALL, Workload},
 };
@@ -34,16 +35,16 @@ pub(crate) enum Verb {
         /// The file of samples.
         file: PathBuf,
     },
+    /// Run all that the page of results needs, and write the page and its plots; or write it from earlier runs.
+    Results(Box<ResultsArgs>),
     /// One engine in one round, told on standard input; runs start it themselves.
     #[command(hide = true)]
     Session,
 }
 
+/// One run: which engines do what, and where.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
-    /// Comma-separated engines; all by default.
-    #[arg(long)]
-    engines: Option<String>,
     /// Comma-separated stores: memory, dir, dir-fsync, minio, each with +standard or +express for a latency.
     #[arg(long, default_value = "memory,memory+standard,memory+express")]
     stores: String,
@@ -51,12 +52,25 @@ pub(crate) struct RunArgs {
     /// near, cold and durable where it is far.
     #[arg(long, default_value = "default")]
     workloads: String,
+    /// Where the samples go.
+    #[arg(long, default_value = "peers.json")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    plan: PlanArgs,
+}
+
+/// What runs have in common.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PlanArgs {
+    /// Comma-separated engines; all by default.
+    #[arg(long)]
+    engines: Option<String>,
     /// How often everything is done.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Rows.
-    #[arg(long, default_value_t = 1_000_000)]
-    num: u64,
+    /// Rows; several numbers, separated by commas, make sessions for each.
+    #[arg(long, alias = "nums", value_delimiter = ',', default_value = "1000000")]
+    num: Vec<u64>,
     /// Bytes of a key.
     #[arg(long, default_value_t = 16)]
     key_size: usize,
@@ -66,9 +80,9 @@ pub(crate) struct RunArgs {
     /// Memory for each engine's cache of blocks, indexes and filters together.
     #[arg(long, default_value = "256MiB")]
     cache: ByteSize,
-    /// Concurrent clients.
-    #[arg(long, default_value_t = 2)]
-    clients: usize,
+    /// Concurrent clients; several numbers, separated by commas, make sessions for each.
+    #[arg(long, alias = "callers", value_delimiter = ',', default_value = "2")]
+    clients: Vec<usize>,
     /// Threads that clients and engines share; engines may have others of their own.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -96,12 +110,15 @@ pub(crate) struct RunArgs {
     /// Rows in the log that open-log replays.
     #[arg(long, default_value_t = 20_000)]
     log_rows: u64,
+    /// How many times the rows overwrite updates, chosen at random.
+    #[arg(long, default_value_t = 3.0)]
+    overwrites: f64,
+    /// How long overwrite waits, when it is quiet, before it looks at what lies there: for collectors of garbage.
+    #[arg(long, default_value = "0s")]
+    rest: humantime::Duration,
     /// Seed of keys, values, choices and latencies.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where the samples go.
-    #[arg(long, default_value = "peers.json")]
-    out: PathBuf,
     /// A process that takes longer than this for its workloads is ended, and its engine's round left out.
     #[arg(long, default_value = "30m")]
     session_limit: humantime::Duration,
@@ -111,17 +128,17 @@ pub(crate) struct RunArgs {
 }
 
 /// A run, with every default filled in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Run {
-    pub(crate) plan: Plan,
+    /// One for each number of rows and of clients.
+    pub(crate) plans: Vec<Plan>,
     pub(crate) engines: Vec<Kind>,
     pub(crate) stores: Vec<Store>,
     pub(crate) rounds: u32,
-    pub(crate) out: PathBuf,
     pub(crate) session_limit: Duration,
 }
 
-/// What is the same in every session.
+/// What is the same in every session of a size.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) workloads: String,
@@ -139,6 +156,8 @@ pub(crate) struct Plan {
     pub(crate) cold_warmup: u64,
     pub(crate) opens: u32,
     pub(crate) log_rows: u64,
+    pub(crate) overwrites: f64,
+    pub(crate) rest: Duration,
     /// A store that nobody writes to for so long is at rest.
     pub(crate) quiet: Duration,
     pub(crate) seed: u64,
@@ -146,35 +165,90 @@ pub(crate) struct Plan {
 
 impl RunArgs {
     pub(crate) fn run(&self) -> Result<Run> {
+        self.plan.run(&self.stores, &self.workloads)
+    }
+}
+
+impl PlanArgs {
+    /// The same with other numbers of rows, clients and rounds.
+    pub(crate) fn sized(&self, rows: &[u64], clients: &[usize], rounds: u32) -> Self {
+        Self { num: rows.to_vec(), clients: clients.to_vec(), rounds, ..self.clone() }
+    }
+
+    /// Whether everything is to be small.
+    pub(crate) fn is_smoke(&self) -> bool {
+        self.smoke
+    }
+
+    /// Shorter: less of everything, and at most so many rows, so that a page is there in minutes and says little.
+    pub(crate) fn shorten(&mut self, most_rows: u64) {
+        self.rounds = self.rounds.min(2);
+        self.num.iter_mut().for_each(|rows| *rows = (*rows).min(most_rows));
+        self.duration = Duration::from(self.duration).min(Duration::from_secs(1)).into();
+        self.warmup = Duration::from(self.warmup).min(Duration::from_millis(300)).into();
+        self.cold_ops = self.cold_ops.min(50);
+        self.cold_warmup = self.cold_warmup.min(50);
+        self.opens = self.opens.min(2);
+        self.log_rows = self.log_rows.min(5000);
+    }
+
+    /// The one number of rows and the one of clients, if there is one each.
+    pub(crate) fn size(&self) -> Option<(u64, usize)> {
+        match (&self.num[..], &self.clients[..]) {
+            ([rows], [clients]) => Some((*rows, *clients)),
+            _ => None,
+        }
+    }
+
+    /// These `workloads` on these `stores`.
+    pub(crate) fn run(&self, stores: &str, workloads: &str) -> Result<Run> {
         let engines = match &self.engines {
             None => Kind::ALL.to_vec(),
             Some(list) => list.split(',').map(str::trim).map(str::parse).collect::<Result<_>>()?,
         };
-        let stores = self.stores.split(',').map(str::trim).map(str::parse).collect::<Result<Vec<Store>>>()?;
+        let stores = stores.split(',').map(str::trim).map(str::parse).collect::<Result<Vec<Store>>>()?;
         for store in &stores {
-            let workloads = Workload::parse_list(&self.workloads, *store)?;
-            ensure!(!workloads.is_empty(), "--workloads names none");
+            let found = Workload::parse_list(workloads, *store)?;
+            ensure!(!found.is_empty(), "--workloads names none");
         }
-        ensure!(self.num > 0 && self.log_rows > 0, "--num and --log-rows must be at least 1");
+        ensure!(self.num.iter().all(|rows| *rows > 0), "--num must be at least 1");
+        ensure!(self.log_rows > 0, "--log-rows must be at least 1");
         ensure!(
             (Dataset::LEAST_KEY_BYTES..=1024).contains(&self.key_size),
             "--key-size must be {} to 1024",
             Dataset::LEAST_KEY_BYTES
         );
         ensure!((16..=1 << 20).contains(&self.value_size), "--value-size must be 16 to 1048576");
-        ensure!((1..=4096).contains(&self.clients), "--clients must be 1 to 4096");
+        ensure!(self.clients.iter().all(|n| (1..=4096).contains(n)), "--clients must be 1 to 4096");
         ensure!((1..=256).contains(&self.threads), "--threads must be 1 to 256");
         ensure!(self.rounds > 0, "--rounds must be at least 1");
+        ensure!(self.overwrites > 0.0 && self.overwrites <= 1000.0, "--overwrites must be above 0, to 1000");
         for rate in self.rate.into_iter().chain([self.write_rate]) {
             ensure!(rate > 0.0 && rate < 1e9, "a rate must be a positive number of operations a second");
         }
-        let mut plan = Plan {
-            workloads: self.workloads.clone(),
-            rows: self.num,
+        let sizes =
+            self.num.iter().flat_map(|rows| self.clients.iter().map(move |clients| (*rows, *clients)));
+        let mut plans: Vec<Plan> = sizes.map(|(rows, clients)| self.plan(workloads, rows, clients)).collect();
+        if self.smoke {
+            plans.iter_mut().for_each(Plan::shrink);
+        }
+        Ok(Run {
+            plans,
+            engines,
+            stores,
+            rounds: if self.smoke { 1 } else { self.rounds },
+            session_limit: self.session_limit.into(),
+        })
+    }
+
+    fn plan(&self, workloads: &str, rows: u64, clients: usize) -> Plan {
+        Plan {
+            workloads: workloads.to_owned(),
+            rows,
             key_bytes: self.key_size,
             value_bytes: self.value_size,
             cache_bytes: self.cache.as_u64(),
-            clients: self.clients,
+            clients,
             threads: self.threads,
             duration: self.duration.into(),
             warmup: self.warmup.into(),
@@ -184,27 +258,28 @@ impl RunArgs {
             cold_warmup: self.cold_warmup,
             opens: self.opens,
             log_rows: self.log_rows,
+            overwrites: self.overwrites,
+            rest: self.rest.into(),
             quiet: Duration::MAX,
             seed: self.seed,
-        };
-        if self.smoke {
-            plan.rows = plan.rows.min(2000);
-            plan.duration = plan.duration.min(Duration::from_millis(200));
-            plan.warmup = plan.warmup.min(Duration::from_millis(50));
-            plan.cold_operations = plan.cold_operations.min(20);
-            plan.cold_warmup = plan.cold_warmup.min(10);
-            plan.opens = plan.opens.min(2);
-            plan.log_rows = plan.log_rows.min(500);
-            plan.quiet = Duration::from_millis(100);
         }
-        Ok(Run {
-            plan,
-            engines,
-            stores,
-            rounds: if self.smoke { 1 } else { self.rounds },
-            out: self.out.clone(),
-            session_limit: self.session_limit.into(),
-        })
+    }
+}
+
+/// Rows when everything is to be small.
+pub(crate) const SMOKE_ROWS: u64 = 2000;
+
+impl Plan {
+    /// So small that everything runs in a minute.
+    fn shrink(&mut self) {
+        self.rows = self.rows.min(SMOKE_ROWS);
+        self.duration = self.duration.min(Duration::from_millis(200));
+        self.warmup = self.warmup.min(Duration::from_millis(50));
+        self.cold_operations = self.cold_operations.min(20);
+        self.cold_warmup = self.cold_warmup.min(10);
+        self.opens = self.opens.min(2);
+        self.log_rows = self.log_rows.min(500);
+        self.quiet = Duration::from_millis(100);
     }
 }
 
@@ -218,8 +293,13 @@ Examples:
   esker-peers --engines esker,slatedb --stores minio+standard --workloads cold,durable
   esker-peers --stores dir-fsync --workloads durable
   esker-peers --stores memory --workloads ycsb-b --rate 20000      open loop: 20,000 intended starts a second
+  esker-peers --stores dir --workloads overwrite --overwrites 5    write and space amplification, and the longest pause
+  esker-peers --stores memory --workloads read-random --clients 1,2,4,16,256      how it grows with callers
+  esker-peers --stores dir --workloads fill,scan --num 1000000,10000000           and with rows
   esker-peers --out new.json && esker bench compare old.json new.json
   esker-peers table peers.json
+  esker-peers results                                everything for benches/RESULTS.md, and the page; some hours
+  esker-peers results --from results.json            the page again, from samples
 
 Workloads:
 ",
@@ -253,10 +333,32 @@ mod tests {
                 example.split("  ").next().unwrap_or_default().split("&&").next().unwrap_or_default();
             let words = std::iter::once("esker-peers").chain(command.split_whitespace());
             let args = Args::try_parse_from(words).unwrap();
-            args.run.run().unwrap();
+            match args.verb {
+                None => assert!(!args.run.run().unwrap().plans.is_empty()),
+                Some(Verb::Results(results)) => assert!(results.parts().is_ok()),
+                Some(_) => {}
+            }
             count += 1;
         }
         assert!(count > 5);
+    }
+
+    #[test]
+    fn every_number_of_rows_meets_every_number_of_clients() {
+        let args = Args::parse_from([
+            "esker-peers",
+            "--nums",
+            "1000,3000",
+            "--callers",
+            "1,16",
+            "--workloads",
+            "scan",
+        ]);
+        let sizes: Vec<(u64, usize)> =
+            args.run.run().unwrap().plans.iter().map(|p| (p.rows, p.clients)).collect();
+        assert_eq!(sizes, [(1000, 1), (1000, 16), (3000, 1), (3000, 16)]);
+        let none = Args::parse_from(["esker-peers", "--num", "1000,0"]).run.run();
+        assert!(none.unwrap_err().to_string().contains("--num"));
     }
 
     #[test]

@@ -11,12 +11,7 @@
 //! named in the file and in the exit code, and the others go on.
 #![expect(clippy::print_stderr, reason = "progress")]
 
-use std::{
-    fs,
-    io::IsTerminal as _,
-    process::{ExitCode, Stdio},
-    time::Instant,
-};
+use std::{fs, io::IsTerminal as _, path::Path, process::Stdio, time::Instant};
 
 use anyhow::{Context as _, Result, bail};
 use esker::{
@@ -32,49 +27,56 @@ use tokio::{
 
 use crate::{
     engine::Kind,
-    options::Run,
+    options::{Plan, Run},
     session::{Said, Session},
     store::{Base, Server, Store},
-    table,
 };
 
 /// Takes back what stands on the terminal's last line.
 const CLEAR: &str = "\r\x1b[K";
 
-/// Runs everything, writes the file, and gives the table.
-pub(crate) async fn run(run: &Run) -> Result<(String, ExitCode)> {
+/// A file of samples, as it begins: nothing measured, and the machine, versions and options for people.
+pub(crate) fn begun(run: &Run) -> Samples {
+    let setup = json!({
+        "plan": run.plans.first(),
+        "rounds": run.rounds,
+        "versions": versions(&run.engines),
+        "machine": machine(),
+    });
+    Samples { format: FORMAT, setup, samples: Vec::new(), skipped: Vec::new() }
+}
+
+/// Runs everything, adds what it finds to `samples` and writes them to `out`; says whether all sessions went well.
+pub(crate) async fn run(run: &Run, samples: &mut Samples, out: &Path) -> Result<bool> {
     let minio = if run.stores.iter().any(|store| store.base == Base::Minio) {
         Some(start_minio().await?)
     } else {
         None
     };
     let server = minio.as_ref().map(server_of).transpose()?;
-    let mut samples = Samples { format: FORMAT, setup: setup(run), samples: Vec::new(), skipped: Vec::new() };
-    let mut failed = false;
+    let mut went_well = true;
     let started = Instant::now();
     let sessions = sessions(run, server.as_ref(), &mut samples.skipped);
     for (number, session) in sessions.iter().enumerate() {
-        let title = format!(
-            "{}/{} round {} {} {}",
-            number + 1,
-            sessions.len(),
-            session.round,
-            session.store,
-            session.engine
-        );
-        if let Err(error) = one(session, run, &title, started, &mut samples).await {
-            failed = true;
-            let why = format!("{} on {}, round {}: {error:#}", session.engine, session.store, session.round);
+        let title = format!("{}/{} {}", number + 1, sessions.len(), session.title());
+        if let Err(error) = one(session, run, &title, started, samples).await {
+            went_well = false;
+            let why = format!("{}: {error:#}", session.title());
             eprintln!("{}{why}", if std::io::stderr().is_terminal() { CLEAR } else { "" });
             samples.skipped.push(why);
         }
-        let text = serde_json::to_string_pretty(&samples)?;
-        fs::write(&run.out, text).with_context(|| format!("{} cannot be written", run.out.display()))?;
+        write(samples, out)?;
     }
     if std::io::stderr().is_terminal() {
         eprint!("{CLEAR}");
     }
-    Ok((table::markdown(&samples), if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }))
+    Ok(went_well)
+}
+
+/// Writes the file of samples, a sample a line.
+pub(crate) fn write(samples: &Samples, out: &Path) -> Result<()> {
+    let text = serde_json::to_string(samples)?.replace("{\"engine\":", "\n{\"engine\":");
+    fs::write(out, text).with_context(|| format!("{} cannot be written", out.display()))
 }
 
 /// All sessions in their order; what cannot be compared is named in `skipped`.
@@ -84,13 +86,18 @@ fn sessions(run: &Run, server: Option<&Server>, skipped: &mut Vec<String>) -> Ve
         for store in &run.stores {
             let (here, not_here): (Vec<Kind>, Vec<Kind>) =
                 run.engines.iter().partition(|engine| engine.keeps_objects() || store.is_near());
-            if round == 1 {
-                skipped.extend(
-                    not_here.iter().map(|engine| format!("{engine} has no object store to lie on {store}")),
-                );
+            for engine in not_here {
+                let why = format!("{engine} has no object store to lie on {store}");
+                if !skipped.contains(&why) {
+                    skipped.push(why);
+                }
             }
-            for engine in rotated(&here, round) {
-                sessions.push(session(run, engine, *store, round, server));
+            for plan in &run.plans {
+                sessions.extend(
+                    rotated(&here, round)
+                        .into_iter()
+                        .map(|engine| session(plan, engine, *store, round, server)),
+                );
             }
         }
     }
@@ -107,14 +114,15 @@ fn rotated(engines: &[Kind], round: u32) -> Vec<Kind> {
     engines
 }
 
-fn session(run: &Run, engine: Kind, store: Store, round: u32, server: Option<&Server>) -> Session {
+fn session(plan: &Plan, engine: Kind, store: Store, round: u32, server: Option<&Server>) -> Session {
+    let size = format!("{}-{}", plan.rows, plan.clients);
     Session {
-        plan: run.plan.clone(),
+        plan: plan.clone(),
         engine,
         store,
         round,
         server: server.filter(|_| store.base == Base::Minio).cloned(),
-        unique: format!("peers-{}-{round}-{engine}-{store}", std::process::id()).replace('+', "-"),
+        unique: format!("peers-{}-{round}-{engine}-{store}-{size}", std::process::id()).replace('+', "-"),
     }
 }
 
@@ -189,29 +197,39 @@ fn server_of(minio: &Minio) -> Result<Server> {
     })
 }
 
-/// Machine, versions and options, for people.
-fn setup(run: &Run) -> Value {
+/// What the run was made on.
+fn machine() -> Value {
     let line = |file: &str, key: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
         line.split_once(':').map_or("", |(_, value)| value.trim()).to_owned()
     };
+    let file = |name: &str| fs::read_to_string(name).unwrap_or_default().trim().to_owned();
+    json!({
+        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "processor": line("/proc/cpuinfo", "model name"),
+        "memory": line("/proc/meminfo", "MemTotal"),
+        "kernel": file("/proc/sys/kernel/osrelease"),
+        "load_before": file("/proc/loadavg"),
+    })
+}
+
+/// What was run: the engines, the compiler that is there, the allocator, and Esker's commit.
+fn versions(engines: &[Kind]) -> Value {
+    let says = |program: &str, words: &[&str]| {
+        let output = std::process::Command::new(program).args(words).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
     let mut versions = serde_json::Map::new();
-    for engine in &run.engines {
+    for engine in engines {
         versions.insert(engine.package().into(), version_of(engine.package()).into());
     }
-    json!({
-        "plan": run.plan,
-        "rounds": run.rounds,
-        "versions": versions,
-        "machine": {
-            "cores": std::thread::available_parallelism().map_or(0, usize::from),
-            "processor": line("/proc/cpuinfo", "model name"),
-            "memory": line("/proc/meminfo", "MemTotal"),
-            "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
-            "load_before": fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
-        },
-    })
+    versions.insert("rustc".into(), says("rustc", &["--version"]).into());
+    versions.insert("commit".into(), says("git", &["describe", "--always", "--dirty"]).into());
+    versions.insert("allocator".into(), crate::ALLOCATOR.into());
+    versions.insert("build".into(), if cfg!(debug_assertions) { "debug" } else { "release" }.into());
+    versions.into()
 }
 
 /// The version of a package in this program's lock file.

@@ -11,28 +11,21 @@
 //!
 //! Always true: a figure is the median over the rounds; what was not measured is a dash.
 
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use esker_bench::{
-    figures::{duration, short},
-    sample::{Row, Sample, Samples, Spread},
+    figures::short,
+    sample::{Row, Sample, Samples, Scale, Spread},
 };
 
-use crate::workload::{Figure, Workload};
-
-/// The engine that the others are compared with.
-const OURS: &str = "esker";
+use crate::{
+    figure::{Figure, OURS},
+    workload::Workload,
+};
 
 /// Both tables of each store, and what was left out.
 pub(crate) fn markdown(samples: &Samples) -> String {
     let mut text = String::new();
-    let rows = samples.rows();
-    let mut stores: Vec<&str> = Vec::new();
-    for row in &rows {
-        if !stores.contains(&row.store) {
-            stores.push(row.store);
-        }
-    }
     let machine = &samples.setup["machine"];
     writeln!(
         text,
@@ -44,15 +37,7 @@ pub(crate) fn markdown(samples: &Samples) -> String {
         samples.setup["versions"],
     )
     .expect("a String takes every write");
-    for store in stores {
-        let rows: Vec<&Row<'_>> = rows.iter().filter(|row| row.store == store).collect();
-        let engines = engines(&rows);
-        writeln!(text, "## {store}\n").expect("a String takes every write");
-        text.push_str(&compared(&rows, &engines));
-        text.push('\n');
-        text.push_str(&detailed(&rows, &engines));
-        text.push('\n');
-    }
+    text.push_str(&stores("##", &samples.rows()));
     if !samples.skipped.is_empty() {
         text.push_str("Left out:\n\n");
         for why in &samples.skipped {
@@ -63,8 +48,35 @@ pub(crate) fn markdown(samples: &Samples) -> String {
     text
 }
 
+/// Both tables of each store, below headings that begin with `level`. A store that was measured at several scales has a
+/// heading for each.
+pub(crate) fn stores(level: &str, rows: &[Row<'_>]) -> String {
+    let mut text = String::new();
+    let mut places: Vec<(&str, Option<Scale>)> = Vec::new();
+    for row in rows {
+        if !places.contains(&(row.store, row.scale)) {
+            places.push((row.store, row.scale));
+        }
+    }
+    for (store, scale) in &places {
+        let here: Vec<&Row<'_>> = rows.iter().filter(|r| r.store == *store && r.scale == *scale).collect();
+        let engines = engines(&here);
+        let is_alone = places.iter().filter(|(other, _)| other == store).count() == 1;
+        let size = match scale {
+            Some(scale) if !is_alone => {
+                format!(": {} rows, --clients {}", short(scale.rows as f64), scale.clients)
+            }
+            _ => String::new(),
+        };
+        let (compared, detailed) = (compared(&here, &engines), detailed(&here, &engines));
+        write!(text, "{level} {store}{size}\n\n{compared}\n{detailed}\n")
+            .expect("a String takes every write");
+    }
+    text
+}
+
 /// Ours first, the others by name.
-fn engines<'a>(rows: &[&Row<'a>]) -> Vec<&'a str> {
+pub(crate) fn engines<'a>(rows: &[&Row<'a>]) -> Vec<&'a str> {
     let mut engines: Vec<&str> = rows.iter().flat_map(|row| row.engines.keys().copied()).collect();
     engines.sort_unstable_by_key(|engine| (*engine != OURS, *engine));
     engines.dedup();
@@ -79,15 +91,12 @@ fn compared(rows: &[&Row<'_>], engines: &[&str]) -> String {
     head.extend(peers.iter().map(|peer| format!("× {peer}")));
     let lines = rows.iter().map(|row| {
         let figure = figure_of(row.workload);
-        let name = if figure == Figure::Rate { "ops/s" } else { "p50" };
-        let mut line = vec![row.workload.to_owned(), name.to_owned()];
-        line.extend(engines.iter().map(|engine| {
-            let samples = row.engines.get(engine).map_or(&[][..], Vec::as_slice);
-            let spread = Spread::of(samples.iter().filter_map(|s| value(s, figure)));
-            spread.map_or("–".into(), |spread| cell(spread, figure))
-        }));
+        let mut line = vec![row.workload.to_owned(), figure.name().to_owned()];
+        line.extend(
+            engines.iter().map(|engine| figure.spread(row, engine).map_or("–".into(), |s| cell(s, figure))),
+        );
         line.extend(peers.iter().map(|peer| {
-            let ratio = Spread::of(ratios(row, peer, figure));
+            let ratio = figure.ratio(row, peer);
             ratio
                 .map_or("–".into(), |r| format!("{} ({}..{})", short(r.median), short(r.min), short(r.max)))
         }));
@@ -96,90 +105,64 @@ fn compared(rows: &[&Row<'_>], engines: &[&str]) -> String {
     sheet(&head, lines)
 }
 
+/// A column of the table of details: its name, its figure, and how that is written.
+type Column = (&'static str, fn(&Sample) -> Option<f64>, Figure);
+
 /// Everything else, a line an engine and workload.
 fn detailed(rows: &[&Row<'_>], engines: &[&str]) -> String {
-    let head = [
-        "workload",
-        "engine",
-        "ops/s",
-        "p50",
-        "p99",
-        "p99.9",
-        "max",
-        "requests/op",
-        "GET MB",
-        "PUT MB",
-        "$/M ops",
-        "cpu s",
-        "peak MB",
+    const ALWAYS: [Column; 11] = [
+        ("ops/s", |s| Some(s.ops_per_second), Figure::Rate),
+        ("p50", |s| Some(s.latency?.p50_ns as f64), Figure::Median),
+        ("p99", |s| Some(s.latency?.p99_ns as f64), Figure::Median),
+        ("p99.9", |s| Some(s.latency?.p999_ns as f64), Figure::Median),
+        ("max", |s| Some(s.latency?.max_ns as f64), Figure::Longest),
+        ("requests/op", Sample::requests_per_operation, Figure::Requests),
+        ("GET MB", |s| Some(s.requests?.get_bytes as f64 / 1e6), Figure::Requests),
+        ("PUT MB", |s| Some(s.requests?.put_bytes as f64 / 1e6), Figure::Requests),
+        ("$/M ops", Sample::dollars_per_million, Figure::Dollars),
+        ("cpu s", |s| Some(s.cpu_seconds), Figure::Requests),
+        ("peak MB", |s| Some(s.peak_memory_bytes as f64), Figure::PeakMemory),
     ];
-    let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
+    // Of workloads that look at bytes, where there is one.
+    const VOLUME: [Column; 4] = [
+        ("write amp", |s| Figure::WriteAmplification.of(s), Figure::WriteAmplification),
+        ("space amp", |s| Figure::SpaceAmplification.of(s), Figure::SpaceAmplification),
+        ("tree amp", |s| Figure::TreeAmplification.of(s), Figure::TreeAmplification),
+        ("MB/s a core", |s| Figure::MegabytesPerCore.of(s), Figure::MegabytesPerCore),
+    ];
+    let is_there = |column: &&Column| {
+        rows.iter().flat_map(|r| r.engines.values().flatten()).any(|s| column.1(s).is_some())
+    };
+    let columns: Vec<&Column> = ALWAYS.iter().chain(VOLUME.iter().filter(is_there)).collect();
+    let mut head = vec!["workload".to_owned(), "engine".to_owned()];
+    head.extend(columns.iter().map(|(name, ..)| (*name).to_owned()));
     let lines = rows.iter().flat_map(|row| {
-        engines.iter().filter_map(|engine| {
+        let columns = &columns;
+        engines.iter().filter_map(move |engine| {
             let samples = row.engines.get(engine)?;
-            let median = |figure: &dyn Fn(&Sample) -> Option<f64>| {
-                Spread::of(samples.iter().filter_map(|sample| figure(sample))).map(|spread| spread.median)
-            };
-            let number = |figure: &dyn Fn(&Sample) -> Option<f64>| median(figure).map_or("–".into(), short);
-            let time = |figure: &dyn Fn(&Sample) -> Option<u64>| {
-                let ns = median(&|sample| figure(sample).map(|ns| ns as f64));
-                ns.map_or("–".into(), |ns| duration(Duration::from_nanos(ns as u64)))
-            };
-            Some(vec![
-                row.workload.to_owned(),
-                (*engine).to_owned(),
-                number(&|s| Some(s.ops_per_second)),
-                time(&|s| Some(s.latency?.p50_ns)),
-                time(&|s| Some(s.latency?.p99_ns)),
-                time(&|s| Some(s.latency?.p999_ns)),
-                time(&|s| Some(s.latency?.max_ns)),
-                number(&Sample::requests_per_operation),
-                number(&|s| Some(s.requests?.get_bytes as f64 / 1e6)),
-                number(&|s| Some(s.requests?.put_bytes as f64 / 1e6)),
-                number(&Sample::dollars_per_million),
-                number(&|s| Some(s.cpu_seconds)),
-                number(&|s| Some(s.peak_memory_bytes as f64 / 1e6)),
-            ])
+            let mut line = vec![row.workload.to_owned(), (*engine).to_owned()];
+            line.extend(columns.iter().map(|(_, of, figure)| {
+                let spread = Spread::of(samples.iter().filter_map(|sample| of(sample)));
+                spread.map_or("–".into(), |spread| figure.write(spread.median))
+            }));
+            Some(line)
         })
     });
     sheet(&head, lines)
 }
 
-fn figure_of(workload: &str) -> Figure {
+/// The figure that matters of a workload.
+pub(crate) fn figure_of(workload: &str) -> Figure {
     Workload::named(workload).map_or(Figure::Rate, |workload| workload.figure)
 }
 
-fn value(sample: &Sample, figure: Figure) -> Option<f64> {
-    match figure {
-        Figure::Rate => Some(sample.ops_per_second),
-        Figure::Median => Some(sample.latency?.p50_ns as f64),
-    }
-}
-
-/// How many times as good ours is, in each round that has both.
-fn ratios(row: &Row<'_>, peer: &str, figure: Figure) -> Vec<f64> {
-    let by_round = |engine: &str| -> BTreeMap<u32, f64> {
-        let samples = row.engines.get(engine).map_or(&[][..], Vec::as_slice);
-        samples.iter().filter_map(|s| Some((s.round, value(s, figure)?))).collect()
-    };
-    let theirs = by_round(peer);
-    let ratio = |(round, ours): (&u32, &f64)| {
-        let theirs = theirs.get(round)?;
-        Some(if figure == Figure::Rate { ours / theirs } else { theirs / ours })
-    };
-    by_round(OURS).iter().filter_map(ratio).collect()
-}
-
 fn cell(spread: Spread, figure: Figure) -> String {
-    let write = |value: f64| match figure {
-        Figure::Rate => short(value),
-        Figure::Median => duration(Duration::from_nanos(value as u64)),
-    };
-    format!("{} ({}..{})", write(spread.median), write(spread.min), write(spread.max))
+    let [median, min, max] = [spread.median, spread.min, spread.max].map(|value| figure.write(value));
+    format!("{median} ({min}..{max})")
 }
 
 /// A Markdown table; columns after the first two stand on the right.
-fn sheet(head: &[String], lines: impl Iterator<Item = Vec<String>>) -> String {
+pub(crate) fn sheet(head: &[String], lines: impl Iterator<Item = Vec<String>>) -> String {
     let mut text = format!("| {} |\n|", head.join(" | "));
     for column in 0..head.len() {
         text.push_str(if column < 2 { "---|" } else { "---:|" });
@@ -193,7 +176,7 @@ fn sheet(head: &[String], lines: impl Iterator<Item = Vec<String>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use esker_bench::sample::{FORMAT, Quantiles, Requests};
+    use esker_bench::sample::{FORMAT, Quantiles, Requests, Volume};
     use serde_json::json;
 
     use super::*;
@@ -209,10 +192,10 @@ mod tests {
             seconds: 1.0,
             ops_per_second: rate,
             latency: Some(Quantiles { p50_ns, p90_ns: 2, p99_ns: 3_000_000, p999_ns: 4, max_ns: 5 }),
-            service: None,
             requests: (engine != "fjall").then_some(Requests { get: 500, ..Requests::default() }),
             cpu_seconds: 1.0,
             peak_memory_bytes: 300_000_000,
+            ..Sample::default()
         }
     }
 
@@ -255,5 +238,26 @@ mod tests {
         );
         assert!(line("| read-random | fjall").contains("| – |"));
         assert!(text.contains("\n- rocksdb has no object store\n"));
+    }
+
+    #[test]
+    fn two_scales_of_a_store_stand_apart_and_amplifications_where_there_are_any() {
+        let at = |rows, clients| Sample {
+            scale: Some(Scale { rows, clients }),
+            ..sample("esker", "read-random", 1, 1000.0, 1000)
+        };
+        let volume = Volume { given_bytes: 100, written_bytes: Some(250), ..Volume::default() };
+        let samples = Samples {
+            format: FORMAT,
+            setup: json!({}),
+            samples: vec![at(1_000_000, 2), Sample { volume: Some(volume), ..at(10_000_000, 16) }],
+            skipped: Vec::new(),
+        };
+        let text = markdown(&samples);
+        let parts: Vec<&str> = text.split("\n## ").collect();
+        assert!(parts[1].starts_with("memory: 1.00 M rows, --clients 2\n"), "{text}");
+        assert!(parts[2].starts_with("memory: 10.0 M rows, --clients 16\n"), "{text}");
+        assert!(!parts[1].contains("write amp") && parts[2].contains("write amp"), "{text}");
+        assert!(parts[2].contains("| 2.50 |") && !parts[2].contains("space amp"), "{text}");
     }
 }

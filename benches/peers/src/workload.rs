@@ -5,7 +5,7 @@
 use anyhow::{Result, bail};
 use esker_bench::workload::{A, B, D, E, F, MISSING, Mix, READ, SCAN, Spread};
 
-use crate::store::Store;
+use crate::{figure::Figure, store::Store};
 
 /// A workload.
 #[derive(Debug, Clone, Copy)]
@@ -14,6 +14,7 @@ pub(crate) struct Workload {
     /// What is done, for people.
     pub(crate) about: &'static str,
     pub(crate) work: Work,
+    /// The figure that matters.
     pub(crate) figure: Figure,
 }
 
@@ -22,8 +23,8 @@ pub(crate) struct Workload {
 pub(crate) enum Work {
     /// Every row, new, accepted; then a flush, and merging until the tree is quiet, as a sample of its own.
     Fill,
-    /// Durable writes of rows that exist, by so many clients.
-    Durable { clients: usize },
+    /// Durable writes of rows that exist, by so many clients; `None`: `--clients`.
+    Durable { clients: Option<usize> },
     /// Operations for a time, on a warm handle.
     Warm { mix: Mix, spread: Spread, scan_rows: [u64; 2], writer: bool },
     /// Every row in order, on a warm handle.
@@ -38,23 +39,20 @@ pub(crate) enum Work {
     Open,
     /// The same, with rows in the log.
     OpenLog,
+    /// Accepted writes of any row, the data several times over, with merging beside; then merging until the tree is quiet, and a
+    /// look at what was written and what lies there.
+    Overwrite,
 }
 
-/// The figure that matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Figure {
-    /// Operations a second.
-    Rate,
-    /// The median latency.
-    Median,
-}
+/// Gets of several rows at once.
+const MULTI: Mix = Mix { read: 0, update: 0, insert: 0, scan: 0, modify: 0, missing: 0, multi: 100 };
 
 const fn warm(mix: Mix, spread: Spread) -> Work {
     Work::Warm { mix, spread, scan_rows: [1, 100], writer: false }
 }
 
 /// All of them, in the order they run: those that only read come before those that write.
-pub(crate) const ALL: [Workload; 21] = {
+pub(crate) const ALL: [Workload; 24] = {
     use Figure::{Median, Rate};
     use Spread::{Uniform, Zipf};
     const fn known(name: &'static str, work: Work, figure: Figure, about: &'static str) -> Workload {
@@ -87,6 +85,7 @@ pub(crate) const ALL: [Workload; 21] = {
         known("read-random", warm(READ, Uniform), Rate, "gets of any row"),
         known("read-zipf", warm(READ, Zipf), Rate, "gets of popular rows"),
         known("read-missing", warm(MISSING, Uniform), Rate, "gets of keys that no row has"),
+        known("multi-get", warm(MULTI, Uniform), Rate, "gets of 16 of any rows in one call, or in a loop"),
         known("scan", Work::ScanAll { reverse: false }, Rate, "every row in order"),
         known("scan-reverse", Work::ScanAll { reverse: true }, Rate, "every row from the last to the first"),
         known("scan-10", ten, Rate, "10 rows from any key on"),
@@ -101,13 +100,20 @@ pub(crate) const ALL: [Workload; 21] = {
         known("ycsb-f", warm(F.0, F.1), Rate, "half gets, half gets followed by an update"),
         known("ycsb-d", warm(D.0, D.1), Rate, "19 gets of the newest rows for each insert"),
         known("ycsb-e", warm(E.0, E.1), Rate, "19 scans of 1 to 100 rows for each insert"),
-        known("durable-1", Work::Durable { clients: 1 }, Median, "durable updates by one client"),
-        known("durable-256", Work::Durable { clients: 256 }, Rate, "durable updates by 256 clients"),
+        known("durable-1", Work::Durable { clients: Some(1) }, Median, "durable updates by one client"),
+        known("durable-256", Work::Durable { clients: Some(256) }, Rate, "durable updates by 256 clients"),
+        known("durable-n", Work::Durable { clients: None }, Rate, "durable updates by --clients clients"),
         known(
             "open-log",
             Work::OpenLog,
             Median,
             "opening and the first get, with --log-rows durable rows in the log",
+        ),
+        known(
+            "overwrite",
+            Work::Overwrite,
+            Rate,
+            "updates of any row, --overwrites times the rows, with merging; write and space amplification",
         ),
     ]
 };
@@ -118,10 +124,12 @@ impl Workload {
         let mut found = Vec::new();
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
             match name {
-                "default" if store.is_near() => found.extend(ALL.iter().filter(|w| w.is_warm())),
-                "default" => found.extend(ALL.iter().filter(|w| !w.is_warm() || w.is_durable())),
-                "warm" => found.extend(ALL.iter().filter(|w| w.is_warm() && !w.is_durable())),
-                "cold" => found.extend(ALL.iter().filter(|w| !w.is_warm())),
+                "default" if store.is_near() => {
+                    found.extend(ALL.iter().filter(|w| w.is_warm() || w.is_durable()))
+                }
+                "default" => found.extend(ALL.iter().filter(|w| w.is_cold() || w.is_durable())),
+                "warm" => found.extend(ALL.iter().filter(|w| w.is_warm())),
+                "cold" => found.extend(ALL.iter().filter(|w| w.is_cold())),
                 "durable" => found.extend(ALL.iter().filter(|w| w.is_durable())),
                 "ycsb" => found.extend(ALL.iter().filter(|w| w.name.starts_with("ycsb"))),
                 "all" => found.extend(ALL),
@@ -140,11 +148,16 @@ impl Workload {
     }
 
     fn is_warm(&self) -> bool {
-        matches!(self.work, Work::Fill | Work::Warm { .. } | Work::ScanAll { .. }) || self.is_durable()
+        matches!(self.work, Work::Fill | Work::Warm { .. } | Work::ScanAll { .. })
+    }
+
+    fn is_cold(&self) -> bool {
+        use Work::{Cold, ColdFirst, ColdScanAll, Open, OpenLog};
+        matches!(self.work, Cold { .. } | ColdFirst | ColdScanAll | Open | OpenLog)
     }
 
     fn is_durable(&self) -> bool {
-        matches!(self.work, Work::Durable { .. })
+        matches!(self.work, Work::Durable { clients: Some(_) })
     }
 }
 

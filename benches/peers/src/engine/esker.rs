@@ -2,7 +2,7 @@
 //!
 //! `Db::get` answers from memory without a future of its own wherever it can, so there is no quicker call to make.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use esker::Db;
 
 use super::{Engine, Order, Setup};
@@ -20,6 +20,16 @@ impl Engine for Esker {
 
     async fn get(&self, key: &[u8], check: impl FnOnce(Option<&[u8]>) -> Result<()> + Send) -> Result<()> {
         check(self.0.get(key).await?.as_deref())
+    }
+
+    async fn multi_get(
+        &self,
+        keys: &[Vec<u8>],
+        mut check: impl FnMut(usize, Option<&[u8]>) -> Result<()> + Send,
+    ) -> Result<()> {
+        let values = self.0.multi_get(keys).await?;
+        ensure!(values.len() == keys.len(), "{} keys were answered with {} values", keys.len(), values.len());
+        values.iter().enumerate().try_for_each(|(number, value)| check(number, value.as_deref()))
     }
 
     async fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
@@ -56,6 +66,15 @@ impl Engine for Esker {
 
     async fn flush(&self) -> Result<()> {
         Ok(self.0.flush().await?)
+    }
+
+    fn tree_bytes(&self) -> Option<u64> {
+        let view = self.0.view();
+        Some(view.runs.iter().flat_map(|run| run.ssts.iter()).map(|sst| sst.meta.bytes).sum())
+    }
+
+    fn write_budget(&self) -> Option<u64> {
+        u64::try_from(self.0.memory().1).ok()
     }
 
     async fn close(self, keep_log: bool) -> Result<()> {

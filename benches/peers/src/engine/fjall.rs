@@ -73,6 +73,10 @@ impl Engine for Fjall {
         Some(self.db.outstanding_flushes() == 0 && self.db.active_compactions() == 0)
     }
 
+    fn tree_bytes(&self) -> Option<u64> {
+        Some(self.rows.disk_space())
+    }
+
     async fn close(self, keep_log: bool) -> Result<()> {
         if !keep_log {
             self.flush().await?;

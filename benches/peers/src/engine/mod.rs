@@ -60,6 +60,20 @@ pub(crate) trait Engine: Clone + Send + Sync + 'static {
         check: impl FnOnce(Option<&[u8]>) -> Result<()> + Send,
     ) -> impl Future<Output = Result<()>> + Send;
 
+    /// Reads all of `keys` and hands each value to `check` with the number of its key; in one call, if the engine has one.
+    fn multi_get(
+        &self,
+        keys: &[Vec<u8>],
+        mut check: impl FnMut(usize, Option<&[u8]>) -> Result<()> + Send,
+    ) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            for (number, key) in keys.iter().enumerate() {
+                self.get(key, |value| check(number, value)).await?;
+            }
+            Ok(())
+        }
+    }
+
     /// Writes a row: it is visible then, and may be lost if the process dies.
     fn put(&self, key: &[u8], value: &[u8]) -> impl Future<Output = Result<()>> + Send;
 
@@ -80,6 +94,16 @@ pub(crate) trait Engine: Clone + Send + Sync + 'static {
 
     /// Whether its tree is at rest; `None` if it cannot say.
     fn is_quiet(&self) -> Option<bool> {
+        None
+    }
+
+    /// Bytes that its tree consists of; `None` if it cannot say.
+    fn tree_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    /// Memory that it gives to writes at most, in bytes; `None` if it has no such bound.
+    fn write_budget(&self) -> Option<u64> {
         None
     }
 

@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteOptions,
-    properties::{COMPACTION_PENDING, MEM_TABLE_FLUSH_PENDING, NUM_RUNNING_COMPACTIONS, NUM_RUNNING_FLUSHES},
+    BlockBasedOptions, Cache, DB, DBCompressionType, DEFAULT_COLUMN_FAMILY_NAME, Options, WriteOptions,
+    properties::{
+        COMPACTION_PENDING, LIVE_SST_FILES_SIZE, MEM_TABLE_FLUSH_PENDING, NUM_RUNNING_COMPACTIONS,
+        NUM_RUNNING_FLUSHES,
+    },
 };
 
 use super::{Engine, Order, Setup};
@@ -33,12 +36,26 @@ impl Engine for RocksDb {
         options.set_block_based_table_factory(&blocks);
         options.increase_parallelism(i32::try_from(std::thread::available_parallelism()?.get())?);
         let folder = home.folder.clone();
-        let db = tokio::task::spawn_blocking(move || DB::open(&options, folder)).await??;
+        // Opened by name, so that there is a handle for reads of many keys; its options have to be said again then.
+        let families = [(DEFAULT_COLUMN_FAMILY_NAME, options.clone())];
+        let open = move || DB::open_cf_with_opts(&options, folder, families);
+        let db = tokio::task::spawn_blocking(open).await??;
         Ok(Self { db: Arc::new(db), fsync: home.fsync })
     }
 
     async fn get(&self, key: &[u8], check: impl FnOnce(Option<&[u8]>) -> Result<()> + Send) -> Result<()> {
         check(self.db.get_pinned(key)?.as_deref())
+    }
+
+    async fn multi_get(
+        &self,
+        keys: &[Vec<u8>],
+        mut check: impl FnMut(usize, Option<&[u8]>) -> Result<()> + Send,
+    ) -> Result<()> {
+        let family = self.db.cf_handle(DEFAULT_COLUMN_FAMILY_NAME).context("the column family was opened")?;
+        let values = self.db.batched_multi_get_cf(family, keys, false);
+        ensure!(values.len() == keys.len(), "{} keys were answered with {} values", keys.len(), values.len());
+        values.into_iter().enumerate().try_for_each(|(number, value)| check(number, value?.as_deref()))
     }
 
     async fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
@@ -91,6 +108,10 @@ impl Engine for RocksDb {
         let busy =
             [COMPACTION_PENDING, MEM_TABLE_FLUSH_PENDING, NUM_RUNNING_COMPACTIONS, NUM_RUNNING_FLUSHES];
         Some(busy.iter().all(|what| self.db.property_int_value(*what).is_ok_and(|n| n == Some(0))))
+    }
+
+    fn tree_bytes(&self) -> Option<u64> {
+        self.db.property_int_value(LIVE_SST_FILES_SIZE).ok().flatten()
     }
 
     async fn close(self, keep_log: bool) -> Result<()> {

@@ -101,6 +101,12 @@ impl Engine for SlateDb {
         Ok(self.db.flush_with_options(FlushOptions { flush_type: FlushType::MemTable }).await?)
     }
 
+    fn tree_bytes(&self) -> Option<u64> {
+        let manifest = self.db.manifest();
+        let runs = manifest.compacted().iter().map(|run| run.estimate_size());
+        Some(manifest.l0().iter().map(|sst| sst.estimate_size()).chain(runs).sum())
+    }
+
     async fn close(self, keep_log: bool) -> Result<()> {
         let flush = if keep_log { FlushType::Wal } else { FlushType::MemTable };
         Ok(self.db.close_with_options(CloseOptions::default().with_flush_type(Some(flush))).await?)

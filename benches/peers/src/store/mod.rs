@@ -125,6 +125,12 @@ impl Place {
         Ok(Home { objects, folder, fsync: self.fsync })
     }
 
+    /// Bytes of all objects of the database `name`, parts of uploads that never ended not.
+    pub(crate) async fn objects_bytes(&self, name: &str) -> Result<u64> {
+        let listed = self.objects.list_uncounted(&self.prefix.clone().join(name));
+        Ok(listed.try_fold(0, |sum, object| std::future::ready(Ok(sum + object.size))).await?)
+    }
+
     /// Deletes everything.
     pub(crate) async fn remove(self) -> Result<()> {
         self.shape(false);
@@ -211,6 +217,12 @@ mod tests {
             one.objects.put(&Path::from("x"), vec![1].into()).await.unwrap();
             assert!(two.objects.get(&Path::from("x")).await.is_err());
             assert!(place.home("one").unwrap().objects.get(&Path::from("x")).await.is_ok());
+            let requests = place.objects.requests();
+            assert_eq!(
+                (place.objects_bytes("one").await.unwrap(), place.objects_bytes("two").await.unwrap()),
+                (1, 0)
+            );
+            assert_eq!(place.objects.requests(), requests, "looking is not measured");
             let (objects, folder) = (place.objects.clone(), place.folder.path().to_owned());
             place.remove().await.unwrap();
             assert!(objects.list(None).try_collect::<Vec<_>>().await.is_ok_and(|left| left.is_empty()));

@@ -91,6 +91,11 @@ impl Shaped {
         self.meter.shape.lock().profile = profile;
     }
 
+    /// What lies below `prefix`; it takes as long as it takes and is not counted.
+    pub(crate) fn list_uncounted(&self, prefix: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.below.list(Some(prefix))
+    }
+
     /// What was asked so far.
     pub(crate) fn requests(&self) -> Requests {
         let counts = &self.meter.counts;

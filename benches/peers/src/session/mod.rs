@@ -6,8 +6,12 @@
 //!
 //! A process of its own, so that its peak of memory, its allocator and its threads are nobody else's.
 //!
+//! Overwriting, and what it leaves behind, is in `overwrite`.
+//!
 //! Always true: a store is shaped while something is measured or warmed up, and not while data is loaded; every handle
 //! that was opened is closed before the next one opens.
+
+mod overwrite;
 
 use std::{
     sync::Arc,
@@ -17,8 +21,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use esker_bench::{
     dataset::Dataset,
+    figures::short,
     measure::{Latencies, Usage, peak_memory},
-    sample::{Quantiles, Requests, Sample},
+    sample::{Quantiles, Requests, Sample, Scale},
     workload::{READ, Spread, UPDATE},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
@@ -34,8 +39,9 @@ use crate::{
 
 /// Nothing written for so long: merging is done. SlateDB looks for merges every 5 s.
 const QUIET: Duration = Duration::from_secs(6);
-/// Longer than this nobody waits for merging.
+/// Longer than this nobody waits for merging, and so much more for each row.
 const MOST_QUIET: Duration = Duration::from_secs(180);
+const MOST_QUIET_A_ROW: Duration = Duration::from_micros(20);
 /// Clients that write the log for `open-log`.
 const LOG_CLIENTS: usize = 256;
 
@@ -49,6 +55,20 @@ pub(crate) struct Session {
     pub(crate) server: Option<Server>,
     /// A name that no other session of the run has.
     pub(crate) unique: String,
+}
+
+impl Session {
+    /// Which one it is, for people.
+    pub(crate) fn title(&self) -> String {
+        let Plan { rows, clients, .. } = self.plan;
+        format!(
+            "round {} on {}, {} rows, {clients} clients: {}",
+            self.round,
+            self.store,
+            short(rows as f64),
+            self.engine
+        )
+    }
 }
 
 /// What a session's process says, a line each.
@@ -142,6 +162,7 @@ impl<'a, E: Engine> Stage<'a, E> {
             }
             Work::Durable { clients } => {
                 let engine = self.warm().await?;
+                let clients = clients.unwrap_or(plan.clients);
                 let load = Load { mix: UPDATE, clients, durable: true, rate: plan.rate, ..self.base_load() };
                 self.measured(workload.name, clients::run(&engine, &self.data, &load)).await?;
             }
@@ -183,6 +204,7 @@ impl<'a, E: Engine> Stage<'a, E> {
             Work::ColdFirst => self.first_gets(workload.name, false).await?,
             Work::Open => self.first_gets(workload.name, true).await?,
             Work::OpenLog => self.open_log(workload.name).await?,
+            Work::Overwrite => self.overwrite(workload.name).await?,
         }
         Ok(())
     }
@@ -219,10 +241,15 @@ impl<'a, E: Engine> Stage<'a, E> {
     }
 
     fn tell(&self, name: &str, before: &Before, ran: &Ran) {
+        (self.tell)(Said::Measured(Box::new(self.sample(name, before, ran))));
+    }
+
+    /// What `ran` was, and what was asked of the store and the processor since `before`.
+    fn sample(&self, name: &str, before: &Before, ran: &Ran) -> Sample {
         let (_, cpu) = before.usage.elapsed();
         let seconds = ran.took.as_secs_f64().max(1e-9);
         let requests = self.place.objects.requests().since(&before.requests);
-        (self.tell)(Said::Measured(Box::new(Sample {
+        Sample {
             engine: self.session.engine.to_string(),
             store: self.session.store.to_string(),
             workload: name.into(),
@@ -236,7 +263,9 @@ impl<'a, E: Engine> Stage<'a, E> {
             requests: self.session.engine.keeps_objects().then_some(requests),
             cpu_seconds: cpu.as_secs_f64(),
             peak_memory_bytes: peak_memory(),
-        })));
+            scale: Some(Scale { rows: self.plan().rows, clients: self.plan().clients as u64 }),
+            volume: None,
+        }
     }
 
     /// Sees to it that the rows are there.
@@ -270,7 +299,8 @@ impl<'a, E: Engine> Stage<'a, E> {
         engine.flush().await?;
         let started = Instant::now();
         let (mut written, mut since) = (self.place.objects.requests().put, Instant::now());
-        while started.elapsed() < MOST_QUIET {
+        let most = MOST_QUIET + MOST_QUIET_A_ROW.mul_f64(self.plan().rows as f64);
+        while started.elapsed() < most {
             match engine.is_quiet() {
                 Some(true) => return Ok(()),
                 Some(false) => {}

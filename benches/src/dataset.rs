@@ -35,8 +35,9 @@ const VALUE_OF_DIGIT: [u8; 256] = {
     values
 };
 const STRIPES: usize = 4096;
-/// Places in the pool that a value's bytes can begin at.
-const POOL: usize = 1 << 20;
+/// Places in the pool that a value's bytes can begin at: little enough to stay in a processor's cache, so that checking costs
+/// little, and enough that values in a block rarely share bytes.
+const POOL: usize = 256 << 10;
 /// The version of a row that was never written, or is deleted.
 const ABSENT: u32 = 0;
 

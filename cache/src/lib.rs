@@ -134,6 +134,11 @@ impl BlockCache {
         self.core.memory(class).get(id)
     }
 
+    /// The bytes of `id`, if they are in memory: neither counted, nor a use of them.
+    pub fn peek(&self, id: &BlockId, class: Class) -> Option<Bytes> {
+        self.core.memory(class).look(id)
+    }
+
     /// The bytes of `id` from memory, else from the SSD (checksum verified), else by `fetch`.
     ///
     /// However many callers wait for one id, it is fetched once. A fetch that fails fails all its waiters with a
@@ -184,7 +189,19 @@ impl BlockCache {
     /// larger buffer keeps the whole buffer in memory, which is not counted: copy it first.
     pub fn insert(&self, id: BlockId, class: Class, bytes: Bytes) {
         self.core.counters.inserts.fetch_add(1, Relaxed);
-        self.core.keep(id, class, bytes);
+        self.core.keep(id, class, bytes, false);
+    }
+
+    /// The same of what is known to be asked for (it was, under another name): it stays as long as what was asked for here,
+    /// and need not prove itself first.
+    pub fn insert_known(&self, id: BlockId, class: Class, bytes: Bytes) {
+        self.core.counters.inserts.fetch_add(1, Relaxed);
+        self.core.keep(id, class, bytes, true);
+    }
+
+    /// Memory for blocks of `class`, in bytes.
+    pub fn memory_budget(&self, class: Class) -> usize {
+        self.core.memory(class).budget()
     }
 
     /// Whether `id` is in memory or (barring damage, and ids of the same hash) on the SSD. Counts nothing.
@@ -239,7 +256,7 @@ impl Core {
                 match &fetched {
                     Ok(bytes) => {
                         self.counters.fetched_bytes.fetch_add(bytes.len() as u64, Relaxed);
-                        self.keep(id, class, bytes.clone());
+                        self.keep(id, class, bytes.clone(), false);
                     }
                     Err(_) => {
                         self.counters.failed_fetches.fetch_add(1, Relaxed);
@@ -255,15 +272,15 @@ impl Core {
     /// From the SSD, and into memory.
     async fn load(&self, id: BlockId, class: Class) -> Option<Bytes> {
         let bytes = self.ssd.as_ref()?.load(id, class).await?;
-        self.memory(class).insert(id, bytes.clone());
+        self.memory(class).insert(id, bytes.clone(), false);
         Some(bytes)
     }
 
-    fn keep(&self, id: BlockId, class: Class, bytes: Bytes) {
+    fn keep(&self, id: BlockId, class: Class, bytes: Bytes, known: bool) {
         if let Some(ssd) = &self.ssd {
             ssd.offer(id, class, bytes.clone());
         }
-        self.memory(class).insert(id, bytes);
+        self.memory(class).insert(id, bytes, known);
     }
 
     fn memory(&self, class: Class) -> &MemoryTier {

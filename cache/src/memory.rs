@@ -108,13 +108,24 @@ impl MemoryTier {
         self.shard(id).content.read().get(id)
     }
 
+    /// The same, and it does not count as a use of them either.
+    pub(crate) fn look(&self, id: &BlockId) -> Option<Bytes> {
+        self.shard(id).content.read().look(id)
+    }
+
     /// Whether `id` is here.
     pub(crate) fn contains(&self, id: &BlockId) -> bool {
         self.shard(id).content.read().contains(id)
     }
 
-    /// Takes `bytes` in, squeezing and evicting others for it. Larger than the whole budget, they are not taken.
-    pub(crate) fn insert(&self, id: BlockId, bytes: Bytes) {
+    /// What may be held.
+    pub(crate) fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// Takes `bytes` in, squeezing and evicting others for it. Larger than the whole budget, they are not taken. `known`: they
+    /// have been asked for before.
+    pub(crate) fn insert(&self, id: BlockId, bytes: Bytes, known: bool) {
         let weight = bytes.len().saturating_add(ENTRY_OVERHEAD);
         if weight > self.budget {
             return;
@@ -134,14 +145,14 @@ impl MemoryTier {
             }
             // The usual case: this shard makes the room, in the same critical section.
             let share = self.budget / self.shards.len();
-            let comes_back = content.is_ghost(&id);
+            let comes_back = known || content.is_ghost(&id);
             while self.is_over()
                 && !self.may_squeeze(comes_back)
                 && content.bytes() + weight > share
                 && self.evict_from(&mut content, &mut evicted)
             {}
             if !self.is_over() {
-                self.take_in(&mut content, id, bytes, weight);
+                self.take_in(&mut content, id, bytes, known);
                 return;
             }
             let cold = if self.may_squeeze(comes_back) { self.cold_of(&mut content) } else { None };
@@ -154,7 +165,7 @@ impl MemoryTier {
         if self.make_room_anywhere(comes_back, &mut evicted) {
             let mut content = shard.content.write();
             if !content.contains(&id) {
-                self.take_in(&mut content, id, bytes, weight);
+                self.take_in(&mut content, id, bytes, known);
                 return;
             }
         }
@@ -193,12 +204,12 @@ impl MemoryTier {
         self.plain.load(Relaxed) > stays
     }
 
-    fn take_in(&self, content: &mut Content, id: BlockId, bytes: Bytes, weight: usize) {
+    fn take_in(&self, content: &mut Content, id: BlockId, bytes: Bytes, known: bool) {
         let plain = self.squeeze.get().is_some();
         if plain {
-            self.plain.fetch_add(weight, Relaxed);
+            self.plain.fetch_add(bytes.len() + ENTRY_OVERHEAD, Relaxed);
         }
-        content.insert(id, bytes, plain);
+        content.insert(id, bytes, plain, known);
     }
 
     /// Removes what nobody reads any more.

@@ -23,6 +23,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use prefetch_index::prefetch_index;
 
 use crate::{
     id::{BlockId, IdHash},
@@ -43,6 +44,11 @@ const HOT_PART: usize = 64;
 
 /// How many entries are looked at for one that can be squeezed.
 const LOOKS: usize = 64;
+
+/// A line of the processor's caches.
+const LINE_BYTES: usize = 64;
+/// How many lines at either end of what is found are brought near: a search begins at them, one after the other.
+const LINES_AHEAD: usize = 6;
 
 /// The entries of one shard.
 #[derive(Debug, Default)]
@@ -91,7 +97,13 @@ impl Content {
         if hits < MAX_HITS {
             entry.hits.store(hits + 1, Relaxed);
         }
+        fetch_ends(&entry.bytes);
         Some(entry.bytes.clone())
+    }
+
+    /// The bytes of `id`, not counted as used.
+    pub(crate) fn look(&self, id: &BlockId) -> Option<Bytes> {
+        self.entries.get(id).map(|entry| entry.bytes.clone())
     }
 
     /// Whether `id` is here.
@@ -109,9 +121,9 @@ impl Content {
         self.small.bytes + self.main.bytes
     }
 
-    /// Takes in an entry that is not here. `plain`: it may be squeezed.
-    pub(crate) fn insert(&mut self, id: BlockId, bytes: Bytes, plain: bool) {
-        let in_small = !self.ghost_set.remove(&id.hash64());
+    /// Takes in an entry that is not here. `plain`: it may be squeezed; `known`: it has been asked for before.
+    pub(crate) fn insert(&mut self, id: BlockId, bytes: Bytes, plain: bool, known: bool) {
+        let in_small = !self.ghost_set.remove(&id.hash64()) && !known;
         let entry = Entry { bytes, hits: AtomicU8::new(0), in_small, plain };
         self.queue(in_small).push(id, &entry);
         self.entries.insert(id, entry);
@@ -220,6 +232,15 @@ impl Content {
 
     fn queue(&mut self, small: bool) -> &mut Queue {
         if small { &mut self.small } else { &mut self.main }
+    }
+}
+
+/// Begins to bring the ends of `bytes` near while the reference count, which lies elsewhere, is waited for.
+#[inline]
+fn fetch_ends(bytes: &[u8]) {
+    for line in 0..LINES_AHEAD {
+        prefetch_index(bytes, line * LINE_BYTES);
+        prefetch_index(bytes, bytes.len().saturating_sub(1 + line * LINE_BYTES));
     }
 }
 

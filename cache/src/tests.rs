@@ -42,10 +42,10 @@ fn memory_never_exceeds_its_budget_and_keeps_what_is_used() {
     const BUDGET: usize = 8 << 20;
     let tier = MemoryTier::new(BUDGET, Arc::default());
     for n in 0..64 {
-        tier.insert(id(n), block(n, 16 << 10));
+        tier.insert(id(n), block(n, 16 << 10), false);
     }
     for n in 0..10_000 {
-        tier.insert(id(1000 + n), block(n, 1 + (n as usize * 7919) % (32 << 10)));
+        tier.insert(id(1000 + n), block(n, 1 + (n as usize * 7919) % (32 << 10)), false);
         // Asked for now and then, while a scan of once-used blocks passes by.
         assert_eq!(tier.get(&id(n % 64)), Some(block(n % 64, 16 << 10)), "after {n} others");
         assert!(tier.bytes() <= BUDGET);
@@ -58,16 +58,16 @@ fn a_value_as_large_as_the_whole_tier_is_kept_and_a_larger_one_is_not() {
     const BUDGET: usize = 64 << 20;
     let tier = MemoryTier::new(BUDGET, Arc::default());
     for n in 0..3000 {
-        tier.insert(id(n), block(n, 16 << 10));
+        tier.insert(id(n), block(n, 16 << 10), false);
     }
     let largest = Bytes::from(vec![1; BUDGET - ENTRY_OVERHEAD]);
-    tier.insert(id(9000), largest.clone());
+    tier.insert(id(9000), largest.clone(), false);
     assert_eq!(tier.peek(&id(9000)), Some(largest));
     assert_eq!(tier.bytes(), BUDGET);
-    tier.insert(id(9001), Bytes::from(vec![1; BUDGET - ENTRY_OVERHEAD + 1]));
+    tier.insert(id(9001), Bytes::from(vec![1; BUDGET - ENTRY_OVERHEAD + 1]), false);
     assert!(!tier.contains(&id(9001)));
     assert!(tier.contains(&id(9000)), "what does not fit evicts nothing");
-    MemoryTier::new(0, Arc::default()).insert(id(1), Bytes::new());
+    MemoryTier::new(0, Arc::default()).insert(id(1), Bytes::new(), false);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn threads_inserting_together_stay_within_the_budget() {
             scope.spawn(move || {
                 for n in 0..3000_u64 {
                     let n = n * 4 + thread;
-                    tier.insert(id(n), block(n, 4 << 10));
+                    tier.insert(id(n), block(n, 4 << 10), false);
                     if let Some(found) = tier.get(&id(n / 2)) {
                         assert_eq!(found, block(n / 2, 4 << 10));
                     }
@@ -117,7 +117,7 @@ fn what_is_cold_is_squeezed_before_anything_is_evicted() {
     let hot: Vec<_> = (0..16).map(|n| 2 * n).collect();
     let blocks: Vec<_> = (0..1700).map(|n| 2 * n).collect();
     for n in &blocks {
-        tier.insert(id(*n), doubled(*n));
+        tier.insert(id(*n), doubled(*n), false);
         assert!(tier.bytes() <= BUDGET);
         hot.iter().filter(|hot| *hot <= n).for_each(|hot| drop(tier.get(&id(*hot))));
     }
@@ -146,7 +146,7 @@ fn what_comes_back_is_kept_if_it_fits_squeezed() {
             let n = n * 7919 % blocks * 2;
             if tier.get(&id(n)).is_none() {
                 missed += 1;
-                tier.insert(id(n), doubled(n));
+                tier.insert(id(n), doubled(n), false);
             }
         }
         assert!(tier.bytes() <= BUDGET, "in round {round}");
@@ -167,7 +167,7 @@ fn what_is_asked_for_all_the_time_is_kept_if_it_fits_squeezed() {
         let n = state % blocks * 2;
         if tier.get(&id(n)).is_none() {
             missed += u64::from(read > blocks * 60);
-            tier.insert(id(n), doubled(n));
+            tier.insert(id(n), doubled(n), false);
         }
     }
     assert!(missed * 1000 <= blocks * 60, "{missed} of {} reads are missed", blocks * 60);
@@ -179,15 +179,15 @@ fn a_long_scan_is_not_worth_squeezing() {
     let tier = squeezing(BUDGET);
     // What is asked for again fills the main queue.
     for n in 0..3000 {
-        tier.insert(id(2 * n), doubled(2 * n));
+        tier.insert(id(2 * n), doubled(2 * n), false);
         drop(tier.get(&id(2 * n)));
     }
     for n in 3000..6000 {
-        tier.insert(id(2 * n), doubled(2 * n));
+        tier.insert(id(2 * n), doubled(2 * n), false);
     }
     let before = tier.squeezed().0;
     for n in 6000..9000 {
-        tier.insert(id(2 * n), doubled(2 * n));
+        tier.insert(id(2 * n), doubled(2 * n), false);
     }
     let squeezed = tier.squeezed().0 - before;
     assert!(squeezed < 300, "{squeezed} of 3000");
@@ -203,7 +203,7 @@ fn what_nobody_reads_any_more_leaves_first_and_is_not_squeezed() {
     let of = |object: u128, n: u64| BlockId { object, offset: n << 14 };
     let [old, new] = [1, 2].map(|object| objects.used(object));
     for n in 0..FILL {
-        tier.insert(of(old.id(), n), doubled(2 * n));
+        tier.insert(of(old.id(), n), doubled(2 * n), false);
         // Even what is asked for more than anything.
         (0..4).for_each(|_| drop(tier.get(&of(old.id(), n))));
     }
@@ -215,7 +215,7 @@ fn what_nobody_reads_any_more_leaves_first_and_is_not_squeezed() {
     let before = tier.squeezed().0;
     let room = BUDGET / ((16 << 10) + ENTRY_OVERHEAD);
     for n in 0..room as u64 {
-        tier.insert(of(new.id(), n), doubled(2 * n));
+        tier.insert(of(new.id(), n), doubled(2 * n), false);
         assert!(tier.bytes() <= BUDGET);
     }
     assert!(
@@ -239,7 +239,7 @@ fn threads_that_squeeze_stay_within_the_budget_and_lose_nothing() {
             scope.spawn(move || {
                 for n in 0..2000_u64 {
                     let n = n * 4 % 1500 + thread;
-                    tier.insert(id(n), doubled(n));
+                    tier.insert(id(n), doubled(n), false);
                     if let Some(found) = tier.get(&id(n / 2)) {
                         assert!(found.iter().all(|byte| *byte == (n / 2) as u8));
                         assert!(

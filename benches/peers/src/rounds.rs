@@ -135,6 +135,8 @@ async fn one(
 ) -> Result<()> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("session")
+        // What is freed stays with the process: see `session`.
+        .env("MIMALLOC_PURGE_DELAY", "-1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

@@ -327,12 +327,19 @@ impl Block {
     #[inline]
     fn head(&self, at: usize) -> Result<Head> {
         let keys = &self.bytes[..self.parts.keys_bytes as usize];
-        let head = match keys.get(at..at + 3) {
-            Some(&[shared, unshared, value_bytes]) if (shared | unshared | value_bytes) < 0x80 => Head {
+        let head = match keys.get(at..at + 4) {
+            Some(&[shared, unshared, value_bytes, _]) if (shared | unshared | value_bytes) < 0x80 => Head {
                 shared: shared as usize,
                 unshared: unshared as usize,
                 value_bytes: value_bytes as usize,
                 suffix: at + 3,
+            },
+            // A value of up to 16 KiB has two bytes for its length, the second of them not zero.
+            Some(&[shared, unshared, low, high @ 1..0x80]) if (shared | unshared) < 0x80 => Head {
+                shared: shared as usize,
+                unshared: unshared as usize,
+                value_bytes: usize::from(low & 0x7F) | usize::from(high) << 7,
+                suffix: at + 4,
             },
             _ => long_head(keys, at).ok_or_else(|| bad(at, "the front of an entry makes no sense"))?,
         };

@@ -22,6 +22,7 @@
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes};
+use prefetch_index::prefetch_index;
 
 use crate::{
     block::{Block, TRAILER_BYTES, bad},
@@ -39,6 +40,9 @@ pub(super) const COUNTS_BYTES: usize = 8;
 /// Values that are compressed together, in bytes, unless one alone is larger. Half of it is decompressed in vain by a
 /// point read; in much less there is little that repeats.
 const TOGETHER_BYTES: usize = 2 << 10;
+
+/// A line of the processor's caches.
+const LINE_BYTES: usize = 64;
 
 /// The packed form of a plain block; `None` of what is none, or if that is not smaller by an eighth at least.
 pub fn pack(plain: &Bytes) -> Option<Bytes> {
@@ -156,7 +160,9 @@ impl Block {
         if chunk.is_raw() {
             return Ok(self.bytes.slice(chunk.stored.start + within.start..chunk.stored.start + within.end));
         }
-        cut_lz4(&self.bytes[chunk.stored], chunk.raw.len(), within)
+        let stored = &self.bytes[chunk.stored];
+        (0..stored.len()).step_by(LINE_BYTES).for_each(|at| prefetch_index(stored, at));
+        cut_lz4(stored, chunk.raw.len(), within)
     }
 
     /// The chunk in which a byte of the values lies.

@@ -2,8 +2,8 @@
 //!
 //! One loop over the fronts writes the keys out, back to back, into one buffer that rows then share. That is what a
 //! [`BlockCursor`](super::BlockCursor) does entry by entry, without its keeping a place to go on from; and a stretch can be
-//! read from its end as quickly as from its beginning. Of a packed block the chunks that it touches are decompressed,
-//! once.
+//! read from its end as quickly as from its beginning. Of a packed block values are decompressed when they are asked for
+//! ([`Stretch::bring`]), so that whoever takes ten entries pays for ten.
 //!
 //! Always true: every range was checked against the block; versions of one key share the bytes of one key.
 
@@ -41,7 +41,8 @@ struct Spot {
 }
 
 impl Block {
-    /// The entries `wanted`, by number; `None` if their keys are too large to be written out at once.
+    /// The entries `wanted`, by number, no value of a packed block with them; `None` if their keys are too large to be
+    /// written out at once.
     /// Fails with `Corruption` where an entry makes no sense.
     pub(crate) fn stretch(&self, wanted: Range<usize>) -> Result<Option<Stretch>> {
         let wanted = wanted.start..wanted.end.min(self.entries());
@@ -55,7 +56,6 @@ impl Block {
         let mut spots = Vec::with_capacity(most);
         let mut keys: Vec<u8> = Vec::with_capacity((most * 32).min(MOST_KEY_BYTES));
         let mut before = 0..0;
-        let mut first_value_at = value_at;
         for index in restart * self.interval()..wanted.end {
             let head = self.head(at)?;
             if head.shared > before.len() {
@@ -79,9 +79,6 @@ impl Block {
                 keys.extend_from_slice(suffix);
                 before = start..keys.len();
             }
-            if index == wanted.start {
-                first_value_at = value_at;
-            }
             if index >= wanted.start {
                 spots.push(Spot {
                     key: (before.start as u32, before.end as u32),
@@ -93,7 +90,7 @@ impl Block {
             at = head.next();
             value_at += head.value_bytes;
         }
-        let values = self.values(first_value_at..value_at)?;
+        let values = self.values_here();
         Ok(Some(Stretch { block: self.clone(), first: wanted.start, keys: keys.into(), values, spots }))
     }
 }
@@ -103,6 +100,15 @@ impl Stretch {
     /// How many entries; at least one.
     pub(crate) fn len(&self) -> usize {
         self.spots.len()
+    }
+    /// Brings the values of the entries `wanted`, of which there is one at least; of a packed block, others go.
+    /// Fails with `Corruption` if they cannot be decompressed.
+    pub(crate) fn bring(&mut self, wanted: Range<usize>) -> Result<()> {
+        let values = self.spots[wanted.start].value.0 as usize..self.spots[wanted.end - 1].value.1 as usize;
+        if !self.values.cover(&values) {
+            self.values = self.block.values(values)?;
+        }
+        Ok(())
     }
     /// Whether the entry is an older version of the same key as the one before it.
     #[inline]
@@ -136,13 +142,13 @@ impl Stretch {
         let (start, end) = self.spots[n].key;
         self.keys.slice((start as usize + from).min(end as usize)..end as usize)
     }
-    /// Its value, sharing the block's bytes, or those that were decompressed for the stretch.
+    /// Its value, which was [brought](Self::bring), sharing the block's bytes, or those that were decompressed.
     #[inline]
     pub(crate) fn value(&self, n: usize) -> Bytes {
         let (start, end) = self.spots[n].value;
         self.values.share(start as usize..end as usize)
     }
-    /// The entry.
+    /// The entry, with the value if that was [brought](Self::bring).
     #[inline]
     pub(crate) fn entry(&self, n: usize) -> EntryRef<'_> {
         let (start, end) = self.spots[n].value;

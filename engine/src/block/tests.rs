@@ -168,7 +168,10 @@ fn a_huge_value_is_a_chunk_of_its_own() {
     for row in &rows {
         assert_eq!(packed.get(&row.key, 9).unwrap().unwrap().value, row.value);
     }
-    assert_eq!(packed.stretch(1..3).unwrap().unwrap().value(0), huge.value);
+    let mut stretch = packed.stretch(1..3).unwrap().unwrap();
+    assert_eq!(stretch.value(0), Bytes::new(), "nothing is decompressed unasked");
+    stretch.bring(0..2).unwrap();
+    assert_eq!(stretch.value(0), huge.value);
 }
 
 #[test]
@@ -278,7 +281,8 @@ fn exercise(block: &Block, keys: &[Vec<u8>]) {
             here(&cursor);
         }
     }
-    if let Ok(Some(stretch)) = block.stretch(0..block.entries()) {
+    if let Ok(Some(mut stretch)) = block.stretch(0..block.entries()) {
+        let _ = stretch.bring(0..stretch.len());
         (0..stretch.len()).for_each(|n| assert_eq!(stretch.value(n), stretch.entry(n).value));
     }
     let mut steps = 0;
@@ -324,17 +328,20 @@ proptest! {
 
     #[test]
     fn a_stretch_of_a_block_is_what_a_cursor_walks_over(
-        rows in entries(), interval in 1..6usize, ends in (any::<Index>(), any::<Index>()),
+        rows in entries(), interval in 1..6usize, ends in (any::<Index>(), any::<Index>()), together in 1..9usize,
     ) {
         for block in both_forms(build(&rows, interval)) {
             let (a, b) = (ends.0.index(rows.len() + 1), ends.1.index(rows.len() + 1));
             let wanted = a.min(b)..a.max(b);
-            let Some(stretch) = block.stretch(wanted.clone()).unwrap() else {
+            let Some(mut stretch) = block.stretch(wanted.clone()).unwrap() else {
                 prop_assert!(wanted.is_empty());
                 continue;
             };
             prop_assert_eq!(stretch.len(), wanted.len());
             for (n, row) in rows[wanted.clone()].iter().enumerate() {
+                if n.is_multiple_of(together) {
+                    stretch.bring(n..(n + together).min(stretch.len())).unwrap();
+                }
                 let entry = stretch.entry(n);
                 prop_assert_eq!((entry.key, entry.seq, entry.kind, entry.expire_at_ms, entry.value),
                     (&row.key[..], row.seq, row.kind, row.expire_at_ms, &row.value[..]));

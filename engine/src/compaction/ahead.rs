@@ -19,7 +19,7 @@ use crate::{
     clock::{Task, on_cpu},
     error::{Error, Result},
     merge::BlockSource,
-    sst::{OpenSst, Tail, reader::decode_block},
+    sst::{OpenSst, SstCache, Tail, Warmth, reader::decode_block},
     stats::Cause,
     store::{Name, ObjectId, Store},
 };
@@ -34,6 +34,7 @@ struct Window {
     tail: Arc<Tail>,
     first: usize,
     blocks: Vec<Block>,
+    warmth: Vec<Warmth>,
 }
 
 impl Windows {
@@ -43,9 +44,15 @@ impl Windows {
 
     /// Lets the merge see `chunk` of a run in place of the one before. Returns its stored bytes.
     pub(crate) fn show(&mut self, run: usize, chunk: Chunk) -> u64 {
-        let Chunk { id, tail, first, blocks, stored_bytes } = chunk;
-        self.0[run] = Some(Window { id, tail, first, blocks });
+        let Chunk { id, tail, first, blocks, warmth, stored_bytes } = chunk;
+        self.0[run] = Some(Window { id, tail, first, blocks, warmth });
         stored_bytes
+    }
+
+    /// How warm a block that can be seen of a run was when it was read.
+    pub(crate) fn warmth(&self, run: usize, block: Option<usize>) -> Warmth {
+        let of = |window: &Window| window.warmth.get(block?.checked_sub(window.first)?).copied();
+        self.0.get(run).and_then(Option::as_ref).and_then(of).unwrap_or(Warmth::Cold)
     }
 
     fn find(&self, id: ObjectId) -> Option<&Window> {
@@ -71,6 +78,8 @@ pub(crate) struct Chunk {
     tail: Arc<Tail>,
     first: usize,
     blocks: Vec<Block>,
+    /// Of each, if there is a cache to ask.
+    warmth: Vec<Warmth>,
     stored_bytes: u64,
 }
 
@@ -78,6 +87,7 @@ pub(crate) struct Chunk {
 #[derive(Debug)]
 pub(crate) struct Ahead {
     store: Store,
+    cache: Option<SstCache>,
     ssts: Arc<[Arc<OpenSst>]>,
     chunk_bytes: u64,
     /// Where the next chunk begins.
@@ -98,8 +108,14 @@ struct UnderWay {
 
 impl Ahead {
     /// Starts with the first chunk of the run at once, the one that holds the full key `from` or what comes
-    /// after it. `raw_bytes` is what a decompressed chunk may hold.
-    pub(crate) fn start(store: Store, ssts: Arc<[Arc<OpenSst>]>, raw_bytes: u64, from: &Bytes) -> Self {
+    /// after it. `raw_bytes` is what a decompressed chunk may hold; `cache` says how warm blocks are.
+    pub(crate) fn start(
+        store: Store,
+        cache: Option<SstCache>,
+        ssts: Arc<[Arc<OpenSst>]>,
+        raw_bytes: u64,
+        from: &Bytes,
+    ) -> Self {
         let (stored, raw) = ssts
             .iter()
             .fold((1, 1), |(stored, raw), sst| (stored + sst.meta.bytes, raw + sst.meta.raw_bytes));
@@ -108,7 +124,8 @@ impl Ahead {
         let chunk_bytes = u64::try_from(chunk_bytes).unwrap_or(raw_bytes).max(MIN_CHUNK_BYTES);
         let sst = ssts.partition_point(|sst| sst.meta.last_key < *from);
         let from = from.clone();
-        let mut ahead = Self { store, ssts, chunk_bytes, sst, block: 0, tail: None, from, under_way: None };
+        let mut ahead =
+            Self { store, cache, ssts, chunk_bytes, sst, block: 0, tail: None, from, under_way: None };
         ahead.fetch();
         ahead
     }
@@ -141,12 +158,17 @@ impl Ahead {
         let Some(sst) = self.ssts.get(self.sst) else { return };
         let (send, answer) = oneshot::channel();
         let (store, sst, tail) = (self.store.clone(), Arc::clone(sst), self.tail.clone());
-        let (first, chunk_bytes) = (self.block, self.chunk_bytes);
+        let (first, chunk_bytes, cache) = (self.block, self.chunk_bytes, self.cache.clone());
         let from = Some(self.from.clone()).filter(|from| sst.meta.first_key < *from);
         let task = Task::spawn(async move {
             // Nobody waits any more if the receiver is gone.
             let read = || fetch(&store, &sst, tail.clone(), first, from.clone(), chunk_bytes);
-            let _ = send.send(store.reread(&Name::Sst(sst.id), read).await);
+            let mut fetched = store.reread(&Name::Sst(sst.id), read).await;
+            if let (Ok(chunk), Some(cache)) = (&mut fetched, &cache) {
+                let blocks = chunk.first..chunk.first + chunk.blocks.len();
+                chunk.warmth = blocks.map(|at| cache.warmth(&sst, chunk.tail.block(at).offset)).collect();
+            }
+            let _ = send.send(fetched);
         });
         self.under_way = Some(UnderWay { answer, _task: task });
     }
@@ -208,7 +230,7 @@ async fn fetch(
         (tail, decoded)
     })
     .await?;
-    Ok(Chunk { id, tail, first, blocks: decoded?, stored_bytes })
+    Ok(Chunk { id, tail, first, blocks: decoded?, warmth: Vec::new(), stored_bytes })
 }
 
 /// The blocks from `first` on that fit into `chunk_bytes`; at least one.

@@ -40,7 +40,7 @@ use crate::{
     manifest::{StoredOptions, View},
     merge::{Direction, Retain, Source, Tree},
     range::FullRange,
-    sst::{OpenSst, SstMeta, SstOptions, Tail, verify_object},
+    sst::{OpenSst, SstCache, SstMeta, SstOptions, Tail, verify_object},
     stats::Cause,
     store::{Name, ObjectId, Store},
 };
@@ -110,6 +110,8 @@ pub(super) struct Job {
     pub(super) counter: Arc<AtomicU64>,
     pub(super) now_ms: u64,
     pub(super) options: JobOptions,
+    /// Of those who read beside it.
+    pub(super) cache: Option<SstCache>,
     pub(super) progress: Option<Arc<Progress>>,
     /// How far an earlier run of it came.
     pub(super) so_far: Option<SoFar>,
@@ -156,7 +158,9 @@ impl Job {
         let from = self.before().boundary;
         let mut reading: Vec<Ahead> = runs
             .iter()
-            .map(|run| Ahead::start(self.store.clone(), Arc::clone(run), chunk_bytes, &from))
+            .map(|run| {
+                Ahead::start(self.store.clone(), self.cache.clone(), Arc::clone(run), chunk_bytes, &from)
+            })
             .collect();
         let place: HashMap<ObjectId, usize> =
             runs.iter().enumerate().flat_map(|(at, run)| run.iter().map(move |sst| (sst.id, at))).collect();
@@ -207,7 +211,7 @@ impl Job {
         };
         let options = sst_options(&self.view.root.options, self.plan.level)?;
         let cuts = Cuts::of(&self.view, &self.plan);
-        Ok(Merging::new(tree, runs.len(), retain, before, cuts, namer, options))
+        Ok(Merging::new(tree, runs.len(), retain, before, cuts, namer, options).warming(self.cache.clone()))
     }
 
     /// What earlier runs of the job have consumed.

@@ -30,7 +30,7 @@ use crate::{
     key::KEYSPACE_BYTES,
     manifest::View,
     merge::{Missing, Retain, Step, Tree},
-    sst::{OpenSst, SstBuilder, SstMeta, SstOptions},
+    sst::{OpenSst, SstBuilder, SstCache, SstMeta, SstOptions},
     store::{ObjectId, Role},
 };
 
@@ -51,6 +51,7 @@ pub(super) struct Merging {
     cuts: Cuts,
     namer: Namer,
     sst_options: SstOptions,
+    cache: Option<SstCache>,
     output: Option<(ObjectId, SstBuilder)>,
     last_key: Vec<u8>,
     read_entries: u64,
@@ -128,12 +129,19 @@ impl Merging {
             cuts,
             namer,
             sst_options,
+            cache: None,
             output: None,
             last_key: Vec::new(),
             read_entries: 0,
             pieces: Vec::new(),
             pending_bytes: 0,
         }
+    }
+
+    /// Keeps what is warm in `cache` warm.
+    pub(super) fn warming(mut self, cache: Option<SstCache>) -> Self {
+        self.cache = cache;
+        self
     }
 
     /// Merges until bytes are missing, enough bytes are ready, or the end.
@@ -164,6 +172,7 @@ impl Merging {
                 let consumed = consumed(&self.before, &self.retain, self.read_entries, boundary);
                 end_output(&mut self.output, &mut self.pieces, Some(Box::new(consumed)))?;
             }
+            let warmth = self.windows.warmth(self.tree.source(), self.tree.block());
             self.read_entries += 1;
             if !self.retain.keep(entry)? {
                 continue;
@@ -173,9 +182,9 @@ impl Merging {
                 // What lies before the first key of an output does not overlap it.
                 self.cuts.below_bytes = 0;
                 let id = self.namer.name();
-                (id, SstBuilder::new(id, self.sst_options))
+                (id, SstBuilder::new(id, self.sst_options).warming(self.cache.clone()))
             });
-            output.add(entry)?;
+            output.add_warm(entry, warmth)?;
             self.last_key.clear();
             self.last_key.extend_from_slice(entry.key);
             self.pending_bytes += entry.key.len() + entry.value.len();

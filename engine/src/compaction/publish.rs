@@ -46,6 +46,7 @@ use crate::{
     },
     error::{Error, ErrorKind, Result},
     manifest::{Edit, Manifest, RunView, View, claim, edit},
+    sst::SstCache,
     sst::SstMeta,
     stats::Cause,
     store::{Name, ObjectId, is_missing},
@@ -65,6 +66,7 @@ pub struct Compactor {
     counter: Arc<AtomicU64>,
     log: JobLog,
     options: JobOptions,
+    cache: Option<SstCache>,
     progress: Option<Arc<Progress>>,
 }
 
@@ -116,6 +118,7 @@ impl Compactor {
             view,
             is_fresh: true,
             options: JobOptions::default(),
+            cache: None,
             progress: None,
         })
     }
@@ -124,6 +127,13 @@ impl Compactor {
     #[must_use]
     pub fn with_options(mut self, options: JobOptions) -> Self {
         self.options = options;
+        self
+    }
+
+    /// Keeps what is warm in `cache`, of those who read beside it, warm as it is merged.
+    #[must_use]
+    pub fn warming(mut self, cache: SstCache) -> Self {
+        self.cache = Some(cache);
         self
     }
 
@@ -309,6 +319,8 @@ impl Compactor {
             self.renew().await?;
         }
         let start = clock.monotonic();
+        let inputs = plan.ids().filter_map(|id| self.view.sst(id));
+        let raw_bytes = inputs.map(|sst| sst.meta.raw_bytes).sum();
         let job = Job {
             store: self.manifest.store().clone(),
             view: Arc::clone(&self.view),
@@ -317,6 +329,7 @@ impl Compactor {
             counter: Arc::clone(&self.counter),
             now_ms: clock.wall_ms(),
             options: self.options,
+            cache: self.cache.clone().filter(|cache| cache.has_room_beside(raw_bytes)),
             progress: self.progress.clone(),
             so_far,
         };

@@ -73,7 +73,8 @@ impl Tasks {
         };
         let flush = {
             let writer = core.writer().clone();
-            let flusher = Flusher::new(writer.clone(), core.manifest().clone());
+            let flusher =
+                Flusher::new(writer.clone(), core.manifest().clone(), core.fetcher().sst_cache().clone());
             Task::spawn(async move {
                 let ended = StopsWriter(&writer);
                 let error = flusher.run().await;
@@ -312,7 +313,9 @@ impl CompactionTask {
                 });
                 let claimed = claiming.await;
                 self.claiming = None;
-                none.insert(claimed?.with_options(job_options(self.core.writer().budget().limit())))
+                let options = job_options(self.core.writer().budget().limit());
+                let cache = self.core.fetcher().sst_cache().clone();
+                none.insert(claimed?.with_options(options).warming(cache))
             }
         };
         let done = loop {

@@ -6,7 +6,7 @@
 //!
 //! Always true: in each piece the cursor stands behind all places before its entry, so it can turn round at any step.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -63,7 +63,14 @@ impl MemCursor {
 
     /// The value under the cursor, sharing the memtable's bytes. Call only when valid.
     pub fn value(&self) -> Bytes {
-        self.node().value.clone()
+        let node = self.node();
+        node.note_read();
+        node.value.clone()
+    }
+
+    /// Whether the entry under the cursor has been got, or its [`value`](Self::value) taken. Call only when valid.
+    pub fn was_read(&self) -> bool {
+        self.node().read.load(Relaxed)
     }
 
     /// To the first entry.

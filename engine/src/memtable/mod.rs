@@ -26,7 +26,7 @@ mod tests;
 use std::{
     fmt,
     sync::atomic::{
-        AtomicU32, AtomicU64, AtomicUsize,
+        AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
         Ordering::{Acquire, Relaxed, Release},
     },
 };
@@ -74,6 +74,8 @@ struct Node {
     seq: Seq,
     expire_at_ms: u64,
     kind: Kind,
+    /// Whether anybody has read it.
+    read: AtomicBool,
     /// The next older entry of the key, if any.
     older: Option<Older>,
 }
@@ -121,6 +123,7 @@ impl Memtable {
             seq,
             expire_at_ms: entry.expire_at_ms,
             kind: entry.kind,
+            read: AtomicBool::new(false),
             older,
         }) as u32;
         self.index.set(&place, hash, number);
@@ -147,6 +150,7 @@ impl Memtable {
             let far = self.nodes.get(older.far as usize)?;
             node = if far.seq > seq { far } else { self.nodes.get(older.next as usize)? };
         }
+        node.note_read();
         let value = node.value.clone();
         Some(Found { seq: node.seq, kind: node.kind, expire_at_ms: node.expire_at_ms, value })
     }
@@ -205,6 +209,13 @@ impl Memtable {
 }
 
 impl Node {
+    #[inline]
+    fn note_read(&self) {
+        if !self.read.load(Relaxed) {
+            self.read.store(true, Relaxed);
+        }
+    }
+
     fn as_ref(&self) -> EntryRef<'_> {
         EntryRef {
             key: &self.key,

@@ -5,6 +5,8 @@
 //!
 //! Always true: what is shown is what [`Visible`](super::Visible) would show entry by entry, in the same order, an error in its place.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{Direction, is_row};
@@ -12,24 +14,37 @@ use crate::{
     block::stretch::Stretch,
     error::{Error, Result},
     key::{EntryRef, Seq},
+    sst::OpenSst,
+    store::Name,
 };
 
 /// Rows of a stretch, and which of them is shown.
 #[derive(Debug)]
 pub(super) struct Rows {
     stretch: Stretch,
+    origin: Origin,
     /// The rows by number, in the order in which they are shown.
     picked: Vec<u32>,
     next: usize,
+    /// The rows before this one have their values here.
+    brought: usize,
     /// What comes after the last row.
     failed: Option<Error>,
+}
+
+/// Where a stretch is from.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) sst: Arc<OpenSst>,
+    /// Where its block begins.
+    pub(super) offset: u64,
 }
 
 impl Rows {
     /// The rows of `stretch` visible at `seq` and `now_ms`. Forward, `decided` is the key that has been decided before, whose
     /// versions may go on here; it becomes the last key decided here.
     pub(super) fn pick(
-        stretch: Stretch,
+        (stretch, origin): (Stretch, Origin),
         seq: Seq,
         now_ms: u64,
         direction: Direction,
@@ -73,13 +88,16 @@ impl Rows {
             }
             Direction::Reverse => picked.reverse(),
         }
-        Self { stretch, picked, next: 0, failed }
+        Self { stretch, origin, picked, next: 0, brought: 0, failed }
     }
 
-    /// To the next row, if there is one.
+    /// To the next row, if there is one. About `wanted` will be asked for.
     #[inline]
-    pub(super) fn step(&mut self) -> Result<bool> {
+    pub(super) fn step(&mut self, wanted: usize) -> Result<bool> {
         if self.next < self.picked.len() {
+            if self.next == self.brought {
+                self.bring(wanted)?;
+            }
             self.next += 1;
             return Ok(true);
         }
@@ -102,6 +120,16 @@ impl Rows {
     #[inline]
     pub(super) fn shared_key(&self, from: usize) -> Bytes {
         self.stretch.shared_key(self.here(), from)
+    }
+
+    /// Brings the values of the next rows.
+    fn bring(&mut self, wanted: usize) -> Result<()> {
+        let end = self.next.saturating_add(wanted.max(1)).min(self.picked.len());
+        let (one, other) = (self.picked[self.next] as usize, self.picked[end - 1] as usize);
+        self.brought = end;
+        self.stretch
+            .bring(one.min(other)..one.max(other) + 1)
+            .map_err(|error| error.at(Name::Sst(self.origin.sst.id).path(), self.origin.offset))
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{BlockSource, Direction, Missing, Step};
+use super::{BlockSource, Direction, Missing, Step, rows::Origin};
 use crate::{
     block::{BlockCursor, stretch::Stretch},
     chaos,
@@ -115,7 +115,7 @@ impl RunCursor {
     /// The entries left in this block, from the one under the cursor on, if there are at most `most` and all of them come
     /// before `rival` in the cursor's direction, lie within the range, and share no key with a block that is still to come
     /// (in reverse; forward the caller remembers the last key). By the index alone: a block that may be one is not always told.
-    pub(super) fn rest(&self, rival: Option<&[u8]>, most: usize) -> Result<Option<Stretch>> {
+    pub(super) fn rest(&self, rival: Option<&[u8]>, most: usize) -> Result<Option<(Stretch, Origin)>> {
         let (Some(cursor), Some(tail), Some(at)) = (&self.cursor, &self.tail, self.sst) else {
             return Ok(None);
         };
@@ -141,7 +141,9 @@ impl RunCursor {
         if !is_alone || wanted.len() > most || chaos::rare("a block is merged entry by entry") {
             return Ok(None);
         }
-        cursor.block().stretch(wanted).map_err(|error| self.named(error))
+        let stretch = cursor.block().stretch(wanted).map_err(|error| self.named(error))?;
+        let origin = Origin { sst: Arc::clone(&self.ssts[at]), offset: tail.block(self.block).offset };
+        Ok(stretch.map(|stretch| (stretch, origin)))
     }
 
     /// The entry that stands for a hole: where the hole begins in the cursor's direction, and before every version

@@ -17,7 +17,7 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
-use super::{BlockSource, Direction, Missing, Source, Step, source::Cursor};
+use super::{BlockSource, Direction, Missing, Source, Step, rows::Origin, source::Cursor};
 use crate::{block::stretch::Stretch, error::Result, key::EntryRef, range::FullRange};
 
 /// All entries of several sources, in order.
@@ -108,7 +108,7 @@ impl Tree {
 
     /// The entries of the winner's block from this one on, if all of them come before anything that another source has and
     /// there are at most `most`. They have been passed then, as if stepped over one by one.
-    pub(super) fn take_rest(&mut self, most: usize) -> Result<Option<Stretch>> {
+    pub(super) fn take_rest(&mut self, most: usize) -> Result<Option<(Stretch, Origin)>> {
         // Who has won once may lose at the next entry.
         if !self.is_ready() || (self.runner_up.is_none() && self.cursors.len() > 1) {
             return Ok(None);
@@ -133,6 +133,14 @@ impl Tree {
     /// Which of the sources the entry of [`Self::peek`] is from, in the order they were given.
     pub(crate) fn source(&self) -> usize {
         self.winner
+    }
+
+    /// Which block of its SST that entry is in.
+    pub(crate) fn block(&self) -> Option<usize> {
+        match self.cursors.get(self.winner)? {
+            Cursor::Run(run) => Some(run.place().1),
+            Cursor::Mem(_) => None,
+        }
     }
 
     /// What is missing before the next entry, of all sources: fetch it in one parallel round.

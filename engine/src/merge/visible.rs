@@ -75,7 +75,8 @@ impl Visible {
     #[inline]
     pub fn step(&mut self, blocks: &impl BlockSource) -> Result<Step> {
         if let Some(rows) = &mut self.rows {
-            if rows.step()? {
+            if rows.step(self.wanted)? {
+                self.wanted = self.wanted.saturating_sub(1);
                 return Ok(Step::Ready);
             }
             self.rows = None;
@@ -197,7 +198,8 @@ impl Visible {
         // Of a block of many more, most would be taken apart for nothing.
         let Some(rest) = self.tree.take_rest(self.wanted.saturating_mul(4))? else { return Ok(false) };
         let mut rows = Rows::pick(rest, self.seq, self.now_ms, self.tree.direction(), &mut self.decided);
-        let found = rows.step()?;
+        let found = rows.step(self.wanted)?;
+        self.wanted = self.wanted.saturating_sub(usize::from(found));
         self.rows = found.then_some(rows);
         Ok(found)
     }

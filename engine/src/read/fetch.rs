@@ -6,8 +6,7 @@
 //! ```
 //!
 //! The cache holds blocks as they are searched (verified and decompressed; those that grew cold in memory packed, see
-//! [`pack`]), and tails as they are stored. Both are under the SST's own 128-bit name: a hash of the database's uuid and the object's
-//! id, neither of which is ever reused, so nothing in the cache ever becomes wrong.
+//! [`pack`]), and tails as they are stored, under the SST's own 128-bit name ([`SstCache`]).
 //!
 //! Always true: one miss is one request however many wait for it; a round is as long as its slowest
 //! request, not as their sum; a failed fetch leaves nothing behind.
@@ -21,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use esker_cache::{BlockCache, BlockId, Class};
+use esker_cache::{BlockCache, Class};
 use futures::future::{BoxFuture, FutureExt, try_join_all};
 
 use super::{
@@ -30,14 +29,14 @@ use super::{
 };
 use crate::{
     block::{Block, pack},
-    chaos::{self, Bug, bug},
+    chaos,
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, View},
     merge::{BlockSource, Missing},
-    sst::{BlockRef, OpenSst, Tail, reader::decode_block},
+    sst::{BlockRef, OpenSst, SstCache, Tail, reader::decode_block},
     stats::Cause,
-    store::{Name, ObjectId, Role, Store, is_missing},
+    store::{Name, ObjectId, Store, is_missing},
 };
 
 /// Tails that stay pinned unless [`Fetcher::pin_tails`] says otherwise, in bytes.
@@ -53,8 +52,7 @@ pub struct Fetcher(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     store: Store,
-    cache: BlockCache,
-    db_uuid: u128,
+    cache: SstCache,
     tails: PinnedTails,
     tail_limit: AtomicUsize,
     /// Where to ask which version is the latest; set once, by whoever has one.
@@ -85,7 +83,8 @@ impl Fetcher {
         let (manifest, keeper) = (OnceLock::new(), OnceLock::new());
         let tails = PinnedTails::default();
         cache.squeeze_with(pack);
-        Self(Arc::new(Shared { store, cache, db_uuid, tails, tail_limit, manifest, keeper }))
+        let cache = SstCache::new(cache, db_uuid);
+        Self(Arc::new(Shared { store, cache, tails, tail_limit, manifest, keeper }))
     }
 
     /// Keeps at most `bytes` of tails decoded and pinned (64 MiB unless set; a quarter of the cache is
@@ -123,11 +122,16 @@ impl Fetcher {
         if let Some(keeper) = self.0.keeper.get() {
             keeper.drain().await;
         }
-        self.0.cache.close().await;
+        self.0.cache.cache().close().await;
     }
 
     /// The cache.
     pub fn cache(&self) -> &BlockCache {
+        self.0.cache.cache()
+    }
+
+    /// The same, as those who build SSTs need it.
+    pub fn sst_cache(&self) -> &SstCache {
         &self.0.cache
     }
 
@@ -141,15 +145,9 @@ impl Fetcher {
         self.0.tails.bytes()
     }
 
-    /// The name in the cache of what lies at `offset` of `sst`.
-    fn block_id(&self, sst: &OpenSst, offset: u64) -> BlockId {
-        let object = sst.cached.get_or_init(|| self.0.cache.object(cache_object(self.0.db_uuid, sst.id)));
-        BlockId { object: object.id(), offset }
-    }
-
     /// Puts a block that was fetched into the cache.
     fn warm(&self, sst: &OpenSst, place: BlockRef, block: &Block) {
-        self.0.cache.insert(self.block_id(sst, place.offset), Class::Data, as_cached(block));
+        self.cache().insert(self.0.cache.block_id(sst, place.offset), Class::Data, as_cached(block));
     }
 
     /// Fetches all of `missing` in one parallel round (blocks of one SST in as few requests as their
@@ -212,7 +210,7 @@ impl Fetcher {
         }
         let name = Name::Sst(sst.id);
         let range = sst.meta.tail_offset..sst.meta.bytes;
-        let id = self.block_id(sst, range.start);
+        let id = self.0.cache.block_id(sst, range.start);
         let store = self.0.store.clone();
         let fresh = Arc::new(OnceLock::new());
         let (decoded, owner) = (Arc::clone(&fresh), Arc::clone(sst));
@@ -228,7 +226,7 @@ impl Fetcher {
             let _ = decoded.set(tail);
             Ok::<_, Error>(bytes)
         };
-        let bytes = self.0.cache.get_or_fetch(id, Class::Meta, fetch).await?;
+        let bytes = self.cache().get_or_fetch(id, Class::Meta, fetch).await?;
         let tail = match fresh.get() {
             Some(tail) => Arc::clone(tail),
             None => Arc::new(Tail::decode(&sst.meta, bytes)?),
@@ -255,14 +253,16 @@ impl Fetcher {
                 };
                 store.reread(&name, read).await
             };
-            let bytes =
-                self.0.cache.get_or_fetch(self.block_id(sst, place.offset), Class::Data, fetch).await?;
+            let bytes = self
+                .cache()
+                .get_or_fetch(self.0.cache.block_id(sst, place.offset), Class::Data, fetch)
+                .await?;
             return Ok(vec![(at, Fetched::Block(parse(sst, place, bytes)?))]);
         }
 
         wanted.sort_unstable();
         let cached = futures::future::join_all(wanted.iter().map(|(index, _)| {
-            self.0.cache.lookup(self.block_id(sst, tail.block(*index).offset), Class::Data)
+            self.cache().lookup(self.0.cache.block_id(sst, tail.block(*index).offset), Class::Data)
         }))
         .await;
         let mut found = Vec::with_capacity(wanted.len());
@@ -301,7 +301,7 @@ impl BlockSource for Fetcher {
         }
         let tail = sst.tail.load();
         let place = tail.as_ref()?.block(index);
-        let bytes = self.0.cache.get(&self.block_id(sst, place.offset), Class::Data)?;
+        let bytes = self.cache().get(&self.0.cache.block_id(sst, place.offset), Class::Data)?;
         // Bytes that do not parse are a miss here; the fetch that follows reports them.
         let block = Block::parse_cached(bytes).ok()?;
         if block.is_packed() {
@@ -392,22 +392,4 @@ async fn decode_all(id: ObjectId, places: Vec<BlockRef>, stored: Vec<Bytes>) -> 
         places.into_iter().zip(stored).map(|(place, stored)| decode_block(id, place, stored)).collect()
     };
     if few { decode() } else { on_cpu(decode).await? }
-}
-
-/// XXH3-128 of the database's uuid and the object's id.
-fn cache_object(db_uuid: u128, id: ObjectId) -> u128 {
-    let mut name = [0u8; 37];
-    name[..16].copy_from_slice(&db_uuid.to_le_bytes());
-    name[16] = match id.role {
-        Role::Writer => b'w',
-        Role::Compactor => b'c',
-    };
-    name[17..21].copy_from_slice(&id.epoch.to_le_bytes());
-    // foyer #1004, #743: another object's block under the same key.
-    if bug(Bug::StaleCacheKey) {
-        return twox_hash::XxHash3_128::oneshot(&name);
-    }
-    name[21..29].copy_from_slice(&id.counter.to_le_bytes());
-    name[29..].copy_from_slice(&id.nonce.to_le_bytes());
-    twox_hash::XxHash3_128::oneshot(&name)
 }

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     key::{EntryRef, KEYSPACE_BYTES, Kind, MAX_VALUE_BYTES, Seq},
     sst::{
-        SstMeta, filter,
+        SstCache, SstMeta, Warmth, cached, filter,
         footer::{FOOTER_BYTES, Footer, Properties},
         index::{IndexBuilder, MAX_INDEX_BYTES},
         reader::key_hash,
@@ -73,6 +73,9 @@ pub struct SstBuilder {
     last_seq: Seq,
     raw_block_bytes: u64,
     compressed_blocks: u64,
+    /// Where warm blocks go as they are built.
+    cache: Option<SstCache>,
+    warmth: cached::Tally,
 }
 
 /// The running hash of the object.
@@ -103,7 +106,16 @@ impl SstBuilder {
             last_seq: 0,
             raw_block_bytes: 0,
             compressed_blocks: 0,
+            cache: None,
+            warmth: cached::Tally::default(),
         }
+    }
+
+    /// The same, and what is warm of it goes into `cache`, if there is one: see [`Self::add_warm`].
+    #[must_use]
+    pub fn warming(mut self, cache: Option<SstCache>) -> Self {
+        self.cache = cache;
+        self
     }
 
     /// Appends an entry. They come in internal order: full key ascending, seq descending.
@@ -111,6 +123,11 @@ impl SstBuilder {
     /// Fails with `Corruption` if they do not (what was being merged is not what was written), and
     /// with `Invalid` or `Unsupported` on a key, value or kind that no SST may hold among its points.
     pub fn add(&mut self, entry: EntryRef<'_>) -> Result<()> {
+        self.add_warm(entry, Warmth::Cold)
+    }
+
+    /// The same of an entry that was so warm where it came from.
+    pub fn add_warm(&mut self, entry: EntryRef<'_>, warmth: Warmth) -> Result<()> {
         let new_key = self.check(&entry)?;
         // Worst case of the entry's own bytes: its front, its part of a restart and of three columns.
         let more = entry.key.len() + entry.value.len() + 32;
@@ -130,6 +147,7 @@ impl SstBuilder {
         self.last_seq = entry.seq;
         self.tally.add(entry, new_key);
         self.block.add(entry);
+        self.warmth.add(warmth);
         Ok(())
     }
 
@@ -195,8 +213,12 @@ impl SstBuilder {
             hash: Bytes::copy_from_slice(&self.hasher.0.finish_128().to_le_bytes()),
             ..meta
         };
+        let tail = Bytes::from(tail);
+        if let Some(cache) = &self.cache {
+            cache.put_tail(self.id, self.offset, &tail);
+        }
         let mut chunks = self.ready;
-        chunks.push(tail.into());
+        chunks.push(tail);
         Ok(Finished { chunks, meta })
     }
 
@@ -244,6 +266,10 @@ impl SstBuilder {
         self.block.finish_into(&mut self.raw);
         if self.chunk.capacity() == 0 {
             self.chunk.reserve(CHUNK_BYTES + self.options.block_bytes);
+        }
+        let warmth = self.warmth.take();
+        if let Some(cache) = &self.cache {
+            cache.put_block(self.id, self.offset, &self.raw, warmth);
         }
         let start = self.chunk.len();
         let codec = compress(self.options.codec, &self.raw, &mut self.chunk);

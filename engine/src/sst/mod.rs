@@ -22,6 +22,7 @@
 //! empty; blocks lie back to back from byte 0 to `tail_offset`.
 
 pub mod builder;
+pub mod cached;
 pub mod filter;
 pub mod footer;
 pub mod hole;
@@ -32,6 +33,7 @@ pub mod verify;
 pub mod walk;
 
 pub use builder::{Finished, SstBuilder, SstOptions};
+pub use cached::{SstCache, Warmth};
 pub use hole::Hole;
 pub use reader::{BlockRef, OpenSst, Tail, decode_block, key_hash};
 pub use verify::{Check, object_hash, verify_object};

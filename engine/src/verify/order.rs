@@ -47,7 +47,7 @@ pub(super) async fn check(store: &Store, view: &View) -> Result<Vec<Finding>> {
     }
     let chunk_bytes = (MEMORY_BYTES / (2 * runs.len() as u64)).min(CHUNK_BYTES);
     let all = FullRange::all();
-    let start = |run: &Run| Ahead::start(store.clone(), Arc::clone(run), chunk_bytes, &all.start);
+    let start = |run: &Run| Ahead::start(store.clone(), None, Arc::clone(run), chunk_bytes, &all.start);
     let mut reading: Vec<Ahead> = runs.iter().map(start).collect();
     let place: HashMap<ObjectId, usize> =
         runs.iter().enumerate().flat_map(|(at, run)| run.iter().map(move |sst| (sst.id, at))).collect();

@@ -35,7 +35,7 @@ use crate::{
     key::Seq,
     manifest::{Edit, Manifest, View, edit::check_writer_epoch},
     memtable::{MemCursor, Memtable},
-    sst::{SstBuilder, SstMeta, SstOptions},
+    sst::{SstBuilder, SstCache, SstMeta, SstOptions, Warmth},
     stats::Cause,
     store::{Name, ObjectId, Role},
     write::head::{Frozen, Writer},
@@ -56,13 +56,15 @@ pub struct Flusher {
     manifest: Manifest,
     /// The counter of the next SST of this epoch.
     counter: Arc<AtomicU64>,
+    /// Where goes what was read in the memtable.
+    cache: SstCache,
 }
 
 impl Flusher {
     /// A flusher whose first SST gets the counter that the claim of the epoch left as its floor.
-    pub fn new(writer: Arc<Writer>, manifest: Manifest) -> Self {
+    pub fn new(writer: Arc<Writer>, manifest: Manifest, cache: SstCache) -> Self {
         let floor = writer.current().load().view.root.writer.counter_floor;
-        Self { writer, manifest, counter: Arc::new(AtomicU64::new(floor)) }
+        Self { writer, manifest, counter: Arc::new(AtomicU64::new(floor)), cache }
     }
 
     /// The task: flushes whatever is frozen, oldest first. Ends only when nothing more can be written: what
@@ -167,6 +169,7 @@ impl Flusher {
             sst_bytes: view.root.options.sst_bytes,
             epoch: self.writer.settings().epoch,
             counter: self.counter.clone(),
+            cache: self.cache.clone(),
             clock: self.writer.settings().clock.clone(),
             open: None,
             last_key: Vec::new(),
@@ -275,6 +278,7 @@ struct Building {
     sst_bytes: u64,
     epoch: u32,
     counter: Arc<AtomicU64>,
+    cache: SstCache,
     clock: SharedClock,
     open: Option<(ObjectId, SstBuilder)>,
     last_key: Vec<u8>,
@@ -305,9 +309,10 @@ impl Building {
                     counter: self.counter.fetch_add(1, Ordering::Relaxed),
                     nonce: self.clock.random() as u64,
                 };
-                (id, SstBuilder::new(id, self.options))
+                (id, SstBuilder::new(id, self.options).warming(Some(self.cache.clone())))
             });
-            builder.add(entry)?;
+            let warmth = if self.cursor.was_read() { Warmth::Plain } else { Warmth::Cold };
+            builder.add_warm(entry, warmth)?;
             self.last_key.clear();
             self.last_key.extend_from_slice(entry.key);
             raw_bytes += entry.key.len() + entry.value.len();

@@ -1,6 +1,7 @@
 //! Writing: what is acknowledged is there, what is refused is not, and who may write.
 
 mod held_back;
+mod warm;
 
 use std::{
     future::{Future, poll_fn},

@@ -90,7 +90,12 @@ fn check(block: &Block) -> Option<Sightings> {
 
 /// A stretch is refused, or is what a cursor walks over in a block that is `valid`.
 fn take_apart(block: &Block, wanted: Range<usize>, valid: Option<&Sightings>) {
-    let stretch = match block.stretch(wanted.clone()) {
+    let taken = block.stretch(wanted.clone()).and_then(|stretch| {
+        let Some(mut stretch) = stretch else { return Ok(None) };
+        stretch.bring(0..stretch.len())?;
+        Ok(Some(stretch))
+    });
+    let stretch = match taken {
         Ok(Some(stretch)) => stretch,
         Ok(None) => return,
         Err(error) => {

@@ -139,6 +139,7 @@ impl Node {
             epoch: e.into(),
             window: window.into(),
             charged: Arc::<AtomicUsize>::default(),
+            memory_bytes: usize::MAX,
             clock,
         };
         let log = Work::new(writer.run(pipe.clone(), || {}, |_| {}));

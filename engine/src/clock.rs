@@ -87,6 +87,11 @@ impl Task {
     pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(future))
     }
+    /// The same; `None` if the caller is on no runtime.
+    pub fn try_spawn(future: impl Future<Output = ()> + Send + 'static) -> Option<Self> {
+        let runtime = tokio::runtime::Handle::try_current().ok()?;
+        Some(Self(runtime.spawn(future)))
+    }
     /// Waits until the task has ended by itself.
     pub async fn join(mut self) {
         // A panic inside has already been reported by the panic hook; a task that ended is ended.

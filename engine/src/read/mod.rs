@@ -26,6 +26,7 @@ pub mod scan;
 pub mod snapshot;
 pub mod superversion;
 mod tails;
+mod window;
 
 pub use fetch::{Fetched, Fetcher};
 pub use freshness::Token;

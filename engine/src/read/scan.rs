@@ -7,14 +7,13 @@
 //!
 //! The first round brings one block of each source, which is all that a short scan needs. Every later
 //! round brings, with the block that is missing, those that follow it: 32 KiB at first, doubling up to
-//! 4 MiB, in one request, so that a long scan is bound by bandwidth and a short one pays for little.
+//! 8 MiB, in parallel requests of a MiB, so that a long scan is bound by bandwidth and a short one pays for little.
+//! From rounds of 512 KiB on, the next one is under way while the rows of this one are taken.
 //!
 //! Always true: no future is made and nothing is locked or allocated for a row whose bytes are here,
 //! but for one chunk of memory per some thousand keys; once a scan has failed or ended it stays ended.
 
 use std::{
-    cell::RefCell,
-    collections::HashMap,
     fmt,
     pin::Pin,
     sync::Arc,
@@ -23,24 +22,25 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, future::BoxFuture};
+use tokio::sync::oneshot;
 
-use super::{Fetched, Fetcher, SuperVersion, keeper::Hold};
+use super::{Fetched, Fetcher, SuperVersion, keeper::Hold, window::Window};
 use crate::{
-    block::Block,
     chaos::{Bug, bug},
+    clock::Task,
     error::{Error, ErrorKind, Result},
     key::{KEYSPACE_BYTES, KeyspaceId, Seq},
-    merge::{BlockSource, Direction, Missing, Source, Step, Tree, Visible},
+    merge::{Direction, Missing, Source, Step, Tree, Visible},
     range::KeyRange,
-    sst::{OpenSst, Tail},
     stats::Cause,
-    store::ObjectId,
 };
 
 /// Stored bytes that a round after the first brings beyond what is missing, for each source that
 /// waits: the first time, and at most.
 const FIRST_AHEAD_BYTES: u64 = 32 << 10;
-const MOST_AHEAD_BYTES: u64 = 4 << 20;
+const MOST_AHEAD_BYTES: u64 = 8 << 20;
+/// Rounds that bring as much as this are begun before they are needed.
+const OVERLAP_FROM_BYTES: u64 = 512 << 10;
 
 /// No read-ahead while more than this (decoded) waits to be used.
 const WINDOW_BYTES: usize = 32 << 20;
@@ -117,6 +117,13 @@ pub(crate) type Again = Arc<dyn Fn() -> BoxFuture<'static, Result<(Arc<SuperVers
 /// A round under way.
 type Round = BoxFuture<'static, Result<Brought>>;
 
+/// A round that nobody waits for yet.
+struct Coming {
+    answer: oneshot::Receiver<Result<Brought>>,
+    /// Held so that the requests end with us.
+    task: Task,
+}
+
 /// What a round brings.
 enum Brought {
     /// What was missing, with what came.
@@ -139,6 +146,8 @@ struct Running {
     rows: Visible,
     window: Window,
     fetch: Option<Round>,
+    /// The round after that, under way in the background.
+    coming: Option<Coming>,
     /// Read-ahead of the next round.
     ahead_bytes: u64,
     left: usize,
@@ -277,8 +286,9 @@ impl Plan {
         });
         Running {
             rows,
-            window: Window { fetcher: self.fetcher, blocks: RefCell::default(), tails: HashMap::new() },
+            window: Window::new(self.fetcher),
             fetch: None,
+            coming: None,
             ahead_bytes: 0,
             left: self.limit,
             keys: BytesMut::with_capacity(FIRST_KEY_CHUNK),
@@ -299,7 +309,10 @@ impl Running {
                 let fetched = ready!(fetch.as_mut().poll(cx));
                 self.fetch = None;
                 match fetched {
-                    Ok(Brought::Bytes(fetched)) => self.window.take_in(fetched),
+                    Ok(Brought::Bytes(fetched)) => {
+                        self.window.take_in(fetched);
+                        self.begin_next();
+                    }
                     Ok(Brought::Newer(sv, seq)) => self.begin_at(&sv, seq),
                     // slatedb #2073: a scan over SSTs that are gone skipped them.
                     Err(error) if error.kind() == ErrorKind::SnapshotExpired && bug(Bug::ExpiredIsTheEnd) => {
@@ -316,7 +329,10 @@ impl Running {
                     return Poll::Ready(Ok(self.row()));
                 }
                 Step::End => return Poll::Ready(Ok(None)),
-                Step::Missing(_) => self.fetch = Some(self.round()),
+                Step::Missing(_) => {
+                    let coming = self.coming.take().map(Coming::round);
+                    self.fetch = Some(coming.unwrap_or_else(|| self.round()));
+                }
             }
         }
     }
@@ -346,11 +362,38 @@ impl Running {
         if has_block {
             self.ahead_bytes = (self.ahead_bytes * 2).clamp(FIRST_AHEAD_BYTES, MOST_AHEAD_BYTES);
         }
+        self.bring(missing)
+    }
+
+    /// Begins the round after the one that has just come, if rounds are so large that waiting for them shows.
+    fn begin_next(&mut self) {
+        if self.ahead_bytes < OVERLAP_FROM_BYTES || self.window.bytes() >= WINDOW_BYTES {
+            return;
+        }
+        let mut missing = Vec::new();
+        // Behind what has come; where that ends short of it, at the end of an SST, nothing is left of this.
+        self.rows.ahead(self.ahead_bytes * 2, &self.window, &mut missing);
+        missing.retain(|one| matches!(one, Missing::Block(sst, index) if !self.window.has(sst, *index)));
+        if missing.is_empty() {
+            return;
+        }
+        self.ahead_bytes = (self.ahead_bytes * 2).min(MOST_AHEAD_BYTES);
+        let (send, answer) = oneshot::channel();
+        let round = self.bring(missing);
+        let task = Task::try_spawn(async move {
+            // Nobody wants it any more if the receiver is gone.
+            let _ = send.send(round.await);
+        });
+        self.coming = task.map(|task| Coming { answer, task });
+    }
+
+    /// Brings what the window has not got of `missing`.
+    fn bring(&self, mut missing: Vec<Missing>) -> Round {
         missing.retain(|one| match one {
-            Missing::Block(sst, index) => !self.window.blocks.borrow().contains_key(&(sst.id, *index)),
+            Missing::Block(sst, index) => !self.window.has(sst, *index),
             Missing::Tail(_) => true,
         });
-        let (fetcher, hold) = (self.window.fetcher.clone(), self.hold.clone());
+        let (fetcher, hold) = (self.window.fetcher().clone(), self.hold.clone());
         Box::pin(async move {
             if let Some(hold) = hold {
                 hold.secure().await?;
@@ -382,9 +425,20 @@ impl Running {
         let Some(restart) = &self.restart else { return };
         let Restart { keyspace, range, now_ms, direction, .. } = &**restart;
         self.rows = rows(sv, range, *keyspace, seq, *now_ms, *direction).wanted(self.left);
-        self.hold = self.window.fetcher.hold(&sv.view);
-        self.window.blocks.get_mut().clear();
-        self.window.tails.clear();
+        self.hold = self.window.fetcher().hold(&sv.view);
+        self.window.clear();
+        self.coming = None;
+    }
+}
+
+impl Coming {
+    /// The rest of it, for one who waits.
+    fn round(self) -> Round {
+        Box::pin(async move {
+            let brought = self.answer.await;
+            drop(self.task);
+            brought.map_err(|e| Error::closed("a read stopped, the runtime is shutting down").because(e))?
+        })
     }
 }
 
@@ -411,44 +465,5 @@ impl fmt::Debug for Plan {
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running").field("left", &self.left).field("ahead_bytes", &self.ahead_bytes).finish()
-    }
-}
-
-/// What has been fetched for this scan and not been used yet, in front of the cache: a scan gets to
-/// see what it fetched, however small the cache. A block leaves when it is used.
-struct Window {
-    fetcher: Fetcher,
-    blocks: RefCell<HashMap<(ObjectId, usize), Block>>,
-    tails: HashMap<ObjectId, Arc<Tail>>,
-}
-
-impl Window {
-    fn take_in(&mut self, fetched: Vec<(Missing, Fetched)>) {
-        self.tails.clear();
-        for (missing, fetched) in fetched {
-            match (missing, fetched) {
-                (Missing::Block(sst, index), Fetched::Block(block)) => {
-                    self.blocks.get_mut().insert((sst.id, index), block);
-                }
-                (missing, Fetched::Tail(tail)) => {
-                    self.tails.insert(missing.sst().id, tail);
-                }
-                (Missing::Tail(_), Fetched::Block(_)) => {}
-            }
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.blocks.borrow().values().map(|block| block.bytes().len()).sum()
-    }
-}
-
-impl BlockSource for Window {
-    fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block> {
-        self.blocks.borrow_mut().remove(&(sst.id, index)).or_else(|| self.fetcher.block(sst, index))
-    }
-
-    fn tail(&self, sst: &Arc<OpenSst>) -> Option<Arc<Tail>> {
-        self.tails.get(&sst.id).cloned().or_else(|| self.fetcher.tail(sst))
     }
 }

@@ -1,5 +1,6 @@
 //! The engine's tests through its public API, one binary; a module a subject.
 
+mod ahead;
 mod cancelled;
 mod compaction;
 mod crashes;

@@ -1,0 +1,90 @@
+//! A long scan fetches what comes next while its rows are taken.
+
+use std::sync::Arc;
+
+use esker::{
+    Compaction, Db,
+    stats::{Cause, RequestKind},
+};
+use object_store::memory::InMemory;
+
+const ROWS: u64 = 6000;
+
+/// Bytes that do not compress.
+fn value(n: u64) -> Vec<u8> {
+    let mut x = n + 1;
+    let mut bytes = Vec::with_capacity(4000);
+    while bytes.len() < 4000 {
+        x = x.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31) ^ n;
+        bytes.extend_from_slice(&x.to_le_bytes());
+    }
+    bytes
+}
+
+fn gets(db: &Db) -> u64 {
+    db.stats().count(RequestKind::Get, Cause::Read).requests
+}
+
+#[tokio::test]
+async fn the_next_round_of_a_long_scan_is_under_way_before_it_is_needed() {
+    let db = Db::builder("memory://ahead")
+        .object_store(Arc::new(InMemory::new()))
+        .compaction(Compaction::Off)
+        .cache_bytes(1 << 20)
+        .open()
+        .await
+        .unwrap();
+    for n in 0..ROWS {
+        db.put(n.to_be_bytes(), value(n)).accepted().await.unwrap();
+    }
+    db.flush().await.unwrap();
+
+    for reverse in [false, true] {
+        let mut rows = db.scan::<&[u8]>(..);
+        if reverse {
+            rows = rows.rev();
+        }
+        let (mut early, mut late) = (0, 0);
+        for at in 0..ROWS {
+            let n = if reverse { ROWS - 1 - at } else { at };
+            let before = gets(&db);
+            let row = rows.next().await.unwrap().expect("not all rows have come");
+            assert_eq!((&row.key[..], &row.value[..]), (&n.to_be_bytes()[..], &value(n)[..]));
+            late += gets(&db) - before;
+            // Nobody asks for a row, and the scan goes on fetching.
+            let before = gets(&db);
+            tokio::task::yield_now().await;
+            early += gets(&db) - before;
+        }
+        assert!(rows.next().await.unwrap().is_none());
+        assert!(early > late, "{early} requests came before they were needed, {late} when they were");
+    }
+}
+
+#[tokio::test]
+async fn a_scan_that_is_dropped_fetches_no_more() {
+    let db = Db::builder("memory://dropped")
+        .object_store(Arc::new(InMemory::new()))
+        .compaction(Compaction::Off)
+        .cache_bytes(1 << 20)
+        .open()
+        .await
+        .unwrap();
+    for n in 0..ROWS {
+        db.put(n.to_be_bytes(), value(n)).accepted().await.unwrap();
+    }
+    db.flush().await.unwrap();
+    let mut rows = db.scan::<&[u8]>(..);
+    for _ in 0..2000 {
+        rows.next().await.unwrap().expect("a row");
+    }
+    drop(rows);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let before = gets(&db);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(gets(&db), before);
+}

@@ -164,7 +164,10 @@ fn changes(before: &Samples, after: &Samples, threshold: f64) -> Vec<Change> {
 fn title(sample: &Sample, all: &Samples) -> String {
     let scale = sample.scale.filter(|_| all.samples.iter().any(|other| other.scale != sample.scale));
     let name = &sample.workload;
-    scale.map_or(name.clone(), |s| format!("{name} ({} rows, {} clients)", short(s.rows as f64), s.clients))
+    scale.map_or_else(
+        || name.clone(),
+        |s| format!("{name} ({} rows, {} clients)", short(s.rows as f64), s.clients),
+    )
 }
 
 fn report(changes: &[Change]) -> String {

@@ -242,7 +242,7 @@ impl<'a> Watch<'a> {
         }
         if self.view.id() != before {
             (self.pause, self.last_news) = (self.args.interval, now);
-            self.collect_at = self.collect_at.or(Some(now + self.retention()));
+            self.collect_at = self.collect_at.or_else(|| Some(now + self.retention()));
         }
         self.desk.saw(&self.view);
         Ok(())

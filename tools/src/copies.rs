@@ -44,7 +44,7 @@ impl Seen {
     /// The name without its folder.
     pub(crate) fn short(&self) -> String {
         let path = self.name.path();
-        path.split_once('/').map_or(path.clone(), |(_, name)| name.to_owned())
+        path.split_once('/').map_or_else(|| path.clone(), |(_, name)| name.to_owned())
     }
 
     /// The version it keeps, in words.

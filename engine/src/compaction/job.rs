@@ -280,7 +280,7 @@ const PARALLEL_READ_BACKS: usize = 8;
 /// How SSTs of `level` are written.
 pub fn sst_options(options: &StoredOptions, level: u32) -> Result<SstOptions> {
     let codecs = &options.codecs;
-    let codec = codecs.get(level as usize).or(codecs.last()).copied().unwrap_or_default();
+    let codec = codecs.get(level as usize).or_else(|| codecs.last()).copied().unwrap_or_default();
     let codec = u8::try_from(codec)
         .map_err(|_| Error::unsupported(format!("codec {codec} is not known to this version")))
         .and_then(Codec::from_u8)?;

@@ -298,7 +298,7 @@ fn first_block(tail: &Tail, range: &FullRange, direction: Direction, seeking: bo
     match (direction, &range.end) {
         (Direction::Forward, _) if seeking => tail.find(&range.start),
         (Direction::Forward, _) => (tail.blocks() > 0).then_some(0),
-        (Direction::Reverse, Some(end)) if seeking => tail.find(end).or(tail.blocks().checked_sub(1)),
+        (Direction::Reverse, Some(end)) if seeking => tail.find(end).or_else(|| tail.blocks().checked_sub(1)),
         (Direction::Reverse, _) => tail.blocks().checked_sub(1),
     }
 }

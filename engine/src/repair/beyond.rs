@@ -88,7 +88,7 @@ pub(super) async fn tell(work: &mut Work<'_>, from: &Store) -> Result<Option<Str
         let put = work.mended.iter().filter(|name| name.folder() == Some(folder)).filter_map(Name::number);
         let here = put.max().max(newest(work.store, folder).await?);
         let Some(there) = newest(from, folder).await?.filter(|there| here < Some(*there)) else { continue };
-        let here = here.map_or("none".to_owned(), |here| here.to_string());
+        let here = here.map_or_else(|| "none".to_owned(), |here| here.to_string());
         more.push(format!("{of} {there} ({here} here)"));
     }
     if more.is_empty() {

@@ -129,7 +129,7 @@ impl Evidence {
                 if let Some(object) = if_whole(decoded)? {
                     let header = object.header();
                     evidence.log.insert(slot, header.epoch);
-                    evidence.writers.entry(header.epoch).or_insert(header.writer_uuid.to_le_bytes());
+                    evidence.writers.entry(header.epoch).or_insert_with(|| header.writer_uuid.to_le_bytes());
                 }
             }
         }
@@ -152,7 +152,7 @@ impl Evidence {
     fn version(&mut self, root: &Root, hash: Option<u128>) {
         // Of those who name it, versions come first.
         if let Some(hash) = hash {
-            self.hashes.entry(root.id).or_insert(hash.to_le_bytes());
+            self.hashes.entry(root.id).or_insert_with(|| hash.to_le_bytes());
         }
         if let (Some(before), Ok(hash)) = (root.id.checked_sub(1), root.prev_hash[..].try_into()) {
             self.hashes.entry(before).or_insert(hash);

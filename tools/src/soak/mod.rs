@@ -185,7 +185,7 @@ async fn trials(args: &Args, clock: &SharedClock, rules: &[Rule], folder: &Folde
         }
     }
     let share = places.len() as f64;
-    let kills = args.kills.unwrap_or((args.minutes * 6.0).ceil() as u64);
+    let kills = args.kills.unwrap_or_else(|| (args.minutes * 6.0).ceil() as u64);
     let plan = Plan {
         time: Duration::from_secs_f64(args.minutes * 60.0 / share),
         kills: kills.div_ceil(places.len() as u64),

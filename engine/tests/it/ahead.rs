@@ -21,12 +21,8 @@ fn value(n: u64) -> Vec<u8> {
     bytes
 }
 
-fn gets(db: &Db) -> u64 {
-    db.stats().count(RequestKind::Get, Cause::Read).requests
-}
-
-#[tokio::test]
-async fn the_next_round_of_a_long_scan_is_under_way_before_it_is_needed() {
+/// A database of one run, far larger than its cache.
+async fn filled() -> Db {
     let db = Db::builder("memory://ahead")
         .object_store(Arc::new(InMemory::new()))
         .compaction(Compaction::Off)
@@ -38,6 +34,16 @@ async fn the_next_round_of_a_long_scan_is_under_way_before_it_is_needed() {
         db.put(n.to_be_bytes(), value(n)).accepted().await.unwrap();
     }
     db.flush().await.unwrap();
+    db
+}
+
+fn gets(db: &Db) -> u64 {
+    db.stats().count(RequestKind::Get, Cause::Read).requests
+}
+
+#[tokio::test]
+async fn the_next_round_of_a_long_scan_is_under_way_before_it_is_needed() {
+    let db = filled().await;
 
     for reverse in [false, true] {
         let mut rows = db.scan::<&[u8]>(..);
@@ -63,17 +69,7 @@ async fn the_next_round_of_a_long_scan_is_under_way_before_it_is_needed() {
 
 #[tokio::test]
 async fn a_scan_that_is_dropped_fetches_no_more() {
-    let db = Db::builder("memory://dropped")
-        .object_store(Arc::new(InMemory::new()))
-        .compaction(Compaction::Off)
-        .cache_bytes(1 << 20)
-        .open()
-        .await
-        .unwrap();
-    for n in 0..ROWS {
-        db.put(n.to_be_bytes(), value(n)).accepted().await.unwrap();
-    }
-    db.flush().await.unwrap();
+    let db = filled().await;
     let mut rows = db.scan::<&[u8]>(..);
     for _ in 0..2000 {
         rows.next().await.unwrap().expect("a row");

@@ -71,7 +71,7 @@ fn draw(text: &mut String, charts: &[Chart], axis: Axis) -> Result<(), Box<dyn s
 fn legend(area: &Area<'_>, charts: &[Chart]) -> Result<(), Box<dyn std::error::Error>> {
     const STEP: i32 = 150;
     let mut x = 16;
-    for (engine, _) in drawn(charts) {
+    for engine in drawn(charts) {
         let colour = colour(engine);
         area.draw(&PathElement::new([(x, 20), (x + 18, 20)], stroke(engine)))?;
         area.draw(&Circle::new((x + 9, 20), 3, colour.filled()))?;
@@ -85,8 +85,8 @@ fn legend(area: &Area<'_>, charts: &[Chart]) -> Result<(), Box<dyn std::error::E
     Ok(())
 }
 
-/// The engines that have a point in some chart, in the order of the colours, and whether their colour is their own.
-fn drawn(charts: &[Chart]) -> Vec<(&str, bool)> {
+/// The engines that have a point in some chart, in the order of the colours.
+fn drawn(charts: &[Chart]) -> Vec<&str> {
     let mut engines: Vec<&str> = Vec::new();
     for (engine, points) in charts.iter().flat_map(|chart| &chart.lines) {
         if !points.is_empty() && !engines.contains(&engine.as_str()) {
@@ -95,7 +95,7 @@ fn drawn(charts: &[Chart]) -> Vec<(&str, bool)> {
     }
     let rank = |engine: &str| COLOURS.iter().position(|(name, _)| *name == engine);
     engines.sort_by_key(|engine| rank(engine).unwrap_or(COLOURS.len()));
-    engines.into_iter().map(|engine| (engine, rank(engine).is_some())).collect()
+    engines
 }
 
 fn one(area: &Area<'_>, chart: &Chart, axis: Axis) -> Result<(), Box<dyn std::error::Error>> {

@@ -40,8 +40,11 @@ use crate::{
     },
 };
 
-/// The most GETs of log objects at once.
+/// The most GETs of log objects at once; and of those that a listing has shown to be there, as long as they are small.
 const MAX_AHEAD: usize = 8;
+const MAX_KNOWN_AHEAD: usize = 64;
+/// Bytes of known objects under way: more are not asked for beyond [`MAX_AHEAD`].
+const KNOWN_AHEAD_BYTES: u64 = 32 << 20;
 
 /// A place in the walk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,6 +110,8 @@ pub struct Walk {
     /// The slot that the first GET in `ahead` is for, if there is one.
     ahead_from: u64,
     width: usize,
+    /// What the width grows to.
+    most: usize,
     /// The slots that are asked for ahead of the walk, ascending; `None`: all.
     known: Option<Vec<u64>>,
 }
@@ -123,18 +128,24 @@ impl Walk {
             ahead: FuturesOrdered::new(),
             ahead_from: cursor.slot,
             width: 1,
+            most: MAX_AHEAD,
             known: None,
         }
     }
 
-    /// The same, for whoever knows which slots are taken: nothing is asked for ahead of the walk but those, ascending.
-    pub(crate) fn over(manifest: &Manifest, cursor: Cursor, known: Vec<u64>, cause: Cause) -> Self {
-        Self { known: Some(known), width: MAX_AHEAD, ..Self::new(manifest, cursor, cause) }
+    /// The same, for whoever knows which slots are taken, and the bytes in all of them: nothing is asked for ahead of the walk
+    /// but those, ascending.
+    pub(crate) fn over(manifest: &Manifest, cursor: Cursor, known: Vec<u64>, bytes: u64, cause: Cause) -> Self {
+        let each = (bytes / known.len().max(1) as u64).max(1);
+        let most = usize::try_from(KNOWN_AHEAD_BYTES / each).unwrap_or(MAX_KNOWN_AHEAD);
+        let most = most.clamp(MAX_AHEAD, MAX_KNOWN_AHEAD);
+        Self { known: Some(known), width: most, most, ..Self::new(manifest, cursor, cause) }
     }
 
     /// From here on anything may be there.
     fn beyond(self) -> Self {
-        Self { known: None, ahead: FuturesOrdered::new(), ahead_from: self.cursor.slot, width: 1, ..self }
+        let ahead_from = self.cursor.slot;
+        Self { known: None, ahead: FuturesOrdered::new(), ahead_from, width: 1, most: MAX_AHEAD, ..self }
     }
 
     /// The next DATA object that counts, less the entries that are in SSTs; `None` at the first absent slot.
@@ -191,7 +202,7 @@ impl Walk {
         match self.ahead.next().await {
             Some(Ok(Some(object))) => {
                 self.ahead_from += 1;
-                self.width = (self.width * 2).min(MAX_AHEAD);
+                self.width = (self.width * 2).min(self.most);
                 Ok(Some(object))
             }
             absent_or_failed => {

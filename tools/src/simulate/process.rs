@@ -179,7 +179,8 @@ impl Process {
         } else {
             (0, 0)
         };
-        let clock = life.clock(dice.bits(), skew_ms, drift_ppm);
+        // Wall clocks go on while nobody lives.
+        let clock = life.clock(dice.bits(), skew_ms.saturating_add_unsigned(world.now_ms()), drift_ppm);
         let dice = Dice::new(dice.bits(), "life");
         Self { world: Arc::clone(world), life, clock, drift_ppm, healed: world.is_healed(), dice }
     }

@@ -208,9 +208,8 @@ impl<'a> Watch<'a> {
     /// Looks once, and does all that is due.
     async fn turn(&mut self, held: &mut Option<Worker>) -> esker::Result<()> {
         self.look().await?;
-        let collect = self.collect_at.is_some_and(|at| at <= self.clock.monotonic());
         let merge = plan::pick(&self.view, self.clock.wall_ms()).is_some();
-        if !merge && !collect {
+        if !merge && !self.is_time_to_collect() {
             return Ok(());
         }
         let worker = match held {
@@ -218,8 +217,9 @@ impl<'a> Watch<'a> {
             None => held.insert(Worker::claim(self.manifest, self.args, self.desk).await?),
         };
         self.pause = self.args.interval;
-        worker.merge(false).await?;
-        if collect {
+        // Where something is always due, garbage must not wait for the end of it.
+        worker.merge_until(self.collect_at.unwrap_or(Duration::MAX)).await?;
+        if self.is_time_to_collect() {
             let collected = worker.collect().await?;
             self.look().await?;
             // Versions that were too young this time, and what they alone name.
@@ -227,6 +227,10 @@ impl<'a> Watch<'a> {
             self.collect_at = rest.then(|| self.clock.monotonic() + self.retention());
         }
         Ok(())
+    }
+
+    fn is_time_to_collect(&self) -> bool {
+        self.collect_at.is_some_and(|at| at <= self.clock.monotonic())
     }
 
     /// Follows the manifest to its newest version.

@@ -44,10 +44,15 @@ impl Worker {
             let did = self.compactor.step_all().await?;
             self.desk.did(&did, self.compactor.view());
         }
+        self.merge_until(Duration::MAX).await
+    }
+
+    /// Merges until nothing is due, or one merge has ended after the moment `at` (monotonic).
+    pub(crate) async fn merge_until(&mut self, at: Duration) -> esker::Result<()> {
         loop {
             let did = self.compactor.step().await?;
             self.desk.did(&did, self.compactor.view());
-            if matches!(did, Did::Nothing) {
+            if matches!(did, Did::Nothing) || self.clock.monotonic() >= at {
                 return Ok(());
             }
         }

@@ -8,6 +8,7 @@ pub mod chaos;
 pub mod stats;
 pub mod key;
 pub mod range;
+mod near;
 pub mod codec;
 pub mod block;
 pub mod store;

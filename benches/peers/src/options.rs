@@ -113,8 +113,9 @@ pub(crate) struct PlanArgs {
     /// How many times the rows overwrite updates, chosen at random.
     #[arg(long, default_value_t = 3.0)]
     overwrites: f64,
-    /// How long overwrite waits, when it is quiet, before it looks at what lies there: for collectors of garbage.
-    #[arg(long, default_value = "0s")]
+    /// How long overwrite waits, when it is quiet, before it looks at what an engine of objects has left: for collectors of
+    /// garbage.
+    #[arg(long, default_value = "75s")]
     rest: humantime::Duration,
     /// Seed of keys, values, choices and latencies.
     #[arg(long, default_value_t = 1)]
@@ -259,7 +260,7 @@ impl PlanArgs {
             opens: self.opens,
             log_rows: self.log_rows,
             overwrites: self.overwrites,
-            rest: self.rest.into(),
+            rest: if self.smoke { Duration::ZERO } else { self.rest.into() },
             quiet: Duration::MAX,
             seed: self.seed,
         }

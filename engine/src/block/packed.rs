@@ -22,12 +22,12 @@
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes};
-use prefetch_index::prefetch_index;
 
 use crate::{
     block::{Block, TRAILER_BYTES, bad},
     codec::frame::{Codec, compress, cut_lz4, may_hold, unlz4},
     error::{Error, Result},
+    near,
 };
 
 /// The version in the trailer of a packed block.
@@ -40,9 +40,6 @@ pub(super) const COUNTS_BYTES: usize = 8;
 /// Values that are compressed together, in bytes, unless one alone is larger. Half of it is decompressed in vain by a
 /// point read; in much less there is little that repeats.
 const TOGETHER_BYTES: usize = 2 << 10;
-
-/// A line of the processor's caches.
-const LINE_BYTES: usize = 64;
 
 /// The packed form of a plain block; `None` of what is none, or if that is not smaller by an eighth at least.
 pub fn pack(plain: &Bytes) -> Option<Bytes> {
@@ -161,7 +158,7 @@ impl Block {
             return Ok(self.bytes.slice(chunk.stored.start + within.start..chunk.stored.start + within.end));
         }
         let stored = &self.bytes[chunk.stored];
-        (0..stored.len()).step_by(LINE_BYTES).for_each(|at| prefetch_index(stored, at));
+        near::ask_for(stored, usize::MAX);
         cut_lz4(stored, chunk.raw.len(), within)
     }
 

@@ -8,8 +8,8 @@
 //!
 //! Compaction works only when the picker says that something is due, so an idle database claims nothing and
 //! sends nothing but one GET now and then, less and less often, for a version that another process, an
-//! external compactor say, has committed. After merging it collects garbage twice: soon, and when the
-//! retention has passed.
+//! external compactor say, has committed. After merging it collects garbage: soon, and when the
+//! retention has passed ([`schedule`](super::schedule)).
 //!
 //! Always true: a task that ends, for whatever reason, stops the writer, so that nobody waits for it.
 
@@ -26,7 +26,7 @@ use crate::{
         plan,
         publish::{Compactor, Did},
     },
-    db::core::Core,
+    db::{core::Core, schedule::Schedule},
     error::{Error, ErrorKind, Result},
     options::Compaction,
     stats::Cause,
@@ -39,8 +39,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(300);
 /// How soon the next version is looked for after something has changed, and how seldom at last.
 const FIRST_POLL: Duration = Duration::from_secs(1);
 const SELDOM_POLL: Duration = Duration::from_secs(30);
-/// Garbage is collected this long after a merge, together with that of the merges that follow at once.
-const COLLECT_AFTER: Duration = Duration::from_secs(60);
 /// The pause after a failure, and at most.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -87,7 +85,7 @@ impl Tasks {
             name,
             role: None,
             claiming: None,
-            collections: Vec::new(),
+            collections: Schedule::default(),
             pause: FIRST_PAUSE,
             poll: FIRST_POLL,
         };
@@ -159,8 +157,8 @@ struct CompactionTask {
     role: Option<Compactor>,
     /// A claim that has not been heard of yet. It outlives what asked for it: once granted it must be given up.
     claiming: Option<Claim>,
-    /// When garbage is to be collected (monotonic), soonest first.
-    collections: Vec<Duration>,
+    /// When garbage is to be collected.
+    collections: Schedule,
     /// The pause after the next failure.
     pause: Duration,
     /// The time between two looks for a new version.
@@ -271,12 +269,12 @@ impl CompactionTask {
             self.merge().await?;
         }
         let now = self.core.clock().monotonic();
-        if self.collections.first().is_some_and(|due| *due <= now) {
+        if self.collections.is_due(now) {
             // Without the role it is for whoever took it; and what stays due here would be looked at without pause.
             if let Some(role) = &mut self.role {
                 role.collect(false).await?;
             }
-            self.collections.retain(|due| *due > now);
+            self.collections.collected(now);
         }
         Ok(())
     }
@@ -303,7 +301,6 @@ impl CompactionTask {
     }
 
     async fn merge_in_role(&mut self) -> Result<()> {
-        let mut merged = false;
         let role = match &mut self.role {
             Some(role) => role,
             none => {
@@ -324,17 +321,21 @@ impl CompactionTask {
             self.core.writer().publish(role.view());
             match did {
                 Ok(Did::Nothing) => break Ok(()),
-                Ok(_) => merged = true,
+                Ok(_) => {}
                 Err(error) => break Err(error),
             }
-        };
-        if merged {
             let now = self.core.clock().monotonic();
             let retention = Duration::from_millis(role.view().root.options.retention_ms);
-            let soon =
-                if chaos::rare("garbage is collected at once") { Duration::ZERO } else { COLLECT_AFTER };
-            self.collections = vec![now + soon, now.saturating_add(retention) + COLLECT_AFTER];
-        }
+            let at_once = chaos::rare("garbage is collected at once");
+            self.collections.superseded(now, retention, at_once);
+            // Where something is always due, this is the only moment for it.
+            if self.automatic && self.collections.is_due(now) {
+                if let Err(error) = role.collect(false).await {
+                    break Err(error);
+                }
+                self.collections.collected(now);
+            }
+        };
         if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
             self.role = None;
         }
@@ -344,6 +345,6 @@ impl CompactionTask {
     /// How long until there may be something to do without anything having happened.
     fn next_look(&self) -> Duration {
         let now = self.core.clock().monotonic();
-        self.collections.first().map_or(LOOK_AGAIN, |due| due.saturating_sub(now).min(LOOK_AGAIN))
+        self.collections.next().map_or(LOOK_AGAIN, |due| due.saturating_sub(now).min(LOOK_AGAIN))
     }
 }

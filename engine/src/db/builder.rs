@@ -158,7 +158,7 @@ impl Builder {
         };
         let cache = open_cache(&options).await?;
         let create = options.create.then_some(self.stored);
-        let (manifest, newest) = Manifest::open_newest(store, create).await?;
+        let (manifest, newest) = Manifest::open_to_commit(store, create).await?;
         let name = options.name.clone().unwrap_or_else(process_name);
         let Opened { start, epoch, writer_uuid } =
             fence::open(&manifest, newest, &name, options.memtable_bytes).await?;

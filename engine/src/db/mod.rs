@@ -12,6 +12,7 @@ mod background;
 mod builder;
 mod core;
 mod keyspace;
+mod schedule;
 
 use std::{fmt, ops::RangeBounds, sync::Arc};
 

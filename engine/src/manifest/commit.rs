@@ -19,6 +19,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::future::try_join;
 use parking_lot::Mutex;
 
 use crate::{
@@ -97,7 +98,30 @@ impl Manifest {
         self.latest_from(None, cause).await
     }
 
-    /// The same for whoever has listed the versions: `listed` is the highest id, and when the listing began.
+    /// The version `id`, the highest that a listing which began at `asked` has shown, with a look at the floor at the same
+    /// time and not after it; [`Self::latest`] if it cannot be that one.
+    ///
+    /// For whoever goes on to commit on it, and for nobody else: the slot could have been freed and filled anew between the
+    /// two requests. A commit on what lay there then fails, because the floor does not rise to `id` before the version
+    /// after it is there.
+    pub(super) async fn latest_to_commit_on(
+        &self,
+        (id, asked): (u64, Moment),
+        cause: Cause,
+    ) -> Result<Arc<View>> {
+        let loaded = async { Ok(self.load(id, self.seen().as_deref(), cause).await) };
+        let (loaded, floor) = try_join(loaded, self.floor(cause)).await?;
+        match loaded {
+            Err(error) if error.kind() == ErrorKind::Unavailable || id > floor => Err(error),
+            Ok(Some(view)) if id > floor => {
+                self.remember(&view, asked);
+                Ok(view)
+            }
+            _ => self.latest(cause).await,
+        }
+    }
+
+    /// [`Self::latest`] for whoever has listed the versions: `listed` is the highest id, and when the listing began.
     pub(super) async fn latest_from(
         &self,
         mut listed: Option<(u64, Moment)>,

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     manifest::{
         FIRST_ID, Identity, Manifest, Root, StoredOptions, View, codec,
-        commit::{COMMIT_TIME, is_unfinished, moment, prepare, remains},
+        commit::{COMMIT_TIME, Moment, is_unfinished, moment, prepare, remains},
     },
     stats::Cause,
     store::{Folder, Name, Sequence, Store, Token},
@@ -48,14 +48,40 @@ impl Manifest {
     /// Fails with `Corruption` if there is data here whose identity object is missing: creating over it
     /// would lose it.
     pub async fn open_or_create(store: Store, options: StoredOptions) -> Result<Self> {
-        Ok(Self::open_newest(store, Some(options)).await?.0)
+        Ok(Self::open_listed(store, Some(options)).await?.0)
     }
 
-    /// Opens, or creates if there are options to create with, and brings the newest version: the versions are listed
-    /// while the identity is fetched, so that an opener waits for one round trip less.
+    /// Opens, and brings the newest version: the versions are listed while the identity is fetched, so that an opener waits
+    /// for one round trip less.
+    ///
+    /// Fails as [`Self::open`] does.
+    pub async fn open_newest(store: Store) -> Result<(Self, Arc<View>)> {
+        let (manifest, listed) = Self::open_listed(store, None).await?;
+        let newest = manifest.latest_from(listed, Cause::Open).await?;
+        Ok((manifest, newest))
+    }
+
+    /// Opens, or creates if there are options to create with, and brings the newest version for whoever commits on it
+    /// before anything else: another round trip less, and only that commit proves that it was the newest.
     ///
     /// Fails as [`Self::open`] and [`Self::open_or_create`] do.
-    pub async fn open_newest(store: Store, create: Option<StoredOptions>) -> Result<(Self, Arc<View>)> {
+    pub(crate) async fn open_to_commit(
+        store: Store,
+        create: Option<StoredOptions>,
+    ) -> Result<(Self, Arc<View>)> {
+        let (manifest, listed) = Self::open_listed(store, create).await?;
+        let newest = match listed {
+            Some(listed) => manifest.latest_to_commit_on(listed, Cause::Open).await?,
+            None => manifest.latest(Cause::Open).await?,
+        };
+        Ok((manifest, newest))
+    }
+
+    /// The database, and the highest version that was listed, with the moment the listing began.
+    async fn open_listed(
+        store: Store,
+        create: Option<StoredOptions>,
+    ) -> Result<(Self, Option<(u64, Moment)>)> {
         let asked = moment(&store);
         let versions = Sequence::new(store.clone(), Folder::Manifest);
         let (identity, listed) = try_join(Identity::load(&store), versions.latest(0, Cause::Open)).await?;
@@ -76,8 +102,7 @@ impl Manifest {
                 top => drop(top?),
             }
         }
-        let newest = manifest.latest_from(listed.map(|id| (id, asked)), Cause::Open).await?;
-        Ok((manifest, newest))
+        Ok((manifest, listed.map(|id| (id, asked))))
     }
 
     /// Creates version 1 of a database whose identity is there and whose manifest is empty.

@@ -15,7 +15,13 @@ use super::{
     Memtable, Node, Nodes,
     order::{Pieces, Place},
 };
-use crate::key::{EntryRef, Seq};
+use crate::{
+    key::{EntryRef, Seq},
+    near,
+};
+
+/// Of a longer value only the beginning is brought near: the processor sees by then where it goes on.
+const NEAR_BYTES: usize = 1 << 10;
 
 /// A position in a memtable: on an entry, or invalid. `'static` and `Send`; keeps its memtable alive.
 ///
@@ -109,6 +115,23 @@ impl MemCursor {
     pub fn prev(&mut self) {
         if self.is_valid() {
             self.greatest_before();
+        }
+    }
+
+    /// Asks memory for this entry and those that follow it in its piece, `most` in all and at once: they lie in the order in
+    /// which they came, so a walk in theirs waits for each.
+    pub fn bring_near(&self, most: usize) {
+        let (Some(piece), Some(before)) = (self.pieces.iter().nth(self.piece), self.before.get(self.piece))
+        else {
+            return;
+        };
+        let places = piece.iter().skip(*before).take(most);
+        // All nodes first, and then where their bytes are: neither waits for another of its kind.
+        let nodes: SmallVec<[&Node; 16]> =
+            places.filter_map(|place| self.memtable.nodes.get(place.number as usize)).collect();
+        for node in nodes {
+            near::ask_for(&node.key, NEAR_BYTES);
+            near::ask_for(&node.value, NEAR_BYTES);
         }
     }
 

@@ -384,7 +384,7 @@ impl ReaderBuilder {
         };
         let clock = Arc::clone(store.clock());
         let (manifest, view) = match &self.at {
-            At::Latest => Manifest::open_newest(store.clone(), None).await?,
+            At::Latest => Manifest::open_newest(store.clone()).await?,
             At::Version(id) => {
                 let manifest = Manifest::open(store.clone()).await?;
                 let view = manifest.version(*id, Cause::Open).await?.ok_or_else(|| {

@@ -43,6 +43,8 @@ use crate::{
 
 /// Bytes of keys and values after which a turn of building ends, so that they can go up while the next one runs.
 const TURN_BYTES: usize = 1 << 20;
+/// Entries of a memtable that are asked for at once.
+const NEAR_ENTRIES: usize = 16;
 /// Pieces between the building and the upload.
 const PIECES: usize = 4;
 /// The pause after a failed attempt.
@@ -294,7 +296,13 @@ impl Building {
             self.cursor.first();
         }
         let mut raw_bytes = 0;
-        while self.cursor.is_valid() {
+        for walked in 0.. {
+            if !self.cursor.is_valid() {
+                break;
+            }
+            if walked % NEAR_ENTRIES == 0 {
+                self.cursor.bring_near(NEAR_ENTRIES);
+            }
             let entry = self.cursor.entry();
             if let Some((_, builder)) = self
                 .open

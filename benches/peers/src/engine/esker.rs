@@ -14,7 +14,10 @@ pub(crate) struct Esker(Db);
 impl Engine for Esker {
     async fn open(home: &Home, setup: Setup) -> Result<Self> {
         // The URL is a label: the store is given.
-        let builder = Db::builder("memory://peers").object_store(home.objects.clone());
+        let mut builder = Db::builder("memory://peers").object_store(home.objects.clone());
+        if let Some(keep) = setup.keep {
+            builder = builder.retention(keep);
+        }
         Ok(Self(builder.cache_bytes(usize::try_from(setup.cache_bytes)?).open().await?))
     }
 

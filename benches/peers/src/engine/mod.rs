@@ -11,7 +11,7 @@ mod fjall;
 mod rocksdb;
 mod slatedb;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub(crate) struct Setup {
     pub(crate) cache_bytes: u64,
     /// [`Kind::SlateDbTuned`].
     pub(crate) is_tuned: bool,
+    /// For how long to keep what nothing needs any more, where an engine has such a setting and this overrides its default.
+    pub(crate) keep: Option<Duration>,
 }
 
 /// Which way a scan goes.

@@ -11,8 +11,9 @@ use anyhow::Result;
 use slatedb::{
     Db, IterationOrder,
     config::{
-        CloseOptions, CompactionWorkerOptions, CompactorOptions, FlushOptions, FlushType, ScanOptions,
-        Settings, SizeTieredCompactionSchedulerOptions,
+        CloseOptions, CompactionWorkerOptions, CompactorOptions, FlushOptions, FlushType,
+        GarbageCollectorDirectoryOptions, GarbageCollectorOptions, ScanOptions, Settings,
+        SizeTieredCompactionSchedulerOptions,
     },
     db_cache::{
         DbCache, SplitCache,
@@ -40,7 +41,10 @@ impl Engine for SlateDb {
             .with_block_cache(Some(cache(setup.cache_bytes - meta_bytes)))
             .with_meta_cache(Some(cache(meta_bytes)))
             .build();
-        let settings = if setup.is_tuned { tuned() } else { Settings::default() };
+        let mut settings = if setup.is_tuned { tuned() } else { Settings::default() };
+        if let Some(keep) = setup.keep {
+            settings.garbage_collector_options = Some(keeping(keep));
+        }
         let db = Db::builder("db", home.objects.clone())
             .with_settings(settings)
             .with_db_cache(Arc::new(split), 0)
@@ -131,5 +135,21 @@ fn tuned() -> Settings {
         max_unflushed_bytes: 2 << 30,
         compactor_options: Some(compactor),
         ..Settings::default()
+    }
+}
+
+/// Garbage goes when it is older than `keep`, and is looked for as often.
+fn keeping(keep: Duration) -> GarbageCollectorOptions {
+    let folder = Some(GarbageCollectorDirectoryOptions {
+        interval: Some(keep),
+        min_age: keep,
+        ..GarbageCollectorDirectoryOptions::default()
+    });
+    GarbageCollectorOptions {
+        manifest_options: folder,
+        wal_options: folder,
+        compacted_options: folder,
+        compactions_options: folder,
+        ..GarbageCollectorOptions::default()
     }
 }

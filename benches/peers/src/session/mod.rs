@@ -99,12 +99,20 @@ pub(crate) async fn run(session: &Session, tell: &(dyn Fn(Said) + Send + Sync)) 
 const TOUCHED: u64 = 12;
 const MOST_TOUCHED: u64 = 6 << 30;
 
+/// For how long engines keep garbage where what lies there is measured: their defaults, a quarter of an hour and the like, are longer
+/// than the run.
+const KEPT: Duration = Duration::from_secs(10);
+
+/// Whether memory and space are measured.
+fn is_measured(plan: &Plan) -> bool {
+    plan.workloads.split(',').any(|name| name == "overwrite")
+}
+
 /// Makes this process the owner of memory that it then gives back to its allocator, which keeps it (see `rounds`).
 fn touch_memory(session: &Session) {
     const PIECE: usize = 1 << 20;
     let plan = &session.plan;
-    let measured = plan.workloads.split(',').any(|name| name == "overwrite");
-    if session.store.base != Base::Memory || !session.store.is_near() || measured {
+    if session.store.base != Base::Memory || !session.store.is_near() || is_measured(plan) {
         return;
     }
     let bytes = plan.rows.saturating_mul((plan.key_bytes + plan.value_bytes) as u64).saturating_mul(TOUCHED);
@@ -246,7 +254,11 @@ impl<'a, E: Engine> Stage<'a, E> {
     }
 
     fn setup(&self) -> Setup {
-        Setup { cache_bytes: self.plan().cache_bytes, is_tuned: self.session.engine == Kind::SlateDbTuned }
+        Setup {
+            cache_bytes: self.plan().cache_bytes,
+            is_tuned: self.session.engine == Kind::SlateDbTuned,
+            keep: is_measured(self.plan()).then_some(KEPT),
+        }
     }
 
     fn before(&self) -> Before {

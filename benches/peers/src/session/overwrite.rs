@@ -41,7 +41,9 @@ impl<E: Engine> Stage<'_, E> {
         let ran = clients::run(&engine, &self.data, &load).await?;
         (self.tell)(Said::Doing(format!("{name}, until quiet")));
         self.settle(&engine).await?;
-        tokio::time::sleep(plan.rest).await;
+        if keeps_objects {
+            tokio::time::sleep(plan.rest).await;
+        }
         let mut sample = self.sample(name, &before, &ran);
         let written = match sample.requests {
             Some(requests) => Some(requests.put_bytes),

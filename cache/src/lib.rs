@@ -136,7 +136,7 @@ impl BlockCache {
 
     /// The bytes of `id`, if they are in memory: neither counted, nor a use of them.
     pub fn peek(&self, id: &BlockId, class: Class) -> Option<Bytes> {
-        self.core.memory(class).look(id)
+        self.core.memory(class).peek(id)
     }
 
     /// The bytes of `id` from memory, else from the SSD (checksum verified), else by `fetch`.
@@ -164,7 +164,7 @@ impl BlockCache {
             None => {
                 let serial = core.flights.next_serial();
                 let flight = core.clone().fly(id, class, key, serial, fetch()).boxed();
-                match core.flights.board(key, serial, flight, || core.memory(class).peek(&id)) {
+                match core.flights.board(key, serial, flight, || core.memory(class).get_again(&id)) {
                     Boarding::Seat(seat) => seat,
                     Boarding::Here(bytes) => return Ok(bytes),
                 }

@@ -39,7 +39,7 @@ const MIN_SHARD_BYTES: usize = 2 << 20;
 /// The part of the budget, one in so many, that stays plain for all that newcomers need. More than the small queues'.
 const PLAIN_PART: usize = 8;
 /// The same for all that those who come back need: the hottest.
-const HOT_PART: usize = 64;
+const PLAIN_HOT_PART: usize = 64;
 
 /// In how many shards something cold is looked for before an entry is evicted.
 const MOST_SHARDS: usize = 8;
@@ -104,13 +104,13 @@ impl MemoryTier {
     }
 
     /// The bytes of `id`, uncounted: for asking a second time.
-    pub(crate) fn peek(&self, id: &BlockId) -> Option<Bytes> {
+    pub(crate) fn get_again(&self, id: &BlockId) -> Option<Bytes> {
         self.shard(id).content.read().get(id)
     }
 
     /// The same, and it does not count as a use of them either.
-    pub(crate) fn look(&self, id: &BlockId) -> Option<Bytes> {
-        self.shard(id).content.read().look(id)
+    pub(crate) fn peek(&self, id: &BlockId) -> Option<Bytes> {
+        self.shard(id).content.read().peek(id)
     }
 
     /// Whether `id` is here.
@@ -200,7 +200,7 @@ impl MemoryTier {
 
     /// Whether room for an entry that comes back, or for a newcomer, is to be made by squeezing.
     fn may_squeeze(&self, comes_back: bool) -> bool {
-        let stays = self.budget / if comes_back { HOT_PART } else { PLAIN_PART };
+        let stays = self.budget / if comes_back { PLAIN_HOT_PART } else { PLAIN_PART };
         self.plain.load(Relaxed) > stays
     }
 

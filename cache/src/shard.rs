@@ -40,7 +40,7 @@ const MAX_HITS: u8 = 3;
 /// The small queue's part of the bytes: one in so many.
 const SMALL_PART: usize = 10;
 /// The main queue's part that stays plain as long as there is something plain in the small one.
-const HOT_PART: usize = 64;
+const PLAIN_MAIN_PART: usize = 64;
 
 /// How many entries are looked at for one that can be squeezed.
 const LOOKS: usize = 64;
@@ -102,7 +102,7 @@ impl Content {
     }
 
     /// The bytes of `id`, not counted as used.
-    pub(crate) fn look(&self, id: &BlockId) -> Option<Bytes> {
+    pub(crate) fn peek(&self, id: &BlockId) -> Option<Bytes> {
         self.entries.get(id).map(|entry| entry.bytes.clone())
     }
 
@@ -150,7 +150,7 @@ impl Content {
         for _ in 0..LOOKS {
             let from_small = main_left == 0
                 || self.small.plain > self.bytes() / SMALL_PART
-                || self.main.plain <= self.bytes() / HOT_PART;
+                || self.main.plain <= self.bytes() / PLAIN_MAIN_PART;
             if from_small && self.small.plain == 0 {
                 return None;
             }

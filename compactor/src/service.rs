@@ -218,7 +218,9 @@ impl<'a> Watch<'a> {
         };
         self.pause = self.args.interval;
         // Where something is always due, garbage must not wait for the end of it.
-        worker.merge_until(self.collect_at.unwrap_or(Duration::MAX)).await?;
+        let until =
+            self.collect_at.unwrap_or_else(|| self.clock.monotonic().saturating_add(self.retention()));
+        worker.merge_until(until).await?;
         if self.is_time_to_collect() {
             let collected = worker.collect().await?;
             self.look().await?;

@@ -330,10 +330,15 @@ impl CompactionTask {
             self.collections.superseded(now, retention, at_once);
             // Where something is always due, this is the only moment for it.
             if self.automatic && self.collections.is_due(now) {
-                if let Err(error) = role.collect(false).await {
-                    break Err(error);
+                match role.collect(false).await {
+                    Ok(_) => self.collections.collected(now),
+                    Err(error) if error.kind() == ErrorKind::Fenced => break Err(error),
+                    // Whatever keeps garbage where it is, merging goes on.
+                    Err(error) => {
+                        tracing::warn!(%error, "garbage could not be collected; trying again");
+                        self.collections.failed(now);
+                    }
                 }
-                self.collections.collected(now);
             }
         };
         if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {

@@ -39,6 +39,11 @@ impl Schedule {
         self.next.is_some_and(|next| next <= now)
     }
 
+    /// A pass has failed.
+    pub(super) fn failed(&mut self, now: Duration) {
+        self.next = Some(now + COLLECT_AFTER);
+    }
+
     /// A pass has ended.
     pub(super) fn collected(&mut self, now: Duration) {
         self.last = self.last.filter(|last| *last > now);

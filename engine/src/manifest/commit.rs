@@ -185,7 +185,10 @@ impl Manifest {
     /// follower by those ten seconds and no more. To be certain in any case use [`Self::newer`].
     pub async fn follow(&self, base: &View, cause: Cause) -> Result<Option<Arc<View>>> {
         let asked = self.moment();
-        match self.load(base.id() + 1, Some(base), cause).await.transpose() {
+        // Another clone of this may be further on, and hold what this version names open.
+        let further = self.seen().filter(|seen| seen.id() > base.id());
+        let near = further.as_deref().unwrap_or(base);
+        match self.load(base.id() + 1, Some(near), cause).await.transpose() {
             Some(Err(error)) if error.kind() == ErrorKind::Unavailable => Err(error),
             Some(loaded) => {
                 if self.floor(cause).await? > base.id() {

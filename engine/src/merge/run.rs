@@ -168,31 +168,46 @@ impl RunCursor {
         }
     }
 
-    /// What lies behind the block the cursor is at, in its direction and its range, in the order it
-    /// will be needed: at most `bytes` of stored blocks, then the tail of the SST after.
+    /// What lies behind the block the cursor is at, in its direction and its range, in the order it will be needed: at most
+    /// `bytes` of stored blocks, on into the SSTs after this one; up to the first whose tail is not here, and then that tail.
     pub fn ahead(&self, bytes: u64, blocks: &impl BlockSource, found: &mut Vec<Missing>) {
-        let (Some(at), Some(tail)) = (self.sst, &self.tail) else { return };
-        let sst = &self.ssts[at];
-        let last = match self.direction {
-            Direction::Forward => self.range.end.as_ref().and_then(|end| tail.find(end)),
-            Direction::Reverse => tail.find(&self.range.start),
-        };
-        let (mut left, mut block) = (bytes, self.block);
-        while last != Some(block) {
-            let Some(next) = after(block, tail.blocks(), self.direction) else {
-                if let Some(next) = after(at, self.ssts.len(), self.direction).map(|next| &self.ssts[next])
-                    && self.range.meets(&next.meta.first_key, &next.meta.last_key)
-                    && !next.meta.is_hole()
-                    && blocks.tail(next).is_none()
-                {
-                    found.push(Missing::Tail(Arc::clone(next)));
+        let (Some(mut at), Some(tail)) = (self.sst, &self.tail) else { return };
+        if self.last_block(at, tail) == Some(self.block) {
+            return;
+        }
+        let (mut tail, mut left) = (Arc::clone(tail), bytes);
+        let mut block = after(self.block, tail.blocks(), self.direction);
+        loop {
+            let (sst, last) = (&self.ssts[at], self.last_block(at, &tail));
+            while let Some(here) = block {
+                let Some(rest) = left.checked_sub(u64::from(tail.block(here).bytes)) else { return };
+                left = rest;
+                found.push(Missing::Block(Arc::clone(sst), here));
+                if last == Some(here) {
+                    return;
                 }
+                block = after(here, tail.blocks(), self.direction);
+            }
+            let Some(next) = after(at, self.ssts.len(), self.direction) else { return };
+            let sst = &self.ssts[next];
+            if !self.range.meets(&sst.meta.first_key, &sst.meta.last_key) || sst.meta.is_hole() {
+                return;
+            }
+            let Some(next_tail) = blocks.tail(sst) else {
+                found.push(Missing::Tail(Arc::clone(sst)));
                 return;
             };
-            block = next;
-            let Some(rest) = left.checked_sub(u64::from(tail.block(block).bytes)) else { return };
-            left = rest;
-            found.push(Missing::Block(Arc::clone(sst), block));
+            block = first_block(&next_tail, &self.range, self.direction, false);
+            (at, tail) = (next, next_tail);
+        }
+    }
+
+    /// The block in which the range ends in the cursor's direction, if it does so in the SST `at`, which has this `tail`.
+    fn last_block(&self, at: usize, tail: &Tail) -> Option<usize> {
+        match self.direction {
+            Direction::Forward => self.range.end.as_ref().and_then(|end| tail.find(end)),
+            Direction::Reverse if self.range.start[..] < self.ssts[at].meta.first_key[..] => None,
+            Direction::Reverse => tail.find(&self.range.start),
         }
     }
 

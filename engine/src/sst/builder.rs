@@ -75,7 +75,7 @@ pub struct SstBuilder {
     compressed_blocks: u64,
     /// Where warm blocks go as they are built.
     cache: Option<SstCache>,
-    warmth: cached::Tally,
+    warmth: cached::WarmEntries,
 }
 
 /// The running hash of the object.
@@ -107,7 +107,7 @@ impl SstBuilder {
             raw_block_bytes: 0,
             compressed_blocks: 0,
             cache: None,
-            warmth: cached::Tally::default(),
+            warmth: cached::WarmEntries::default(),
         }
     }
 

@@ -43,7 +43,7 @@ pub enum Warmth {
 
 /// The warmth of a block, by its entries.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct WarmEntries {
     entries: usize,
     packed: usize,
     plain: usize,
@@ -83,11 +83,13 @@ impl SstCache {
 
     /// Puts the block at `offset` of the object `id` into the cache, in the form that `warmth` says.
     pub(super) fn put_block(&self, id: ObjectId, offset: u64, raw: &[u8], warmth: Warmth) {
+        if warmth == Warmth::Cold {
+            return;
+        }
         let plain = Bytes::copy_from_slice(raw);
         let bytes = match warmth {
-            Warmth::Cold => return,
             Warmth::Packed => pack(&plain).unwrap_or(plain),
-            Warmth::Plain => plain,
+            Warmth::Cold | Warmth::Plain => plain,
         };
         self.cache.insert_known(BlockId { object: object(self.db_uuid, id), offset }, Class::Data, bytes);
     }
@@ -106,7 +108,7 @@ impl SstCache {
     }
 }
 
-impl Tally {
+impl WarmEntries {
     pub(super) fn add(&mut self, warmth: Warmth) {
         self.entries += 1;
         self.packed += usize::from(warmth == Warmth::Packed);
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn a_block_is_as_warm_as_most_of_what_is_warm_in_it_and_cold_if_little_is() {
         let warmth = |cold: usize, packed: usize, plain: usize| {
-            let mut tally = Tally::default();
+            let mut tally = WarmEntries::default();
             for (count, warmth) in [(cold, Warmth::Cold), (packed, Warmth::Packed), (plain, Warmth::Plain)] {
                 (0..count).for_each(|_| tally.add(warmth));
             }

@@ -54,7 +54,7 @@ impl Unclaimed {
         let (root, cursor) = (&base.root, Cursor::start(&base.root));
         let fence = loss::fence(manifest, root, root.writer.replay_from, Cause::Open);
         let (listed, lost_fence) = try_join(list(manifest, root, Cause::Open), fence).await?;
-        let bytes = listed.iter().map(|one| one.bytes).sum();
+        let largest = listed.iter().map(|one| one.bytes).max().unwrap_or_default();
         let slots: Vec<u64> = listed.iter().filter_map(|one| one.name.number()).collect();
         let last = slots.last().copied().unwrap_or_default().max(base.root.writer.tail_hint);
         Ok(Self {
@@ -63,7 +63,7 @@ impl Unclaimed {
             listed,
             lost_fence,
             last,
-            walk: Walk::over(manifest, cursor, slots, bytes, Cause::Open),
+            walk: Walk::over(manifest, cursor, slots, largest, Cause::Open),
             last_seq: cursor.after_seq,
             objects: 0,
         })

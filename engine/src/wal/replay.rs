@@ -133,17 +133,16 @@ impl Walk {
         }
     }
 
-    /// The same, for whoever knows which slots are taken, and the bytes in all of them: nothing is asked for ahead of the walk
+    /// The same, for whoever knows which slots are taken, and the bytes of the largest: nothing is asked for ahead of the walk
     /// but those, ascending.
     pub(crate) fn over(
         manifest: &Manifest,
         cursor: Cursor,
         known: Vec<u64>,
-        bytes: u64,
+        largest: u64,
         cause: Cause,
     ) -> Self {
-        let each = (bytes / known.len().max(1) as u64).max(1);
-        let most = usize::try_from(KNOWN_AHEAD_BYTES / each).unwrap_or(MAX_KNOWN_AHEAD);
+        let most = usize::try_from(KNOWN_AHEAD_BYTES / largest.max(1)).unwrap_or(MAX_KNOWN_AHEAD);
         let most = most.clamp(MAX_AHEAD, MAX_KNOWN_AHEAD);
         Self { known: Some(known), width: most, most, ..Self::new(manifest, cursor, cause) }
     }

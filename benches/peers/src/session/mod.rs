@@ -104,15 +104,16 @@ const MOST_TOUCHED: u64 = 6 << 30;
 const KEPT: Duration = Duration::from_secs(10);
 
 /// Whether memory and space are measured.
-fn is_measured(plan: &Plan) -> bool {
-    plan.workloads.split(',').any(|name| name == "overwrite")
+fn is_measured(session: &Session) -> bool {
+    let workloads = Workload::parse_list(&session.plan.workloads, session.store);
+    workloads.is_ok_and(|all| all.iter().any(|workload| matches!(workload.work, Work::Overwrite)))
 }
 
 /// Makes this process the owner of memory that it then gives back to its allocator, which keeps it (see `rounds`).
 fn touch_memory(session: &Session) {
     const PIECE: usize = 1 << 20;
     let plan = &session.plan;
-    if session.store.base != Base::Memory || is_measured(plan) {
+    if session.store.base != Base::Memory || is_measured(session) {
         return;
     }
     let bytes = plan.rows.saturating_mul((plan.key_bytes + plan.value_bytes) as u64).saturating_mul(TOUCHED);
@@ -257,7 +258,7 @@ impl<'a, E: Engine> Stage<'a, E> {
         Setup {
             cache_bytes: self.plan().cache_bytes,
             is_tuned: self.session.engine == Kind::SlateDbTuned,
-            keep: is_measured(self.plan()).then_some(KEPT),
+            keep: is_measured(self.session).then_some(KEPT),
         }
     }
 

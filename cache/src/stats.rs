@@ -32,7 +32,7 @@ pub struct CacheStats {
     pub fetched_bytes: u64,
     /// Callers that waited for a fetch that was already under way.
     pub joined: u64,
-    /// Calls of [`insert`](crate::BlockCache::insert).
+    /// Calls of [`insert`](crate::BlockCache::insert) and [`insert_known`](crate::BlockCache::insert_known).
     pub inserts: u64,
     /// Entries made smaller in memory instead of evicting one: see [`squeeze_with`](crate::BlockCache::squeeze_with).
     pub squeezed: u64,

@@ -8,7 +8,8 @@
 //! The cache holds blocks as they are searched (verified and decompressed; those that grew cold in memory packed, see
 //! [`pack`]), and tails as they are stored, under the SST's own 128-bit name ([`SstCache`]).
 //!
-//! Always true: one miss is one request however many wait for it; a round is as long as its slowest
+//! Always true: a tail, or a block that is missed alone, is one request however many wait for it (what a scan fetches ahead is
+//! not shared with others); a round is as long as its slowest
 //! request, not as their sum; a failed fetch leaves nothing behind.
 
 use std::{

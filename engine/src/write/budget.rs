@@ -10,10 +10,10 @@
 //! back writers when level 0 grows faster than this process merges it.
 //!
 //! Who finds the budget full stands in line, and while there is a line nobody is admitted past it. A write
-//! larger than the whole budget is admitted, at the head of the line, once nothing is charged but what
+//! larger than all that writes may have is admitted, at the head of the line, once nothing is charged but what
 //! readers hold.
 //!
-//! A part is never given to writes: the copy of one log object on its way, without which nothing would ever become
+//! A part is never given to writes (they wait that much earlier: at 98 % by default): the copy of one log object on its way, without which nothing would ever become
 //! durable, and free again. Objects beyond the first are sent as long as they fit.
 //!
 //! Always true: below half the budget a charge is one atomic addition; writes that had to wait are

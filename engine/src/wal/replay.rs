@@ -135,7 +135,13 @@ impl Walk {
 
     /// The same, for whoever knows which slots are taken, and the bytes in all of them: nothing is asked for ahead of the walk
     /// but those, ascending.
-    pub(crate) fn over(manifest: &Manifest, cursor: Cursor, known: Vec<u64>, bytes: u64, cause: Cause) -> Self {
+    pub(crate) fn over(
+        manifest: &Manifest,
+        cursor: Cursor,
+        known: Vec<u64>,
+        bytes: u64,
+        cause: Cause,
+    ) -> Self {
         let each = (bytes / known.len().max(1) as u64).max(1);
         let most = usize::try_from(KNOWN_AHEAD_BYTES / each).unwrap_or(MAX_KNOWN_AHEAD);
         let most = most.clamp(MAX_AHEAD, MAX_KNOWN_AHEAD);

@@ -375,7 +375,7 @@ impl Running {
         let blocks = missing.iter().filter(|one| matches!(one, Missing::Block(..)));
         self.window.is_at(blocks.map(Missing::memory_bytes).sum());
         let wish = if self.window.bytes() < WINDOW_BYTES { self.ahead_bytes } else { 0 };
-        let Ahead { missing, charge, bytes } = self.ahead(missing, 0, wish);
+        let Ahead { missing, charge, bytes } = self.ahead(&missing, 0, wish);
         self.here_bytes = bytes;
         if has_block {
             self.ahead_bytes = (self.ahead_bytes * 2).clamp(FIRST_AHEAD_BYTES, MOST_AHEAD_BYTES);
@@ -390,7 +390,7 @@ impl Running {
         }
         // Behind what has come; where that ends short of it, at the end of an SST, nothing is left of this.
         let wish = (self.ahead_bytes * 2).saturating_sub(self.here_bytes).min(MOST_NEXT_BYTES);
-        let Ahead { mut missing, charge, bytes } = self.ahead(Vec::new(), self.here_bytes, wish);
+        let Ahead { mut missing, charge, bytes } = self.ahead(&[], self.here_bytes, wish);
         missing.retain(|one| matches!(one, Missing::Block(..)));
         if missing.is_empty() || bytes < wish.min(OVERLAP_FROM_BYTES) {
             return;
@@ -408,14 +408,14 @@ impl Running {
 
     /// What the window has not got of `missing`, and up to `wish` stored bytes of what comes behind the `here` bytes that it
     /// has, for each source that waits: as much as there is memory for.
-    fn ahead(&self, missing: Vec<Missing>, here: u64, wish: u64) -> Ahead {
+    fn ahead(&self, missing: &[Missing], here: u64, wish: u64) -> Ahead {
         let is_here = |one: &Missing| match one {
             Missing::Block(sst, index) => self.window.has(sst, *index),
             Missing::Tail(_) => false,
         };
         let cost = |all: &[Missing]| all.iter().map(Missing::memory_bytes).sum::<usize>();
         let find = |bytes: u64| {
-            let mut all = missing.clone();
+            let mut all = missing.to_vec();
             if bytes > 0 {
                 self.rows.ahead(here + bytes, &self.window, &mut all);
             }

@@ -1,11 +1,12 @@
 //! Room for writes in the one memory budget, and the slow-down before it is full.
 //!
 //! ```text
-//!  held by memtables   0 %                50 %                       90 %   100 % of what writes may have
+//!  held by writes      0 %                50 %                       90 %   100 % of what they may have
 //!                      ├── writers run free ──┼── a growing delay per byte ──┼──┤ writers wait
 //! ```
 //!
-//! Held are the memtables until the last reader has let go of them (with the log chunks they share). The same delay also
+//! Held are the memtables until the last reader has let go of them (with the log chunks they share), and log objects on
+//! their way beyond the first. The same delay also
 //! holds back writers when level 0 grows faster than this process merges it.
 //!
 //! Who finds no room stands in line, and while there is a line nobody is admitted past it. A write larger than all the
@@ -193,7 +194,9 @@ impl MemoryBudget {
             return Admission::Full;
         };
         self.memory.note();
-        let by_memory = delay_ns_per_byte(before, self.room());
+        // A log that piles up says that the store is slow, as memtables do that wait for it.
+        let piled_up = log.saturating_sub(self.kept.for_log);
+        let by_memory = delay_ns_per_byte(before.saturating_add(piled_up), self.room());
         let per_byte = by_memory.max(self.l0_delay_ns.load(Ordering::Relaxed) as f64);
         let imposed = (per_byte * bytes as f64) as u64;
         let owed = self.owed_ns.fetch_add(imposed, Ordering::Relaxed).saturating_add(imposed);
@@ -257,7 +260,7 @@ impl MemoryBudget {
     }
 }
 
-/// The delay for each byte while memtables hold `held` bytes of the `most` that they may.
+/// The delay for each byte while writes hold `held` bytes of the `most` that they may.
 fn delay_ns_per_byte(held: usize, most: usize) -> f64 {
     let used = held as f64 / most.max(1) as f64;
     ramp((used - 0.5) / 0.4)

@@ -59,9 +59,10 @@ const LOG_OBJECT_PART: usize = 8;
 
 /// One part of the memory budget in so many is kept for the least of scans and merges.
 const LEASTS_PART: usize = 32;
-/// What a flush holds with one part on its way, or half of the memtable if that is less: much of an SST has been sent
-/// when the last of it is built.
+/// What a flush holds with one part on its way. Less is kept where half of the memtable is less (much of an SST has been
+/// sent when the last of it is built), and never more than one part of the budget in so many.
 const FLUSH_BYTES: usize = PART_BYTES + (6 << 20);
+const FLUSH_PART: usize = 16;
 
 /// What every write of an open database goes through.
 pub struct Writer {
@@ -163,10 +164,11 @@ impl Writer {
             settings.deadline,
         ));
         let log_object_bytes = LOG_OBJECT_BYTES.min(settings.memory_bytes / LOG_OBJECT_PART);
+        let for_flush = FLUSH_BYTES.min(settings.memtable_bytes / 2).min(settings.memory_bytes / FLUSH_PART);
         let kept = Kept {
             // It is cut off behind the write that fills it.
             for_log: log_object_bytes + log_object_bytes / 8,
-            for_others: settings.memory_bytes / LEASTS_PART + (settings.memtable_bytes / 2).min(FLUSH_BYTES),
+            for_others: settings.memory_bytes / LEASTS_PART + for_flush,
         };
         let budget = MemoryBudget::new(Memory::new(settings.memory_bytes), kept);
         let frozen: VecDeque<_> = start

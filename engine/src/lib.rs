@@ -6,6 +6,7 @@ pub mod error;
 pub mod clock;
 pub mod chaos;
 pub mod stats;
+pub mod memory;
 pub mod key;
 pub mod range;
 mod near;

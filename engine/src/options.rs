@@ -25,9 +25,12 @@ pub enum Compaction {
 /// What a process may choose when it opens a database for writing.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The one memory budget for log buffers, memtables and uploads, in bytes. Default 256 MiB; at least 1 MiB.
+    /// The one memory budget for log buffers, memtables, uploads, the read-ahead of scans, and merges, in bytes. Default
+    /// 256 MiB; at least 1 MiB. [`Db::memory_stats`](crate::Db::memory_stats) says what is held by what.
     ///
-    /// Too small: writers are slowed down as soon as the store is slow for a moment. Too large: memory that
+    /// Writes come first: scans and merges share what they leave, and need some of it in any case: a scan a block of each
+    /// run, a merge that writes SSTs of more than 5 MiB some 10 MiB. Too small: writers are slowed down as soon as the store
+    /// is slow for a moment, and scans and merges send many small requests. Too large: memory that
     /// the cache could use better, and a longer replay when the process has died.
     pub memory_bytes: usize,
     /// A memtable is frozen and flushed at this size, in bytes. Default 32 MiB, or a quarter of the memory

@@ -7,7 +7,8 @@
 //! The first chunk of an SST and its tail come in one parallel round; an SST not larger than a chunk comes
 //! whole, in one request. A tail is dropped when its SST has been passed, so a job over many SSTs holds a few.
 //!
-//! Always true: at most two chunks a run are held; dropping an [`Ahead`] stops its request.
+//! Always true: at most two chunks a run are held, each charged while it is and as large as memory allows when it is asked
+//! for; dropping an [`Ahead`] stops its request.
 
 use std::{ops::Range, sync::Arc};
 
@@ -18,6 +19,7 @@ use crate::{
     block::Block,
     clock::{Task, on_cpu},
     error::{Error, Result},
+    memory::{Charge, Memory, Use},
     merge::BlockSource,
     sst::{OpenSst, SstCache, Tail, Warmth, reader::decode_block},
     stats::Cause,
@@ -35,6 +37,7 @@ struct Window {
     first: usize,
     blocks: Vec<Block>,
     warmth: Vec<Warmth>,
+    _charge: Charge,
 }
 
 impl Windows {
@@ -44,8 +47,8 @@ impl Windows {
 
     /// Lets the merge see `chunk` of a run in place of the one before. Returns its stored bytes.
     pub(crate) fn show(&mut self, run: usize, chunk: Chunk) -> u64 {
-        let Chunk { id, tail, first, blocks, warmth, stored_bytes } = chunk;
-        self.0[run] = Some(Window { id, tail, first, blocks, warmth });
+        let Chunk { id, tail, first, blocks, warmth, stored_bytes, charge } = chunk;
+        self.0[run] = Some(Window { id, tail, first, blocks, warmth, _charge: charge });
         stored_bytes
     }
 
@@ -81,6 +84,7 @@ pub(crate) struct Chunk {
     /// Of each, if there is a cache to ask.
     warmth: Vec<Warmth>,
     stored_bytes: u64,
+    charge: Charge,
 }
 
 /// Fetches one run from its beginning to its end.
@@ -89,7 +93,12 @@ pub(crate) struct Ahead {
     store: Store,
     cache: Option<SstCache>,
     ssts: Arc<[Arc<OpenSst>]>,
-    chunk_bytes: u64,
+    memory: Arc<Memory>,
+    /// How many runs share it.
+    runs: usize,
+    /// Bytes as stored, and as they are searched.
+    stored: u64,
+    raw: u64,
     /// Where the next chunk begins.
     sst: usize,
     block: usize,
@@ -108,24 +117,33 @@ struct UnderWay {
 
 impl Ahead {
     /// Starts with the first chunk of the run at once, the one that holds the full key `from` or what comes
-    /// after it. `raw_bytes` is what a decompressed chunk may hold; `cache` says how warm blocks are.
+    /// after it. `memory` is shared with the other `runs` of the merge; `cache` says how warm blocks are.
     pub(crate) fn start(
         store: Store,
         cache: Option<SstCache>,
         ssts: Arc<[Arc<OpenSst>]>,
-        raw_bytes: u64,
+        (memory, runs): (Arc<Memory>, usize),
         from: &Bytes,
     ) -> Self {
         let (stored, raw) = ssts
             .iter()
             .fold((1, 1), |(stored, raw), sst| (stored + sst.meta.bytes, raw + sst.meta.raw_bytes));
-        // What compresses well fills more memory than it takes to fetch.
-        let chunk_bytes = u128::from(raw_bytes) * u128::from(stored) / u128::from(raw.max(stored));
-        let chunk_bytes = u64::try_from(chunk_bytes).unwrap_or(raw_bytes).max(MIN_CHUNK_BYTES);
         let sst = ssts.partition_point(|sst| sst.meta.last_key < *from);
         let from = from.clone();
-        let mut ahead =
-            Self { store, cache, ssts, chunk_bytes, sst, block: 0, tail: None, from, under_way: None };
+        let mut ahead = Self {
+            store,
+            cache,
+            ssts,
+            memory,
+            runs: runs.max(1),
+            stored,
+            raw,
+            sst,
+            block: 0,
+            tail: None,
+            from,
+            under_way: None,
+        };
         ahead.fetch();
         ahead
     }
@@ -158,12 +176,18 @@ impl Ahead {
         let Some(sst) = self.ssts.get(self.sst) else { return };
         let (send, answer) = oneshot::channel();
         let (store, sst, tail) = (self.store.clone(), Arc::clone(sst), self.tail.clone());
-        let (first, chunk_bytes, cache) = (self.block, self.chunk_bytes, self.cache.clone());
+        let (first, cache) = (self.block, self.cache.clone());
+        let mut charge = self.charge();
+        let chunk_bytes = self.stored_part(charge.bytes());
         let from = Some(self.from.clone()).filter(|from| sst.meta.first_key < *from);
         let task = Task::spawn(async move {
             // Nobody waits any more if the receiver is gone.
             let read = || fetch(&store, &sst, tail.clone(), first, from.clone(), chunk_bytes);
-            let mut fetched = store.reread(&Name::Sst(sst.id), read).await;
+            let fetched = store.reread(&Name::Sst(sst.id), read).await;
+            let mut fetched = fetched.map(|read| {
+                charge.becomes(read.bytes_held());
+                read.charged(charge)
+            });
             if let (Ok(chunk), Some(cache)) = (&mut fetched, &cache) {
                 let blocks = chunk.first..chunk.first + chunk.blocks.len();
                 chunk.warmth = blocks.map(|at| cache.warmth(&sst, chunk.tail.block(at).offset)).collect();
@@ -173,12 +197,53 @@ impl Ahead {
         self.under_way = Some(UnderWay { answer, _task: task });
     }
 
+    /// Memory for the next chunk. It is asked for while the run still holds the chunk in use and the one that is next, so
+    /// three are to fit.
+    fn charge(&self) -> Charge {
+        let memory = &self.memory;
+        let want = (memory.part(Use::MergeInputs) / (3 * self.runs)).min(MOST_CHUNK_BYTES);
+        let least = (memory.limit() / LEASTS_PART / (3 * self.runs)).min(LEAST_CHUNK_BYTES);
+        memory.ask(Use::MergeInputs, want, least)
+    }
+
+    /// Of `bytes` of memory, those for what is fetched; the rest is for what it is decompressed into.
+    fn stored_part(&self, bytes: usize) -> u64 {
+        let all = u128::from(self.stored) + u128::from(self.raw.max(self.stored));
+        u64::try_from(bytes as u128 * u128::from(self.stored) / all).unwrap_or(u64::MAX)
+    }
+
     fn last_name(&self) -> String {
         self.ssts.last().map_or_else(String::new, |sst| Name::Sst(sst.id).to_string())
     }
 }
 
-const MIN_CHUNK_BYTES: u64 = 256 << 10;
+/// The largest chunk of a run in memory, as stored and as searched. Requests for half of this are bandwidth and no longer
+/// latency.
+const MOST_CHUNK_BYTES: usize = 16 << 20;
+/// Where there is no more memory, a chunk has this much, or what one part in so many of the limit gives each.
+const LEAST_CHUNK_BYTES: usize = 512 << 10;
+const LEASTS_PART: usize = 32;
+
+/// A chunk that is not charged yet.
+struct Read {
+    id: ObjectId,
+    tail: Arc<Tail>,
+    first: usize,
+    blocks: Vec<Block>,
+    stored_bytes: u64,
+}
+
+impl Read {
+    /// What it holds from now on.
+    fn bytes_held(&self) -> usize {
+        self.tail.bytes() + self.blocks.iter().map(|block| block.bytes().len()).sum::<usize>()
+    }
+
+    fn charged(self, charge: Charge) -> Chunk {
+        let Self { id, tail, first, blocks, stored_bytes } = self;
+        Chunk { id, tail, first, blocks, warmth: Vec::new(), stored_bytes, charge }
+    }
+}
 
 async fn fetch(
     store: &Store,
@@ -187,7 +252,7 @@ async fn fetch(
     first: usize,
     from: Option<Bytes>,
     chunk_bytes: u64,
-) -> Result<Chunk> {
+) -> Result<Read> {
     let name = Name::Sst(sst.id);
     let meta = &sst.meta;
     let (tail, head) = match tail {
@@ -230,7 +295,7 @@ async fn fetch(
         (tail, decoded)
     })
     .await?;
-    Ok(Chunk { id, tail, first, blocks: decoded?, warmth: Vec::new(), stored_bytes })
+    Ok(Read { id, tail, first, blocks: decoded?, stored_bytes })
 }
 
 /// The blocks from `first` on that fit into `chunk_bytes`; at least one.

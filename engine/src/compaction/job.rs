@@ -10,8 +10,8 @@
 //! crashed is resumed from there, by its own compactor or by the next one, with the outputs that were complete.
 //!
 //! Always true: the entries written plus the entries dropped are the entries of the inputs, by count and by
-//! conservation sum, over all runs of the job, or it fails with `Corruption`; memory is bounded by
-//! [`JobOptions::memory_bytes`] and the upload window; a job that fails or is dropped leaves garbage, at most
+//! conservation sum, over all runs of the job, or it fails with `Corruption`; what it reads ahead, builds and sends is
+//! charged to one budget and shrinks with it, but never below what lets it finish; a job that fails or is dropped leaves garbage, at most
 //! what its successor adopts, and nothing else.
 
 use std::{
@@ -38,6 +38,7 @@ use crate::{
     },
     error::{Error, ErrorKind, Result},
     manifest::{StoredOptions, View},
+    memory::{Account, Charge, Memory, Use},
     merge::{Direction, Retain, Source, Tree},
     range::FullRange,
     sst::{OpenSst, SstCache, SstMeta, SstOptions, Tail, verify_object},
@@ -51,8 +52,9 @@ pub type Progress = dyn Fn(&Plan, u64, u64) + Send + Sync;
 /// How a job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobOptions {
-    /// Memory for blocks read ahead, in bytes, over all input runs. 128 MiB by default. With less than some
-    /// 2 MiB a run, requests become many and small; more than 8 MiB a run gains nothing.
+    /// Memory of a merge, in bytes: one half for blocks read ahead, one for what is built and sent. 256 MiB by default.
+    /// With less than some 8 MiB a run, requests become many and small; more than 64 MiB a run gains nothing. A merge
+    /// beside a writer takes from the writer's budget instead.
     pub memory_bytes: u64,
     /// Whether to read every output back whole and check everything in it, and not just its tail. Off by
     /// default: it doubles the bytes read, and stores check what they receive.
@@ -65,7 +67,14 @@ pub struct JobOptions {
 
 impl Default for JobOptions {
     fn default() -> Self {
-        Self { memory_bytes: 128 << 20, read_back: false, record_bytes: 256 << 20 }
+        Self { memory_bytes: 256 << 20, read_back: false, record_bytes: 256 << 20 }
+    }
+}
+
+impl JobOptions {
+    /// A budget for merges alone.
+    pub(super) fn memory(&self) -> Arc<Memory> {
+        Memory::of_merges(usize::try_from(self.memory_bytes).unwrap_or(usize::MAX))
     }
 }
 
@@ -110,6 +119,8 @@ pub(super) struct Job {
     pub(super) counter: Arc<AtomicU64>,
     pub(super) now_ms: u64,
     pub(super) options: JobOptions,
+    /// What it holds is charged to this.
+    pub(super) memory: Arc<Memory>,
     /// Of those who read beside it.
     pub(super) cache: Option<SstCache>,
     pub(super) progress: Option<Arc<Progress>>,
@@ -129,7 +140,13 @@ impl Job {
             if chaos::rare("a job is recorded at every output") { 1 } else { self.options.record_bytes };
         let (merged, made) = futures::try_join!(
             self.merge(&runs, send),
-            upload(&self.store, receive, adopted, Recorder { log, record_bytes, recorded: 0, complete: 0 })
+            upload(
+                &self.store,
+                self.account(),
+                receive,
+                adopted,
+                Recorder { log, record_bytes, recorded: 0, complete: 0 }
+            )
         )?;
         let ssts = [adopted, &made].concat();
         let consumed = merged.consumed();
@@ -145,21 +162,17 @@ impl Job {
         };
         let output = Output { ssts, dropped: consumed.dropped, stats };
         self.check(&runs, &output)?;
-        for ssts in output.ssts.chunks(PARALLEL_READ_BACKS) {
-            try_join_all(ssts.iter().map(|meta| read_back(&self.store, meta, self.options.read_back)))
-                .await?;
-        }
+        read_all_back(&self.store, &self.memory, &output.ssts, self.options.read_back).await?;
         Ok(output)
     }
 
-    async fn merge(&self, runs: &[Arc<[Arc<OpenSst>]>], send: mpsc::Sender<Vec<Piece>>) -> Result<Merging> {
-        // Two chunks a run: the one in use, and the one under way.
-        let chunk_bytes = (self.options.memory_bytes / (2 * runs.len().max(1) as u64)).min(MAX_CHUNK_BYTES);
+    async fn merge(&self, runs: &[Arc<[Arc<OpenSst>]>], send: mpsc::Sender<Built>) -> Result<Merging> {
         let from = self.before().boundary;
         let mut reading: Vec<Ahead> = runs
             .iter()
             .map(|run| {
-                Ahead::start(self.store.clone(), self.cache.clone(), Arc::clone(run), chunk_bytes, &from)
+                let room = (Arc::clone(&self.memory), runs.len());
+                Ahead::start(self.store.clone(), self.cache.clone(), Arc::clone(run), room, &from)
             })
             .collect();
         let place: HashMap<ObjectId, usize> =
@@ -168,15 +181,19 @@ impl Job {
         let mut done = 0;
 
         let mut merging = self.merging(runs)?;
+        let mut open = self.account().hold(0);
         loop {
+            let part = self.memory.part(Use::MergeOutputs);
             let (back, pause, pieces) = on_cpu(move || {
-                let pause = merging.turn();
+                let pause = merging.turn(part);
                 let pieces = merging.take_pieces();
                 (merging, pause, pieces)
             })
             .await?;
             merging = back;
-            if !pieces.is_empty() && send.send(pieces).await.is_err() {
+            open.becomes(merging.bytes_held());
+            let charge = self.account().hold(pieces.iter().map(Piece::bytes).sum());
+            if !pieces.is_empty() && send.send(Built { pieces, charge }).await.is_err() {
                 return Err(Error::closed("the upload of a merge has stopped"));
             }
             match pause? {
@@ -196,6 +213,11 @@ impl Job {
                 }
             }
         }
+    }
+
+    /// Who is charged for what is built and sent.
+    fn account(&self) -> Account {
+        Account { memory: Arc::clone(&self.memory), what: Use::MergeOutputs }
     }
 
     fn merging(&self, runs: &[Arc<[Arc<OpenSst>]>]) -> Result<Merging> {
@@ -272,9 +294,13 @@ impl Job {
     }
 }
 
-/// The largest chunk of a run in memory. Requests of this size are bandwidth and no longer latency.
-const MAX_CHUNK_BYTES: u64 = 8 << 20;
-/// How many outputs are read back at a time.
+/// What a turn has built, on its way to the upload.
+struct Built {
+    pieces: Vec<Piece>,
+    charge: Charge,
+}
+
+/// How many outputs are read back at a time, at most.
 const PARALLEL_READ_BACKS: usize = 8;
 
 /// How SSTs of `level` are written.
@@ -295,14 +321,17 @@ pub fn sst_options(options: &StoredOptions, level: u32) -> Result<SstOptions> {
 /// Sends pieces up as they come; the SSTs, complete in the store, in key order, without those `adopted`.
 async fn upload(
     store: &Store,
-    mut pieces: mpsc::Receiver<Vec<Piece>>,
+    account: Account,
+    mut built: mpsc::Receiver<Built>,
     adopted: &[SstMeta],
     mut recorder: Recorder<'_>,
 ) -> Result<Vec<SstMeta>> {
-    let mut outputs = Outputs::new(store, Cause::Compact);
+    let mut outputs = Outputs::new(store, Cause::Compact).charging(account);
     recorder.recorded = adopted.iter().map(|meta| meta.bytes).sum();
-    while let Some(pieces) = pieces.recv().await {
+    while let Some(Built { pieces, mut charge }) = built.recv().await {
         for piece in pieces {
+            // The upload charges what it takes.
+            drop(charge.split(piece.bytes()));
             match piece {
                 Piece::More(id, chunks) => outputs.push(id, chunks, None).await?,
                 Piece::End(meta, chunks, consumed) => {
@@ -357,9 +386,35 @@ impl Recorder<'_> {
 
 /// Reads `outputs` back whole and checks everything in them. Fails as the store does, or with `Corruption` if one
 /// is missing or not what its entry says.
-pub(super) async fn verify(store: &Store, outputs: &[SstMeta]) -> Result<()> {
-    for some in outputs.chunks(PARALLEL_READ_BACKS) {
-        try_join_all(some.iter().map(|meta| read_back(store, meta, true))).await?;
+pub(super) async fn verify(store: &Store, memory: &Arc<Memory>, outputs: &[SstMeta]) -> Result<()> {
+    read_all_back(store, memory, outputs, true).await
+}
+
+/// Reads outputs back, whole or their tails, as many at a time as there is memory for; one in any case.
+async fn read_all_back(
+    store: &Store,
+    memory: &Arc<Memory>,
+    mut outputs: &[SstMeta],
+    whole: bool,
+) -> Result<()> {
+    let bytes = |meta: &SstMeta| {
+        let from = if whole { 0 } else { meta.tail_offset };
+        usize::try_from(meta.bytes.saturating_sub(from)).unwrap_or(usize::MAX)
+    };
+    while let Some(first) = outputs.first() {
+        let (mut some, mut held) = (1, bytes(first));
+        let left = memory.left(Use::MergeInputs);
+        while let Some(next) = outputs.get(some).filter(|_| some < PARALLEL_READ_BACKS) {
+            let more = held.saturating_add(bytes(next));
+            if more > left {
+                break;
+            }
+            (some, held) = (some + 1, more);
+        }
+        let _charge = memory.hold(Use::MergeInputs, held);
+        let (now, later) = outputs.split_at(some);
+        try_join_all(now.iter().map(|meta| read_back(store, meta, whole))).await?;
+        outputs = later;
     }
     Ok(())
 }

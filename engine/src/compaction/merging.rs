@@ -34,8 +34,12 @@ use crate::{
     store::{ObjectId, Role},
 };
 
-/// Bytes of output after which a turn ends, so that they can go up while the next turn runs.
-pub(super) const TURN_BYTES: usize = 4 << 20;
+/// Bytes of output after which a turn ends, so that they can go up while the next turn runs: at most, and where there is
+/// little memory.
+const TURN_BYTES: usize = 4 << 20;
+const LEAST_TURN_BYTES: usize = 256 << 10;
+/// How many turns' output may be somewhere between the merge and the upload, and as much again for the upload.
+const TURNS: usize = 10;
 
 /// How many SSTs' worth of the level below an output may overlap.
 const BELOW_SSTS: u64 = 10;
@@ -144,8 +148,10 @@ impl Merging {
         self
     }
 
-    /// Merges until bytes are missing, enough bytes are ready, or the end.
-    pub(super) fn turn(&mut self) -> Result<Pause> {
+    /// Merges until bytes are missing, enough bytes are ready (more of them the more memory there is for outputs), or
+    /// the end.
+    pub(super) fn turn(&mut self, memory: usize) -> Result<Pause> {
+        let turn_bytes = (memory / TURNS).clamp(LEAST_TURN_BYTES, TURN_BYTES);
         // slatedb #1769: a merge that went on lost entries.
         if self.read_entries > 0 && bug(Bug::MergeResumesTooFar) {
             self.tree.advance(&self.windows)?;
@@ -188,7 +194,7 @@ impl Merging {
             self.last_key.clear();
             self.last_key.extend_from_slice(entry.key);
             self.pending_bytes += entry.key.len() + entry.value.len();
-            if self.pending_bytes >= TURN_BYTES {
+            if self.pending_bytes >= turn_bytes {
                 self.pending_bytes = 0;
                 return Ok(Pause::Full);
             }
@@ -207,9 +213,23 @@ impl Merging {
         pieces
     }
 
+    /// Memory held by the open output and by pieces that were not taken.
+    pub(super) fn bytes_held(&self) -> usize {
+        let open = self.output.as_ref().map_or(0, |(_, output)| output.bytes_held());
+        open + self.pieces.iter().map(Piece::bytes).sum::<usize>()
+    }
+
     /// What has been consumed, with what was before this merge began.
     pub(super) fn consumed(&self) -> Consumed {
         consumed(&self.before, &self.retain, self.read_entries, Bytes::new())
+    }
+}
+
+impl Piece {
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let (Self::More(_, chunks) | Self::End(_, chunks, _)) = self;
+        chunks.iter().map(Bytes::len).sum()
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     error::{Error, Result},
+    memory::Account,
     sst::SstMeta,
     stats::Cause,
     store::{Name, ObjectId, Store, Upload},
@@ -19,6 +20,7 @@ use crate::{
 pub struct Outputs {
     store: Store,
     cause: Cause,
+    account: Option<Account>,
     open: Option<Upload>,
     complete: Vec<SstMeta>,
 }
@@ -26,13 +28,23 @@ pub struct Outputs {
 impl Outputs {
     /// None yet; they will go to `store`, metered under `cause`.
     pub fn new(store: &Store, cause: Cause) -> Self {
-        Self { store: store.clone(), cause, open: None, complete: Vec::new() }
+        Self { store: store.clone(), cause, account: None, open: None, complete: Vec::new() }
+    }
+
+    /// Charges what is on its way to `account`.
+    #[must_use]
+    pub fn charging(mut self, account: Account) -> Self {
+        self.account = Some(account);
+        self
     }
 
     /// Sends more of the SST `id`; `end` is its entry, with the last of its bytes. Fails as the store does, or
     /// with `Corruption` if the store took another number of bytes than were built.
     pub async fn push(&mut self, id: ObjectId, chunks: Vec<Bytes>, end: Option<SstMeta>) -> Result<()> {
-        let mut upload = self.open.take().unwrap_or_else(|| self.store.upload(&Name::Sst(id), self.cause));
+        let mut upload = self.open.take().unwrap_or_else(|| {
+            let upload = self.store.upload(&Name::Sst(id), self.cause);
+            self.account.iter().fold(upload, Upload::charging)
+        });
         if let Err(error) = upload.write(chunks).await {
             upload.abort().await;
             return Err(error);

@@ -46,6 +46,7 @@ use crate::{
     },
     error::{Error, ErrorKind, Result},
     manifest::{Edit, Manifest, RunView, View, claim, edit},
+    memory::{Memory, MemoryStats},
     sst::SstCache,
     sst::SstMeta,
     stats::Cause,
@@ -66,6 +67,7 @@ pub struct Compactor {
     counter: Arc<AtomicU64>,
     log: JobLog,
     options: JobOptions,
+    memory: Arc<Memory>,
     cache: Option<SstCache>,
     progress: Option<Arc<Progress>>,
 }
@@ -118,16 +120,30 @@ impl Compactor {
             view,
             is_fresh: true,
             options: JobOptions::default(),
+            memory: JobOptions::default().memory(),
             cache: None,
             progress: None,
         })
     }
 
-    /// Sets how jobs run.
+    /// Sets how jobs run, and gives them a budget of their own.
     #[must_use]
     pub fn with_options(mut self, options: JobOptions) -> Self {
+        self.memory = options.memory();
         self.options = options;
         self
+    }
+
+    /// Charges what jobs hold to `memory`, that of those who write and read beside it.
+    #[must_use]
+    pub fn charging(mut self, memory: Arc<Memory>) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// What jobs hold now.
+    pub fn memory_stats(&self) -> MemoryStats {
+        self.memory.stats()
     }
 
     /// Keeps what is warm in `cache`, of those who read beside it, warm as it is merged.
@@ -267,7 +283,7 @@ impl Compactor {
     async fn adopt(&mut self, unfinished: &Unfinished) -> Result<()> {
         if !unfinished.is_ours {
             let outputs = &unfinished.so_far.outputs;
-            let verified = job::verify(self.manifest.store(), outputs);
+            let verified = job::verify(self.manifest.store(), &self.memory, outputs);
             while_renewing(&self.manifest, &self.view, self.epoch, verified).await?;
         }
         self.log.adopt(unfinished, self.counter.load(Ordering::Relaxed)).await
@@ -329,6 +345,7 @@ impl Compactor {
             counter: Arc::clone(&self.counter),
             now_ms: clock.wall_ms(),
             options: self.options,
+            memory: Arc::clone(&self.memory),
             cache: self.cache.clone().filter(|cache| cache.has_room_beside(raw_bytes)),
             progress: self.progress.clone(),
             so_far,

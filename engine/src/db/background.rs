@@ -22,7 +22,6 @@ use crate::{
     chaos,
     clock::{self, Task},
     compaction::{
-        job::JobOptions,
         plan,
         publish::{Compactor, Did},
     },
@@ -138,13 +137,6 @@ impl Drop for StopsWriter<'_> {
     fn drop(&mut self) {
         self.0.stop(&Error::closed("a background task of the database has ended unexpectedly"));
     }
-}
-
-/// A merge beside a writer reads ahead in no more memory than a quarter of the writer's budget.
-fn job_options(budget_bytes: usize) -> JobOptions {
-    let options = JobOptions::default();
-    let quarter = u64::try_from(budget_bytes / 4).unwrap_or(u64::MAX);
-    JobOptions { memory_bytes: options.memory_bytes.min(quarter), ..options }
 }
 
 type Claim = Pin<Box<dyn Future<Output = Result<Compactor>> + Send>>;
@@ -310,9 +302,9 @@ impl CompactionTask {
                 });
                 let claimed = claiming.await;
                 self.claiming = None;
-                let options = job_options(self.core.writer().budget().limit());
+                let memory = self.core.writer().budget().memory().clone();
                 let cache = self.core.fetcher().sst_cache().clone();
-                none.insert(claimed?.with_options(options).warming(cache))
+                none.insert(claimed?.charging(memory).warming(cache))
             }
         };
         let done = loop {

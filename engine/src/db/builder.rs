@@ -59,7 +59,7 @@ impl Builder {
         self.options = options;
         self
     }
-    /// The memory budget for writing, in bytes; see [`Options::memory_bytes`].
+    /// The memory budget for writing, scans and merges, in bytes; see [`Options::memory_bytes`].
     pub fn memory_bytes(mut self, bytes: usize) -> Self {
         self.options.memory_bytes = bytes;
         self
@@ -179,13 +179,13 @@ impl Builder {
             writer_uuid,
             epoch,
             window: identity.wal_window.max(1) as usize,
-            charged: writer.budget().counter(),
-            memory_bytes: options.memory_bytes,
+            memory: writer.budget().memory().clone(),
             clock,
         };
         let fetcher = Fetcher::new(manifest.store().clone(), cache, identity.db_uuid)
             .asks(manifest.clone())
-            .keeps(manifest.clone());
+            .keeps(manifest.clone())
+            .charging(writer.budget().memory().clone());
         let core = Arc::new(Core::new(writer, manifest, fetcher));
         let tasks = Tasks::start(&core, log, options.compaction, name);
         Ok(Db { handle: Arc::new(Handle { core, tasks, closed: tokio::sync::OnceCell::new() }) })

@@ -25,6 +25,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     key::{DEFAULT_KEYSPACE, KeyspaceId},
     manifest::{View, checkpoint},
+    memory::MemoryStats,
     range::KeyRange,
     read::{Scan, Snapshot, Token},
     stats::StatsSnapshot,
@@ -216,6 +217,13 @@ impl Db {
     /// What the block cache has done and holds.
     pub fn cache_stats(&self) -> esker_cache::CacheStats {
         self.core().fetcher().cache().stats()
+    }
+
+    /// What is held of the memory budget, by what, and the most that was held at once.
+    pub fn memory_stats(&self) -> MemoryStats {
+        let budget = self.core().writer().budget();
+        budget.sweep();
+        budget.memory().stats()
     }
 
     /// Bytes charged to the memory budget, and the budget.

@@ -54,6 +54,26 @@ impl Missing {
             Self::Tail(sst) | Self::Block(sst, _) => sst,
         }
     }
+
+    /// Whether both are the same bytes.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tail(one), Self::Tail(other)) => one.id == other.id,
+            (Self::Block(one, at), Self::Block(other, other_at)) => at == other_at && one.id == other.id,
+            (Self::Tail(_), Self::Block(..)) | (Self::Block(..), Self::Tail(_)) => false,
+        }
+    }
+
+    /// About what bringing it takes of memory, in bytes: as it is stored, and as it is searched. Blocks of one SST count
+    /// alike.
+    pub fn memory_bytes(&self) -> usize {
+        let meta = &self.sst().meta;
+        let bytes = match self {
+            Self::Tail(_) => 2 * meta.bytes.saturating_sub(meta.tail_offset),
+            Self::Block(..) => (meta.tail_offset + meta.raw_bytes.max(meta.tail_offset)) / meta.blocks.max(1),
+        };
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
 }
 
 /// Where bytes that are already here can be found: a cache, or what a compaction has prefetched.

@@ -34,6 +34,7 @@ use crate::{
     clock::on_cpu,
     error::{Error, ErrorKind, Result},
     manifest::{Manifest, View},
+    memory::Memory,
     merge::{BlockSource, Missing},
     sst::{BlockRef, OpenSst, SstCache, Tail, reader::decode_block},
     stats::Cause,
@@ -42,6 +43,9 @@ use crate::{
 
 /// Tails that stay pinned unless [`Fetcher::pin_tails`] says otherwise, in bytes.
 const PINNED_TAIL_BYTES: usize = 64 << 20;
+
+/// What all scans together may hold beyond their least, unless [`Fetcher::charging`] says otherwise, in bytes.
+pub(super) const SCAN_BYTES: usize = 128 << 20;
 
 /// More blocks than this are decoded on the CPU pool rather than between two polls.
 const DECODE_HERE: usize = 8;
@@ -60,6 +64,8 @@ struct Shared {
     manifest: OnceLock<Manifest>,
     /// What keeps versions that long reads are at; set once, by whoever reads what may be collected.
     keeper: OnceLock<Keeper>,
+    /// What scans hold is charged to this; a sum of its own unless set.
+    memory: OnceLock<Arc<Memory>>,
 }
 
 /// What was missing and is here now.
@@ -81,11 +87,11 @@ impl Fetcher {
     /// Fetches for the database `db_uuid` in `store`, through `cache`.
     pub fn new(store: Store, cache: BlockCache, db_uuid: u128) -> Self {
         let tail_limit = AtomicUsize::new(PINNED_TAIL_BYTES);
-        let (manifest, keeper) = (OnceLock::new(), OnceLock::new());
+        let (manifest, keeper, memory) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let tails = PinnedTails::default();
         cache.squeeze_with(pack);
         let cache = SstCache::new(cache, db_uuid);
-        Self(Arc::new(Shared { store, cache, tails, tail_limit, manifest, keeper }))
+        Self(Arc::new(Shared { store, cache, tails, tail_limit, manifest, keeper, memory }))
     }
 
     /// Keeps at most `bytes` of tails decoded and pinned (64 MiB unless set; a quarter of the cache is
@@ -110,6 +116,19 @@ impl Fetcher {
     pub fn keeps(self, manifest: Manifest) -> Self {
         self.0.keeper.get_or_init(|| Keeper::start(manifest));
         self
+    }
+
+    /// Charges what scans hold to `memory`.
+    #[must_use]
+    pub fn charging(self, memory: Arc<Memory>) -> Self {
+        // The first one stays: what is charged to it is given back to it.
+        let _ = self.0.memory.set(memory);
+        self
+    }
+
+    /// What scans hold is charged to this.
+    pub fn memory(&self) -> &Arc<Memory> {
+        self.0.memory.get_or_init(|| Memory::of_one_use(SCAN_BYTES))
     }
 
     /// A hold on `view`, for a read that may be long; `None` if there is nothing to keep, or nobody to keep it.

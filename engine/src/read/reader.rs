@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Fetcher, Scan, Snapshot, Token,
+    fetch::SCAN_BYTES,
     follow::{Ask, Current, Follower},
     get::{get, get_cached, stack_key},
     keeper::Hold,
@@ -30,6 +31,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     key::{DEFAULT_KEYSPACE, KeyspaceId, full_key},
     manifest::{Manifest, View, checkpoint},
+    memory::{Memory, MemoryStats},
     range::KeyRange,
     stats::Cause,
     store::{Store, is_missing},
@@ -87,6 +89,7 @@ pub struct ReaderBuilder {
     url: String,
     cache_bytes: usize,
     cache_dir: Option<(PathBuf, u64)>,
+    memory_bytes: usize,
     deadline: Duration,
     follow: bool,
     at: At,
@@ -116,6 +119,7 @@ impl Reader {
             url: url.as_ref().to_owned(),
             cache_bytes: CACHE_BYTES,
             cache_dir: None,
+            memory_bytes: SCAN_BYTES,
             deadline: DEADLINE,
             follow: true,
             at: At::Latest,
@@ -276,6 +280,11 @@ impl Reader {
         self.core.fetcher.cache().stats()
     }
 
+    /// What scans hold.
+    pub fn memory_stats(&self) -> MemoryStats {
+        self.core.fetcher.memory().stats()
+    }
+
     /// Stops following (for all clones) and writes what the cache has pending to its disk. Snapshots
     /// and scans go on.
     pub async fn close(self) -> Result<()> {
@@ -328,6 +337,14 @@ impl ReaderBuilder {
     #[must_use]
     pub fn cache_dir(mut self, dir: impl Into<PathBuf>, bytes: u64) -> Self {
         self.cache_dir = Some((dir.into(), bytes));
+        self
+    }
+
+    /// Memory for what scans fetch ahead of their rows, in bytes over all scans (128 MiB unless set). Too little: long
+    /// scans send many small requests, down to one a block. More than 64 MiB a long scan is not used.
+    #[must_use]
+    pub fn memory_bytes(mut self, bytes: usize) -> Self {
+        self.memory_bytes = bytes;
         self
     }
 
@@ -409,6 +426,7 @@ impl ReaderBuilder {
         .map_err(|error| Error::invalid(error.message))?;
         let mut fetcher = Fetcher::new(store, cache, manifest.identity().db_uuid)
             .pin_tails(self.cache_bytes / 4)
+            .charging(Memory::of_one_use(self.memory_bytes))
             .asks(manifest.clone());
         // A checkpoint is kept as it is.
         if !matches!(self.at, At::Checkpoint(_)) {

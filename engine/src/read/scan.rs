@@ -8,7 +8,8 @@
 //! The first round brings one block of each source, which is all that a short scan needs. Every later
 //! round brings, with the block that is missing, those that follow it: 32 KiB at first, doubling up to
 //! 8 MiB, in parallel requests of a MiB, so that a long scan is bound by bandwidth and a short one pays for little.
-//! From rounds of 512 KiB on, the next one is under way while the rows of this one are taken.
+//! From rounds of 512 KiB on, the next one is under way while the rows of this one are taken. A round is charged to the
+//! memory budget before it is sent; where that has no room, it brings less ahead, down to the blocks that are missing.
 //!
 //! Always true: no future is made and nothing is locked or allocated for a row whose bytes are here,
 //! but for one chunk of memory per some thousand keys; once a scan has failed or ended it stays ended.
@@ -22,6 +23,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, future::BoxFuture};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{Fetched, Fetcher, SuperVersion, keeper::Hold, window::Window};
@@ -30,6 +32,7 @@ use crate::{
     clock::Task,
     error::{Error, ErrorKind, Result},
     key::{KEYSPACE_BYTES, KeyspaceId, Seq},
+    memory::{Charge, Use},
     merge::{Direction, Missing, Source, Step, Tree, Visible},
     range::KeyRange,
     stats::Cause,
@@ -41,6 +44,10 @@ const FIRST_AHEAD_BYTES: u64 = 32 << 10;
 const MOST_AHEAD_BYTES: u64 = 8 << 20;
 /// Rounds that bring as much as this are begun before they are needed.
 const OVERLAP_FROM_BYTES: u64 = 512 << 10;
+/// So many of them may be under way, each for another run.
+const MOST_COMING: usize = 4;
+/// Such a round brings no more than this.
+const MOST_NEXT_BYTES: u64 = MOST_AHEAD_BYTES + MOST_AHEAD_BYTES / 2;
 
 /// No read-ahead while more than this (decoded) waits to be used.
 const WINDOW_BYTES: usize = 32 << 20;
@@ -119,15 +126,25 @@ type Round = BoxFuture<'static, Result<Brought>>;
 
 /// A round that nobody waits for yet.
 struct Coming {
+    brings: Vec<Missing>,
     answer: oneshot::Receiver<Result<Brought>>,
     /// Held so that the requests end with us.
     task: Task,
 }
 
+/// What a round is to bring.
+struct Ahead {
+    missing: Vec<Missing>,
+    /// The memory for it.
+    charge: Charge,
+    /// How far it goes ahead, in stored bytes a source.
+    bytes: u64,
+}
+
 /// What a round brings.
 enum Brought {
-    /// What was missing, with what came.
-    Bytes(Vec<(Missing, Fetched)>),
+    /// What was missing, with what came, and the memory for it.
+    Bytes(Vec<(Missing, Fetched)>, Charge),
     /// A newer version to begin at.
     Newer(Arc<SuperVersion>, Seq),
 }
@@ -146,10 +163,12 @@ struct Running {
     rows: Visible,
     window: Window,
     fetch: Option<Round>,
-    /// The round after that, under way in the background.
-    coming: Option<Coming>,
-    /// Read-ahead of the next round.
+    /// Rounds after that, under way in the background.
+    coming: SmallVec<[Coming; 1]>,
+    /// Read-ahead of the next round, if there is memory for it.
     ahead_bytes: u64,
+    /// Read-ahead of the last one.
+    here_bytes: u64,
     left: usize,
     keys: BytesMut,
     hold: Option<Arc<Hold>>,
@@ -288,8 +307,9 @@ impl Plan {
             rows,
             window: Window::new(self.fetcher),
             fetch: None,
-            coming: None,
+            coming: SmallVec::new(),
             ahead_bytes: 0,
+            here_bytes: 0,
             left: self.limit,
             keys: BytesMut::with_capacity(FIRST_KEY_CHUNK),
             // slatedb #2073: the lease ended before the scan.
@@ -309,8 +329,8 @@ impl Running {
                 let fetched = ready!(fetch.as_mut().poll(cx));
                 self.fetch = None;
                 match fetched {
-                    Ok(Brought::Bytes(fetched)) => {
-                        self.window.take_in(fetched);
+                    Ok(Brought::Bytes(fetched, charge)) => {
+                        self.window.take_in(fetched, charge);
                         self.begin_next();
                     }
                     Ok(Brought::Newer(sv, seq)) => self.begin_at(&sv, seq),
@@ -330,7 +350,9 @@ impl Running {
                 }
                 Step::End => return Poll::Ready(Ok(None)),
                 Step::Missing(_) => {
-                    let coming = self.coming.take().map(Coming::round);
+                    // What comes for another run goes on beside it.
+                    let found = self.coming.iter().position(|one| one.brings_any(self.rows.missing()));
+                    let coming = found.map(|at| self.coming.swap_remove(at).round());
                     self.fetch = Some(coming.unwrap_or_else(|| self.round()));
                 }
             }
@@ -354,45 +376,76 @@ impl Running {
 
     /// One round: what is missing, and what will be next.
     fn round(&mut self) -> Round {
-        let mut missing = self.rows.missing().to_vec();
+        let missing = self.rows.missing().to_vec();
         let has_block = missing.iter().any(|one| matches!(one, Missing::Block(..)));
-        if self.ahead_bytes > 0 && self.window.bytes() < WINDOW_BYTES {
-            self.rows.ahead(self.ahead_bytes, &self.window, &mut missing);
-        }
+        let blocks = missing.iter().filter(|one| matches!(one, Missing::Block(..)));
+        self.window.is_at(blocks.map(Missing::memory_bytes).sum());
+        let wish = if self.window.bytes() < WINDOW_BYTES { self.ahead_bytes } else { 0 };
+        let Ahead { missing, charge, bytes } = self.ahead(&missing, 0, wish);
+        self.here_bytes = bytes;
         if has_block {
             self.ahead_bytes = (self.ahead_bytes * 2).clamp(FIRST_AHEAD_BYTES, MOST_AHEAD_BYTES);
         }
-        self.bring(missing)
+        self.bring(missing, charge)
     }
 
     /// Begins the round after the one that has just come, if rounds are so large that waiting for them shows.
     fn begin_next(&mut self) {
-        if self.ahead_bytes < OVERLAP_FROM_BYTES || self.window.bytes() >= WINDOW_BYTES {
+        let is_enough = self.ahead_bytes < OVERLAP_FROM_BYTES || self.window.bytes() >= WINDOW_BYTES;
+        if is_enough || self.coming.len() >= MOST_COMING {
             return;
         }
-        let mut missing = Vec::new();
-        // Behind what has come; where that ends short of it, at the end of an SST, nothing is left of this.
-        self.rows.ahead(self.ahead_bytes * 2, &self.window, &mut missing);
-        missing.retain(|one| matches!(one, Missing::Block(sst, index) if !self.window.has(sst, *index)));
-        if missing.is_empty() {
+        // Behind what has come.
+        let wish = (self.ahead_bytes * 2).saturating_sub(self.here_bytes).min(MOST_NEXT_BYTES);
+        let Ahead { missing, charge, bytes } = self.ahead(&[], self.here_bytes, wish);
+        let is_coming = self.coming.iter().any(|one| one.brings_any(&missing));
+        if is_coming || missing.is_empty() || bytes < wish.min(OVERLAP_FROM_BYTES) {
             return;
         }
+        self.here_bytes = bytes;
         self.ahead_bytes = (self.ahead_bytes * 2).min(MOST_AHEAD_BYTES);
         let (send, answer) = oneshot::channel();
-        let round = self.bring(missing);
+        let brings = missing.clone();
+        let round = self.bring(missing, charge);
         let task = Task::try_spawn(async move {
             // Nobody wants it any more if the receiver is gone.
             let _ = send.send(round.await);
         });
-        self.coming = task.map(|task| Coming { answer, task });
+        self.coming.extend(task.map(|task| Coming { brings, answer, task }));
     }
 
-    /// Brings what the window has not got of `missing`.
-    fn bring(&self, mut missing: Vec<Missing>) -> Round {
-        missing.retain(|one| match one {
-            Missing::Block(sst, index) => !self.window.has(sst, *index),
-            Missing::Tail(_) => true,
-        });
+    /// What the window has not got of `missing`, and up to `wish` stored bytes of what comes behind the `here` bytes that it
+    /// has, for each source that waits: as much as there is memory for.
+    fn ahead(&self, missing: &[Missing], here: u64, wish: u64) -> Ahead {
+        let is_here = |one: &Missing| match one {
+            Missing::Block(sst, index) => self.window.has(sst, *index),
+            Missing::Tail(_) => false,
+        };
+        let cost = |all: &[Missing]| all.iter().map(Missing::memory_bytes).sum::<usize>();
+        let find = |bytes: u64| {
+            let mut all = missing.to_vec();
+            if bytes > 0 {
+                self.rows.ahead(here + bytes, &self.window, &mut all);
+            }
+            all.retain(|one| !is_here(one));
+            all
+        };
+        let all = find(wish);
+        let (least, want) = (cost(&find(0)), cost(&all));
+        let mut charge = self.window.fetcher().memory().ask(Use::Scans, want, least);
+        let given = charge.bytes();
+        if given >= want {
+            return Ahead { missing: all, charge, bytes: wish };
+        }
+        let bytes = u128::from(wish) * (given - least) as u128 / (want - least) as u128;
+        let bytes = u64::try_from(bytes).unwrap_or(wish);
+        let missing = find(bytes);
+        charge.becomes(cost(&missing));
+        Ahead { missing, charge, bytes }
+    }
+
+    /// Brings `missing`.
+    fn bring(&self, missing: Vec<Missing>, charge: Charge) -> Round {
         let (fetcher, hold) = (self.window.fetcher().clone(), self.hold.clone());
         Box::pin(async move {
             if let Some(hold) = hold {
@@ -402,7 +455,7 @@ impl Running {
                 Ok(fetched) => fetched,
                 Err(error) => return Err(fetcher.expired(error).await),
             };
-            Ok(Brought::Bytes(missing.into_iter().zip(fetched).collect()))
+            Ok(Brought::Bytes(missing.into_iter().zip(fetched).collect(), charge))
         })
     }
 
@@ -427,11 +480,16 @@ impl Running {
         self.rows = rows(sv, range, *keyspace, seq, *now_ms, *direction).wanted(self.left);
         self.hold = self.window.fetcher().hold(&sv.view);
         self.window.clear();
-        self.coming = None;
+        self.coming.clear();
     }
 }
 
 impl Coming {
+    /// Whether it brings any of these.
+    fn brings_any(&self, missing: &[Missing]) -> bool {
+        missing.iter().any(|one| self.brings.iter().any(|other| one.is(other)))
+    }
+
     /// The rest of it, for one who waits.
     fn round(self) -> Round {
         Box::pin(async move {

@@ -1,13 +1,14 @@
 //! What a scan has fetched and not used yet.
 //!
 //! Always true: it is asked before the cache, so that a scan gets to see what it fetched, however small the cache; a block
-//! leaves when it is used.
+//! leaves when it is used. What is here is charged: more by each round, less when the next one asks.
 
 use std::{cell::RefCell, collections::HashMap, sync::Arc};
 
 use super::{Fetched, Fetcher};
 use crate::{
     block::Block,
+    memory::{Charge, Use},
     merge::{BlockSource, Missing},
     sst::{OpenSst, Tail},
     store::ObjectId,
@@ -18,20 +19,24 @@ pub(super) struct Window {
     fetcher: Fetcher,
     blocks: RefCell<HashMap<(ObjectId, usize), Block>>,
     tails: HashMap<ObjectId, Arc<Tail>>,
+    /// From the first round on: what is here, and the blocks that the scan is at.
+    charge: Option<Charge>,
+    /// The bytes of the blocks that the scan is at, about.
+    at_bytes: usize,
 }
 
 impl Window {
     /// An empty one in front of the cache of `fetcher`.
     pub(super) fn new(fetcher: Fetcher) -> Self {
-        Self { fetcher, blocks: RefCell::default(), tails: HashMap::new() }
+        Self { fetcher, blocks: RefCell::default(), tails: HashMap::new(), charge: None, at_bytes: 0 }
     }
 
     pub(super) fn fetcher(&self) -> &Fetcher {
         &self.fetcher
     }
 
-    /// Takes in what a round has brought; the tails of the one before go.
-    pub(super) fn take_in(&mut self, fetched: Vec<(Missing, Fetched)>) {
+    /// Takes in what a round has brought, and the charge for it; the tails of the one before go.
+    pub(super) fn take_in(&mut self, fetched: Vec<(Missing, Fetched)>, charge: Charge) {
         self.tails.clear();
         for (missing, fetched) in fetched {
             match (missing, fetched) {
@@ -44,6 +49,23 @@ impl Window {
                 (Missing::Tail(_), Fetched::Block(_)) => {}
             }
         }
+        drop(charge);
+        self.settle();
+    }
+
+    /// Charges what is here now. `at_bytes` are those of the blocks that the scan will be at besides.
+    pub(super) fn is_at(&mut self, at_bytes: usize) {
+        self.at_bytes = self.at_bytes.max(at_bytes);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let tails: usize = self.tails.values().map(|tail| tail.bytes()).sum();
+        let bytes = self.bytes() + tails + self.at_bytes;
+        match &mut self.charge {
+            Some(charge) => charge.becomes(bytes),
+            none => *none = Some(self.fetcher.memory().hold(Use::Scans, bytes)),
+        }
     }
 
     /// Whether the block is here.
@@ -55,6 +77,7 @@ impl Window {
     pub(super) fn clear(&mut self) {
         self.blocks.get_mut().clear();
         self.tails.clear();
+        self.settle();
     }
 
     /// The bytes of the blocks that are here, as they are searched.

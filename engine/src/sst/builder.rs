@@ -155,6 +155,12 @@ impl SstBuilder {
     pub fn bytes(&self) -> u64 {
         self.offset
     }
+    /// Memory held, in bytes, but for the first and last key.
+    pub fn bytes_held(&self) -> usize {
+        let ready: usize = self.ready.iter().map(Bytes::len).sum();
+        let hashes = self.key_hashes.capacity() * size_of::<u64>();
+        ready + hashes + self.chunk.capacity() + self.raw.capacity() + self.block.size() + self.index.size()
+    }
     /// How many entries were added.
     pub fn entries(&self) -> u64 {
         self.tally.entries

@@ -6,7 +6,8 @@
 //!
 //! Always true: the same name always gets the same bytes, so a PUT may be repeated (pins alone are written
 //! over, by [`Store::replace`], and whoever reads one believes no more than it says); an object appears
-//! whole or not at all; memory is bounded by [`PART_BYTES`] × ([`PARTS_IN_FLIGHT`] + 1); an upload
+//! whole or not at all; memory is bounded by [`PART_BYTES`] × ([`PARTS_IN_FLIGHT`] + 1), and where it is
+//! charged ([`Upload::charging`]) by what is left of its budget or one part, whichever is more; an upload
 //! that is dropped is aborted, so that the store keeps no parts. The steps of a multipart upload are
 //! retried inside the client, because its complete call cannot be repeated from outside; what the
 //! client repeats is not counted. A complete whose answer is lost is settled by the object's size.
@@ -24,6 +25,7 @@ use super::{
 use crate::{
     clock::Task,
     error::{Error, ErrorKind, Result},
+    memory::{Account, Charge},
     stats::{Cause, RequestKind},
 };
 
@@ -32,6 +34,9 @@ pub const SINGLE_PUT_BYTES: usize = 64 << 20;
 
 /// The size of a part of a multipart upload, in bytes. Stores want 5 MiB or more.
 pub const PART_BYTES: usize = 8 << 20;
+
+/// The size of a part where a budget has no room for several of [`PART_BYTES`]: the least that stores take.
+pub const LEAST_PART_BYTES: usize = 5 << 20;
 
 /// How many parts of one upload are on their way at once.
 pub const PARTS_IN_FLIGHT: usize = 4;
@@ -95,6 +100,9 @@ impl Store {
             cause,
             filling: Vec::new(),
             filling_bytes: 0,
+            part_bytes: PART_BYTES,
+            account: None,
+            charge: None,
             written: 0,
             multipart: None,
         }
@@ -109,6 +117,11 @@ pub struct Upload {
     /// The part being filled.
     filling: Vec<Bytes>,
     filling_bytes: usize,
+    /// The size of every part but the last.
+    part_bytes: usize,
+    account: Option<Account>,
+    /// For the part being filled.
+    charge: Option<Charge>,
     written: u64,
     multipart: Option<Multipart>,
 }
@@ -123,20 +136,43 @@ struct Multipart {
 /// A part on its way.
 struct Part {
     result: oneshot::Receiver<Result<(), Failure>>,
+    /// Given back when it has landed.
+    _charge: Option<Charge>,
     /// Ends the part's request when the upload is dropped.
     _task: Task,
 }
 
 impl Upload {
-    /// Hands over bytes, which are not copied. Waits only when [`PARTS_IN_FLIGHT`] parts are on their
-    /// way. After an error the upload is finished; the store keeps nothing of it.
+    /// Charges what it holds to `account`. As long as that has no room for another part, one has to land before the
+    /// next is filled. Before the first write.
+    #[must_use]
+    pub fn charging(mut self, account: &Account) -> Self {
+        if account.memory.part(account.what) < (PARTS_IN_FLIGHT + 1) * PART_BYTES {
+            self.part_bytes = LEAST_PART_BYTES;
+        }
+        self.charge = Some(account.hold(0));
+        self.account = Some(account.clone());
+        self
+    }
+
+    /// Whether another part may be filled beside those on their way.
+    fn has_room(&self) -> bool {
+        self.account.as_ref().is_none_or(|account| account.memory.left(account.what) >= self.part_bytes)
+    }
+
+    /// Hands over bytes, which are not copied. Waits only when [`PARTS_IN_FLIGHT`] parts are on their way, or
+    /// as many as there is memory for. After an error the upload is finished; the store keeps nothing of it.
     pub async fn write(&mut self, chunks: Vec<Bytes>) -> Result<()> {
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        if let Some(charge) = &mut self.charge {
+            charge.becomes(charge.bytes() + bytes);
+        }
         for mut chunk in chunks {
             self.written += chunk.len() as u64;
-            while self.filling_bytes + chunk.len() >= PART_BYTES {
-                let rest = chunk.split_off(PART_BYTES - self.filling_bytes);
+            while self.filling_bytes + chunk.len() >= self.part_bytes {
+                let rest = chunk.split_off(self.part_bytes - self.filling_bytes);
                 self.filling.push(chunk);
-                self.filling_bytes = PART_BYTES;
+                self.filling_bytes = self.part_bytes;
                 self.send_part().await?;
                 chunk = rest;
             }
@@ -187,7 +223,9 @@ impl Upload {
     /// Starts uploading the part that has been filled.
     async fn send_part(&mut self) -> Result<()> {
         let payload = PutPayload::from_iter(std::mem::take(&mut self.filling));
-        let bytes = std::mem::take(&mut self.filling_bytes) as u64;
+        let filled = std::mem::take(&mut self.filling_bytes);
+        let bytes = filled as u64;
+        let charge = self.charge.as_mut().map(|charge| charge.split(filled));
         while self.multipart.as_ref().is_some_and(|multipart| multipart.in_flight.len() >= PARTS_IN_FLIGHT) {
             self.wait_for_oldest().await?;
         }
@@ -213,7 +251,8 @@ impl Upload {
             // Nobody waits if the upload was dropped meanwhile.
             let _ = done.send(sent);
         });
-        multipart.in_flight.push_back(Part { result, _task: task });
+        multipart.in_flight.push_back(Part { result, _charge: charge, _task: task });
+        while !self.has_room() && self.wait_for_oldest().await? {}
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::{
     compaction::ahead::{Ahead, Windows},
     error::{Error, Result},
     manifest::View,
+    memory::Memory,
     merge::{Direction, Missing, Source, Step, Tree},
     range::FullRange,
     sst::{OpenSst, hole::shown},
@@ -22,10 +23,8 @@ use crate::{
     verify::Finding,
 };
 
-/// Bytes read ahead of the merge, over all runs.
-const MEMORY_BYTES: u64 = 64 << 20;
-/// The largest chunk of a run.
-const CHUNK_BYTES: u64 = 4 << 20;
+/// Memory for what is read ahead of the merge, over all runs.
+const MEMORY_BYTES: usize = 96 << 20;
 /// Entries between two looks at the clock of the runtime.
 const TURN_ENTRIES: usize = 100_000;
 /// More than this many keys out of order say no more.
@@ -45,9 +44,12 @@ pub(super) async fn check(store: &Store, view: &View) -> Result<Vec<Finding>> {
     if runs.len() < 2 {
         return Ok(Vec::new());
     }
-    let chunk_bytes = (MEMORY_BYTES / (2 * runs.len() as u64)).min(CHUNK_BYTES);
+    let memory = Memory::of_one_use(MEMORY_BYTES);
     let all = FullRange::all();
-    let start = |run: &Run| Ahead::start(store.clone(), None, Arc::clone(run), chunk_bytes, &all.start);
+    let start = |run: &Run| {
+        let room = (Arc::clone(&memory), runs.len());
+        Ahead::start(store.clone(), None, Arc::clone(run), room, &all.start)
+    };
     let mut reading: Vec<Ahead> = runs.iter().map(start).collect();
     let place: HashMap<ObjectId, usize> =
         runs.iter().enumerate().flat_map(|(at, run)| run.iter().map(move |sst| (sst.id, at))).collect();

@@ -30,7 +30,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -47,6 +47,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     key::Seq,
     manifest::edit,
+    memory::{Charge, Memory, Use},
     stats::Cause,
     store::{self, Name, Sequence, is_of_disk, reread::READS},
     wal::{
@@ -293,10 +294,9 @@ pub struct LogWriter {
     pub epoch: u32,
     /// K: objects in flight, at least 1.
     pub window: usize,
-    /// Where the bytes of encoded objects are charged while they are in flight.
-    pub charged: Arc<AtomicUsize>,
-    /// What may be charged there in all; an object that is alone in flight goes in any case.
-    pub memory_bytes: usize,
+    /// Where the bytes of encoded objects are charged while they are in flight. They have to fit beside everything else;
+    /// an object that is alone in flight goes in any case.
+    pub memory: Arc<Memory>,
     /// For tokens and pauses.
     pub clock: SharedClock,
 }
@@ -312,10 +312,7 @@ impl LogWriter {
         loop {
             while flying.len() < self.window {
                 let is_alone = flying.is_empty();
-                let fits = |bytes: usize| {
-                    let charged = self.charged.load(Ordering::Relaxed);
-                    is_alone || charged.saturating_add(bytes) <= self.memory_bytes
-                };
+                let fits = |bytes: usize| is_alone || bytes <= self.memory.left(Use::Log);
                 let next = pipe.next(fits).or_else(|| {
                     if let Some(left) = pace.left(self.clock.monotonic()).filter(|_| !is_alone) {
                         alarm.get_or_insert_with(|| self.clock.sleep(left));
@@ -325,7 +322,7 @@ impl LogWriter {
                     pipe.next(fits)
                 });
                 let Some(cut) = next else { break };
-                let charge = Charge::new(&self.charged, cut.log.bytes);
+                let charge = self.memory.hold(Use::Log, cut.log.bytes);
                 pace.sent(self.clock.monotonic());
                 let codec = if flying.len() * 2 < self.window { Codec::None } else { Codec::Lz4 };
                 let upload = self.upload(cut, codec, charge, pipe.durable_slot(), &pipe.trouble).inspect_ok(
@@ -364,7 +361,7 @@ impl LogWriter {
         &self,
         cut: Cut,
         codec: Codec,
-        mut charge: Charge<'_>,
+        mut charge: Charge,
         durable_to: u64,
         trouble: &Trouble,
     ) -> Result<Sent> {
@@ -460,29 +457,5 @@ struct StopsPipe<'a>(&'a Pipe);
 impl Drop for StopsPipe<'_> {
     fn drop(&mut self) {
         self.0.stop(&Error::closed("the task that sends the log has ended"));
-    }
-}
-
-/// Bytes charged for as long as this lives.
-struct Charge<'a> {
-    charged: &'a AtomicUsize,
-    bytes: usize,
-}
-
-impl<'a> Charge<'a> {
-    fn new(charged: &'a AtomicUsize, bytes: usize) -> Self {
-        charged.fetch_add(bytes, Ordering::Relaxed);
-        Self { charged, bytes }
-    }
-
-    fn becomes(&mut self, bytes: usize) {
-        self.charged.fetch_add(bytes, Ordering::Relaxed);
-        self.charged.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
-    }
-}
-
-impl Drop for Charge<'_> {
-    fn drop(&mut self) {
-        self.charged.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

@@ -1,23 +1,25 @@
-//! One budget for everything that writing holds in memory, and the slow-down before it is full.
+//! Room for writes in the one memory budget, and the slow-down before it is full.
 //!
 //! ```text
-//!  charged   0 %                50 %                       90 %   100 %
-//!            ├── writers run free ──┼── a growing delay per byte ──┼──┤ writers wait
+//!  held by writes      0 %                50 %                       90 %   100 % of what they may have
+//!                      ├── writers run free ──┼── a growing delay per byte ──┼──┤ writers wait
 //! ```
 //!
-//! Charged are the memtables until the last reader has let go of them (with the log chunks they share),
-//! encoded log objects in flight, and what a flush has built and not yet sent. The same delay also holds
-//! back writers when level 0 grows faster than this process merges it.
+//! Held are the memtables until the last reader has let go of them (with the log chunks they share), and log objects on
+//! their way beyond the first. The same delay also
+//! holds back writers when level 0 grows faster than this process merges it.
 //!
-//! Who finds the budget full stands in line, and while there is a line nobody is admitted past it. A write
-//! larger than all that writes may have is admitted, at the head of the line, once nothing is charged but what
-//! readers hold.
+//! Who finds no room stands in line, and while there is a line nobody is admitted past it. A write larger than all the
+//! room there is gets admitted, at the head of the line, once no memtables are held but by readers.
 //!
-//! A part is never given to writes (they wait that much earlier: at 98 % by default): the copy of one log object on its way, without which nothing would ever become
-//! durable, and free again. Objects beyond the first are sent as long as they fit.
+//! Parts are never given to writes: the copy of one log object on its way, without which nothing would ever become
+//! durable, and free again (objects beyond the first are sent as long as they fit); what it takes to flush a memtable with
+//! one part of its SST on its way; and the least of scans and merges. What those hold beyond it (`memory.rs`) delays nobody,
+//! because they take less as more is written; but who would fill the memory with it there waits. A quarter of the budget is
+//! left to writes whatever else is held.
 //!
-//! Always true: below half the budget a charge is one atomic addition; writes that had to wait are
-//! admitted in the order in which they came, so that none waits for ever, however large.
+//! Always true: below half of its part a write's charge is one atomic addition; writes that had to wait are admitted in
+//! the order in which they came, so that none waits for ever, however large.
 
 use std::{
     sync::{
@@ -30,23 +32,25 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as FairMutex, MutexGuard as FairGuard, Notify, futures::Notified};
 
-use crate::memtable::Memtable;
+use crate::{
+    memory::{Memory, Use},
+    memtable::Memtable,
+};
 
-/// The full delay, reached at 90 % of the budget: a nanosecond a byte is 1 GB/s, a thousand 1 MB/s.
+/// The full delay, reached at 90 % of what writes may have: a nanosecond a byte is 1 GB/s, a thousand 1 MB/s.
 const FULL_DELAY_NS_PER_BYTE: f64 = 1_000.0;
 /// Pauses shorter than this are saved up: a timer cannot keep them.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 /// No single write is held back longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// The one memory budget of a writer.
+/// The room of a writer in the one memory budget.
 #[derive(Debug)]
 pub struct MemoryBudget {
-    limit: usize,
-    /// What of it no write is given.
-    reserved: usize,
-    charged: Arc<AtomicUsize>,
-    /// Up to here a write needs no thought: half the limit, or nothing while level 0 is too high.
+    memory: Arc<Memory>,
+    /// What no write is given.
+    kept: Kept,
+    /// Up to here a write needs no thought: half of what writes may have, or nothing while level 0 is too high.
     free: AtomicUsize,
     /// What a byte costs for the height of level 0, in nanoseconds.
     l0_delay_ns: AtomicU64,
@@ -60,6 +64,18 @@ pub struct MemoryBudget {
     /// Memtables that are flushed and still read.
     read: Mutex<Vec<(Weak<Memtable>, usize)>>,
 }
+
+/// What no write is given, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Kept {
+    /// For the copy of one log object on its way.
+    pub for_log: usize,
+    /// For a flush, and for the least of scans and merges.
+    pub for_others: usize,
+}
+
+/// Writes get one part in so many of the budget whatever else is held.
+const LEAST_PART: usize = 4;
 
 /// A place in the line of those who wait for memory. Given up when dropped.
 #[derive(Debug)]
@@ -90,35 +106,48 @@ pub enum Admission {
 }
 
 impl MemoryBudget {
-    /// A budget of `limit` bytes, of which writes get all but `reserved`.
-    pub fn new(limit: usize, reserved: usize) -> Self {
-        Self {
-            limit,
-            reserved,
-            charged: Arc::default(),
-            free: AtomicUsize::new(limit / 2),
+    /// Room in `memory`, of which writes get all but what is `kept`.
+    pub fn new(memory: Arc<Memory>, kept: Kept) -> Self {
+        let budget = Self {
+            memory,
+            kept,
+            free: AtomicUsize::new(0),
             l0_delay_ns: AtomicU64::new(0),
             owed_ns: AtomicU64::new(0),
             released: Notify::new(),
             head_of_line: FairMutex::new(()),
             in_line: AtomicUsize::new(0),
             read: Mutex::default(),
-        }
+        };
+        budget.free.store(budget.room() / 2, Ordering::Relaxed);
+        budget
     }
 
-    /// Bytes charged now.
+    /// What all this is charged to.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Bytes charged now, for whatever use.
     pub fn charged(&self) -> usize {
-        self.charged.load(Ordering::Relaxed)
+        self.memory.total()
     }
 
     /// The budget in bytes.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.memory.limit()
     }
 
-    /// The counter itself, for the floors below that charge what they hold in flight.
-    pub fn counter(&self) -> Arc<AtomicUsize> {
-        self.charged.clone()
+    /// What memtables may hold while others hold no more than is kept for them.
+    fn room(&self) -> usize {
+        self.room_beside(0, 0)
+    }
+
+    /// What memtables may hold while the log holds `log` bytes and others `others`.
+    fn room_beside(&self, log: usize, others: usize) -> usize {
+        let limit = self.limit();
+        let taken = log.max(self.kept.for_log).saturating_add(others.max(self.kept.for_others));
+        limit.saturating_sub(taken).max(limit / LEAST_PART)
     }
 
     /// Charges `bytes` if that needs no thought: the one addition of the put path.
@@ -126,11 +155,12 @@ impl MemoryBudget {
         if self.in_line.load(Ordering::Relaxed) > 0 {
             return false;
         }
-        let before = self.charged.fetch_add(bytes, Ordering::Relaxed);
+        let held = self.memory.cell(Use::Memtables);
+        let before = held.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) <= self.free.load(Ordering::Relaxed) {
             return true;
         }
-        self.charged.fetch_sub(bytes, Ordering::Relaxed);
+        held.fetch_sub(bytes, Ordering::Relaxed);
         false
     }
 
@@ -150,17 +180,23 @@ impl MemoryBudget {
 
     /// The same for the first in line.
     pub fn admit_first(&self, bytes: usize) -> Admission {
+        let log = self.memory.held(Use::Log);
+        let others = self.memory.total().saturating_sub(log + self.memory.held(Use::Memtables));
+        let most = self.room_beside(log, others);
         // What readers hold may stay for long: a write that never fits does not wait for them.
-        let most = self.limit.saturating_sub(self.reserved);
         let held = if bytes > most { self.held_by_readers() } else { 0 };
         let fits = |charged: usize| {
             (charged <= held || charged.saturating_add(bytes) <= most)
                 .then_some(charged.saturating_add(bytes))
         };
-        let Ok(before) = self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) else {
+        let memtables = self.memory.cell(Use::Memtables);
+        let Ok(before) = memtables.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) else {
             return Admission::Full;
         };
-        let by_memory = delay_ns_per_byte(before, self.limit);
+        self.memory.note();
+        // A log that piles up says that the store is slow, as memtables do that wait for it.
+        let piled_up = log.saturating_sub(self.kept.for_log);
+        let by_memory = delay_ns_per_byte(before.saturating_add(piled_up), self.room());
         let per_byte = by_memory.max(self.l0_delay_ns.load(Ordering::Relaxed) as f64);
         let imposed = (per_byte * bytes as f64) as u64;
         let owed = self.owed_ns.fetch_add(imposed, Ordering::Relaxed).saturating_add(imposed);
@@ -176,14 +212,14 @@ impl MemoryBudget {
         }
     }
 
-    /// Charges `bytes` whatever the limit says: what is held already, or cannot wait.
+    /// Charges `bytes` of memtables whatever the limit says: what is held already, or cannot wait.
     pub fn force(&self, bytes: usize) {
-        self.charged.fetch_add(bytes, Ordering::Relaxed);
+        self.memory.add(Use::Memtables, bytes);
     }
 
     /// Gives `bytes` back.
     pub fn release(&self, bytes: usize) {
-        self.charged.fetch_sub(bytes, Ordering::Relaxed);
+        self.memory.sub(Use::Memtables, bytes);
         self.released.notify_waiters();
     }
 
@@ -220,13 +256,13 @@ impl MemoryBudget {
         let soft = due.max(1) * 2;
         let delay = if runs <= soft { 0.0 } else { ramp((runs - soft) as f64 / soft as f64) };
         self.l0_delay_ns.store(delay as u64, Ordering::Relaxed);
-        self.free.store(if delay > 0.0 { 0 } else { self.limit / 2 }, Ordering::Relaxed);
+        self.free.store(if delay > 0.0 { 0 } else { self.room() / 2 }, Ordering::Relaxed);
     }
 }
 
-/// The delay for each byte while `charged` of `limit` are in use.
-fn delay_ns_per_byte(charged: usize, limit: usize) -> f64 {
-    let used = charged as f64 / limit.max(1) as f64;
+/// The delay for each byte while writes hold `held` bytes of the `most` that they may.
+fn delay_ns_per_byte(held: usize, most: usize) -> f64 {
+    let used = held as f64 / most.max(1) as f64;
     ramp((used - 0.5) / 0.4)
 }
 
@@ -251,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_write_larger_than_the_budget_is_admitted_alone_and_only_alone() {
-        let budget = MemoryBudget::new(1000, 0);
+        let budget = MemoryBudget::new(Memory::new(1000), Kept::default());
         assert!(!budget.try_charge(5000));
         assert_ne!(budget.admit(5000), Admission::Full);
         assert_eq!(budget.charged(), 5000);
@@ -264,7 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_passes_a_write_that_stands_in_line_however_large_it_is() {
-        let budget = MemoryBudget::new(1000, 0);
+        let budget = MemoryBudget::new(Memory::new(1000), Kept::default());
         assert!(budget.try_charge(10));
         let place = budget.stand_in_line();
         let first = place.first().await;
@@ -280,7 +316,7 @@ mod tests {
 
     #[test]
     fn what_readers_hold_does_not_keep_a_large_write_waiting() {
-        let budget = MemoryBudget::new(1000, 0);
+        let budget = MemoryBudget::new(Memory::new(1000), Kept::default());
         let memtable = Arc::new(Memtable::new());
         budget.force(600);
         assert_eq!(budget.admit(5000), Admission::Full);
@@ -289,8 +325,29 @@ mod tests {
     }
 
     #[test]
+    fn what_others_hold_beyond_their_least_is_not_given_to_writes_but_a_quarter_of_all_is() {
+        let memory = Memory::new(1000);
+        let budget = MemoryBudget::new(memory.clone(), Kept { for_log: 100, for_others: 100 });
+        let least = memory.hold(Use::MergeInputs, 100);
+        budget.force(700);
+        assert_ne!(budget.admit(100), Admission::Full, "what was kept is for what is held");
+        assert_eq!(budget.admit(1), Admission::Full);
+        drop(least);
+        assert_eq!(budget.admit(1), Admission::Full, "the least stays kept");
+        budget.release(700);
+        let scans = memory.hold(Use::Scans, 400);
+        assert_ne!(budget.admit(400), Admission::Full);
+        assert_eq!(budget.admit(1), Admission::Full);
+        budget.release(500);
+        drop(scans);
+        let _flood = memory.hold(Use::Scans, 5000);
+        assert_ne!(budget.admit(250), Admission::Full);
+        assert_eq!(budget.admit(1), Admission::Full);
+    }
+
+    #[test]
     fn small_delays_are_saved_up_until_a_timer_can_serve_them() {
-        let budget = MemoryBudget::new(1 << 20, 0);
+        let budget = MemoryBudget::new(Memory::new(1 << 20), Kept::default());
         budget.force((1 << 20) * 9 / 10);
         let pauses: Vec<_> = (0..40).map(|_| budget.admit(100)).collect();
         assert!(pauses.iter().filter(|p| matches!(p, Admission::Pause(_))).count() >= 2);
@@ -299,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_high_level_0_takes_the_free_half_away_and_gives_it_back() {
-        let budget = MemoryBudget::new(1 << 20, 0);
+        let budget = MemoryBudget::new(Memory::new(1 << 20), Kept::default());
         budget.note_l0(8, 4);
         assert!(budget.try_charge(10));
         budget.note_l0(12, 4);

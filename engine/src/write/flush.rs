@@ -34,6 +34,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     key::Seq,
     manifest::{Edit, Manifest, View, edit::check_writer_epoch},
+    memory::{Account, Charge, Use},
     memtable::{MemCursor, Memtable},
     sst::{SstBuilder, SstCache, SstMeta, SstOptions, Warmth},
     stats::Cause,
@@ -211,6 +212,7 @@ impl Flusher {
     ) -> Result<Sum> {
         let summed = memtable.clone();
         let sum = clock::on_cpu(move || summed.sum()).await?;
+        let mut open = self.account().hold(0);
         loop {
             let (back, turn) = clock::on_cpu(move || {
                 let turn = building.turn();
@@ -218,12 +220,11 @@ impl Flusher {
             })
             .await?;
             building = back;
+            open.becomes(building.bytes_held());
             let more = turn?;
             for Built { id, blocks, end } in building.pieces.drain(..) {
                 let bytes = blocks.iter().map(Bytes::len).sum();
-                self.writer.budget().force(bytes);
-                let charge = PieceCharge { writer: self.writer.clone(), bytes };
-                let piece = Piece { id, blocks, end, _charge: charge };
+                let piece = Piece { id, blocks, end, charge: self.account().hold(bytes) };
                 out.send(piece).await.map_err(|_| Error::closed("the upload of an SST broke off"))?;
             }
             if !more {
@@ -232,10 +233,17 @@ impl Flusher {
         }
     }
 
+    /// Who is charged for what is built and sent.
+    fn account(&self) -> Account {
+        Account { memory: Arc::clone(self.writer.budget().memory()), what: Use::Flushes }
+    }
+
     /// Sends what is built, as it is built.
     async fn upload(&self, mut pieces: mpsc::Receiver<Piece>) -> Result<Vec<SstMeta>> {
-        let mut outputs = Outputs::new(self.manifest.store(), Cause::Flush);
-        while let Some(Piece { id, blocks, end, _charge }) = pieces.recv().await {
+        let mut outputs = Outputs::new(self.manifest.store(), Cause::Flush).charging(self.account());
+        while let Some(Piece { id, blocks, end, charge }) = pieces.recv().await {
+            // The upload charges what it takes.
+            drop(charge);
             outputs.push(id, blocks, end.map(|meta| *meta)).await?;
         }
         match outputs.finish().await {
@@ -250,19 +258,7 @@ struct Piece {
     id: ObjectId,
     blocks: Vec<Bytes>,
     end: Option<Box<SstMeta>>,
-    _charge: PieceCharge,
-}
-
-/// A built piece counts against the memory budget until the upload has taken it.
-struct PieceCharge {
-    writer: Arc<Writer>,
-    bytes: usize,
-}
-
-impl Drop for PieceCharge {
-    fn drop(&mut self) {
-        self.writer.budget().release(self.bytes);
-    }
+    charge: Charge,
 }
 
 /// Bytes as they were built, not yet charged.
@@ -334,6 +330,11 @@ impl Building {
             finish(builder, &mut self.pieces)?;
         }
         Ok(false)
+    }
+
+    /// Memory held by the open SST.
+    fn bytes_held(&self) -> usize {
+        self.open.as_ref().map_or(0, |(_, builder)| builder.bytes_held())
     }
 
     /// The blocks of the open SST that are ready.

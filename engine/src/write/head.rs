@@ -36,14 +36,16 @@ use crate::{
     error::{Error, ErrorKind, Result},
     key::Seq,
     manifest::{View, edit},
+    memory::Memory,
     memtable::Memtable,
     read::{SuperVersion, Token, superversion},
+    store::upload::PART_BYTES,
     wal::{
         LogBuffer, Op,
         writer::{Landing, Pipe},
     },
     write::{
-        budget::MemoryBudget,
+        budget::{Kept, MemoryBudget},
         commit::Accepted,
         progress::{Progress, Watched, Watcher},
         room::Room,
@@ -54,6 +56,13 @@ use crate::{
 /// copy that is sent has to fit beside the rest.
 const LOG_OBJECT_BYTES: usize = 4 << 20;
 const LOG_OBJECT_PART: usize = 8;
+
+/// One part of the memory budget in so many is kept for the least of scans and merges.
+const LEASTS_PART: usize = 32;
+/// What a flush holds with one part on its way. Less is kept where half of the memtable is less (much of an SST has been
+/// sent when the last of it is built), and never more than one part of the budget in so many.
+const FLUSH_BYTES: usize = PART_BYTES + (6 << 20);
+const FLUSH_PART: usize = 16;
 
 /// What every write of an open database goes through.
 pub struct Writer {
@@ -155,8 +164,13 @@ impl Writer {
             settings.deadline,
         ));
         let log_object_bytes = LOG_OBJECT_BYTES.min(settings.memory_bytes / LOG_OBJECT_PART);
-        // It is cut off behind the write that fills it.
-        let budget = MemoryBudget::new(settings.memory_bytes, log_object_bytes + log_object_bytes / 8);
+        let for_flush = FLUSH_BYTES.min(settings.memtable_bytes / 2).min(settings.memory_bytes / FLUSH_PART);
+        let kept = Kept {
+            // It is cut off behind the write that fills it.
+            for_log: log_object_bytes + log_object_bytes / 8,
+            for_others: settings.memory_bytes / LEASTS_PART + for_flush,
+        };
+        let budget = MemoryBudget::new(Memory::new(settings.memory_bytes), kept);
         let frozen: VecDeque<_> = start
             .replayed
             .into_iter()

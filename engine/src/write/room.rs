@@ -100,10 +100,9 @@ impl Writer {
     fn no_room(&self, bytes: usize) -> Error {
         let budget = self.budget();
         let error = Error::unavailable(format!(
-            "a write of {bytes} bytes found no room for {:?}: {} of the memory budget of {} bytes are in use; nothing was written",
+            "a write of {bytes} bytes found no room in the memory budget for {:?}: held are {}; nothing was written",
             self.settings().deadline,
-            budget.charged(),
-            budget.limit(),
+            budget.memory().stats(),
         ));
         match budget.held_by_readers() {
             0 => error.hint("the store takes no writes, or takes them too slowly; try again later"),

@@ -21,19 +21,22 @@ fn value(n: u64) -> Vec<u8> {
     bytes
 }
 
-/// A database of one run, far larger than its cache.
-async fn filled() -> Db {
+/// A database far larger than its cache: so many runs, whose keys alternate, in SSTs of so many bytes.
+async fn filled(runs: u64, sst_bytes: u64) -> Db {
     let db = Db::builder("memory://ahead")
         .object_store(Arc::new(InMemory::new()))
         .compaction(Compaction::Off)
         .cache_bytes(1 << 20)
+        .sst_bytes(sst_bytes)
         .open()
         .await
         .unwrap();
-    for n in 0..ROWS {
-        db.put(n.to_be_bytes(), value(n)).accepted().await.unwrap();
+    for run in 0..runs {
+        for n in (0..ROWS).filter(|n| n % runs == run) {
+            db.put(n.to_be_bytes(), value(n)).accepted().await.unwrap();
+        }
+        db.flush().await.unwrap();
     }
-    db.flush().await.unwrap();
     db
 }
 
@@ -43,9 +46,10 @@ fn gets(db: &Db) -> u64 {
 
 #[tokio::test]
 async fn the_next_round_of_a_long_scan_is_under_way_before_it_is_needed() {
-    let db = filled().await;
-
-    for reverse in [false, true] {
+    for (runs, sst_bytes, reverse) in
+        [(1, 64, false), (1, 64, true), (1, 3, false), (1, 3, true), (2, 64, false), (2, 64, true)]
+    {
+        let db = filled(runs, sst_bytes << 20).await;
         let mut rows = db.scan::<&[u8]>(..);
         if reverse {
             rows = rows.rev();
@@ -63,13 +67,14 @@ async fn the_next_round_of_a_long_scan_is_under_way_before_it_is_needed() {
             early += gets(&db) - before;
         }
         assert!(rows.next().await.unwrap().is_none());
-        assert!(early > late, "{early} requests came before they were needed, {late} when they were");
+        let what = format!("{runs} runs, SSTs of {sst_bytes} MiB, reverse {reverse}");
+        assert!(early > late, "{what}: {early} requests came before they were needed, {late} when they were");
     }
 }
 
 #[tokio::test]
 async fn a_scan_that_is_dropped_fetches_no_more() {
-    let db = filled().await;
+    let db = filled(1, 64 << 20).await;
     let mut rows = db.scan::<&[u8]>(..);
     for _ in 0..2000 {
         rows.next().await.unwrap().expect("a row");

@@ -1,7 +1,7 @@
 //! Hostile bytes on the stable toolchain: mutated objects for every target of `esker::testing::hostile`, a
 //! sweep of damage over a whole small database, and what either of them once found.
 
-mod allocator;
+pub(crate) mod allocator;
 mod database;
 mod found;
 mod mutation;

@@ -1,6 +1,7 @@
 //! The engine's tests through its public API, one binary; a module a subject.
 
 mod ahead;
+mod budget;
 mod cancelled;
 mod compaction;
 mod crashes;

@@ -418,7 +418,8 @@ async fn memory_stays_within_the_budget_when_the_store_takes_nothing_and_writing
     };
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     assert!(refused.to_string().contains("memory budget"), "{refused}");
-    assert!(written > 500, "only {written} writes fitted");
+    // Copies of the log take their part, and so does what is kept for a flush and for merges.
+    assert!(written > 400, "only {written} writes fitted");
     assert_eq!(db.sync().await.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
     store.clear();
     while db.sync().await.is_err() {}

@@ -56,7 +56,7 @@ unsafe impl GlobalAlloc for Counting {
 
 /// What `work` gives, and the most bytes that this thread held at one moment while it ran, beyond what it
 /// held before.
-pub(super) fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+pub(crate) fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = LIVE.get();
     PEAK.set(before);
     let given = work();

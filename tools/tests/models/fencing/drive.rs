@@ -12,7 +12,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use esker::{
     Error, ErrorKind, Result,
     key::{Kind, Seq},
     manifest::{Edit, Manifest, StoredOptions, View},
+    memory::Memory,
     stats::Cause,
     store::{Folder, Name, Sequence, Store},
     wal::{
@@ -138,8 +139,7 @@ impl Node {
             writer_uuid: e.into(),
             epoch: e.into(),
             window: window.into(),
-            charged: Arc::<AtomicUsize>::default(),
-            memory_bytes: usize::MAX,
+            memory: Memory::new(usize::MAX),
             clock,
         };
         let log = Work::new(writer.run(pipe.clone(), || {}, |_| {}));

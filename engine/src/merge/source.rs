@@ -28,7 +28,10 @@ pub enum Source {
 
 /// A position in a [`Source`].
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "most are runs, and a box would be one more allocation for each")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are runs, and a box would be one more allocation for each"
+)]
 pub(super) enum Cursor {
     Mem(MemWalk),
     Run(RunCursor),

@@ -7,7 +7,7 @@
 //!
 //! Always true: a cursor stands on an entry or nowhere (before the first, after the last, after an
 //! error); the value it stands on is here (of a packed block: the chunk in which it lies, decompressed on arriving in
-//! it, and never for an entry that is only passed); `back`, if not empty, holds the entries from the restart up to the one before this one.
+//! it, and never for an entry that is only passed; by a [lazy](BlockCursor::lazy) cursor when it is asked for); `back`, if not empty, holds the entries from the restart up to the one before this one.
 
 use std::cmp::Ordering;
 
@@ -15,9 +15,10 @@ use bytes::Bytes;
 
 use crate::{
     block::{
-        Block, MAX_FULL_KEY_BYTES, bad,
+        Block, Head, MAX_FULL_KEY_BYTES, bad,
         packed::Values,
         search::{Probe, restart_before},
+        stretch::{Room, Stretch, Writing},
     },
     error::Result,
     key::{EntryRef, Kind, Seq},
@@ -47,8 +48,9 @@ pub struct BlockCursor {
     index: usize,
     key: Vec<u8>,
     here: Here,
-    /// The one under the cursor is among them.
+    /// The one under the cursor is among them, unless it is still to be asked for.
     values: Values,
+    is_lazy: bool,
     back: Vec<(Here, usize)>,
     tails: Vec<u8>,
 }
@@ -71,7 +73,21 @@ impl BlockCursor {
     pub fn new(block: Block) -> Self {
         let here = Here { shared: 0, next_at: 0, value_at: 0, value_bytes: 0, kind: Kind::Put };
         let (index, values) = (block.entries(), block.values_here());
-        Self { block, index, key: Vec::new(), here, values, back: Vec::new(), tails: Vec::new() }
+        Self {
+            block,
+            index,
+            key: Vec::new(),
+            here,
+            values,
+            is_lazy: false,
+            back: Vec::new(),
+            tails: Vec::new(),
+        }
+    }
+    /// A cursor over a block of which some values may never be wanted: the value under it is empty until it is
+    /// [brought](Self::bring).
+    pub(crate) fn lazy(block: Block) -> Self {
+        Self { is_lazy: true, ..Self::new(block) }
     }
     /// The block it walks.
     pub fn block(&self) -> &Block {
@@ -132,6 +148,87 @@ impl BlockCursor {
         self.values.share(self.value_range())
     }
 
+    /// The entries from this one on whose keys lie before `until`, at most `most`; `None` if that would be less than two. The
+    /// cursor is then on the last of them, without its value: all that it may be told is to go on to the next.
+    /// Fails with `Corruption` where an entry makes no sense, and has not moved.
+    pub(crate) fn take(
+        &mut self,
+        until: Option<&[u8]>,
+        most: usize,
+        room: &mut Room,
+    ) -> Result<Option<Stretch>> {
+        let mut bound = until.map(Probe::new);
+        let is_before = bound.as_mut().is_none_or(|bound| bound.order(0, &self.key).is_lt());
+        if most < 2 || !is_before {
+            return Ok(None);
+        }
+        let (first, mut index, mut here) = (self.index, self.index, self.here);
+        // Asked before anything is allocated: where sources alternate there is no second one.
+        let Some(mut head) = self.look(index, &here, &mut bound)? else { return Ok(None) };
+        let mut writing = Writing::new(&self.block, std::mem::take(room));
+        if writing.key(here.next_at, 0, &self.key)?.is_none() {
+            return Ok(None);
+        }
+        writing.entry(first, &self.value_range(), false)?;
+        loop {
+            let (at, value_at) = (here.next_at, here.value_at + here.value_bytes);
+            let value = self.block.value_range(value_at, head.value_bytes)?;
+            let Some(goes_on) = writing.key(at, head.shared, self.block.suffix(&head))? else { break };
+            index += 1;
+            let kind = writing.entry(index, &value, goes_on)?;
+            let (shared, value_bytes) = (head.shared, head.value_bytes);
+            here = Here { shared, next_at: head.next(), value_at, value_bytes, kind };
+            if writing.len() >= most {
+                break;
+            }
+            match self.look(index, &here, &mut bound)? {
+                Some(next) => head = next,
+                None => break,
+            }
+        }
+        self.key.clear();
+        self.key.extend_from_slice(writing.last_key());
+        let stretch = writing.finish(first, std::mem::take(&mut self.values));
+        self.forget();
+        (self.index, self.here) = (index, here);
+        Ok(Some(stretch))
+    }
+
+    /// The front of the entry after that with this number, if there is one before `bound`.
+    #[inline]
+    fn look(&self, index: usize, here: &Here, bound: &mut Option<Probe<'_>>) -> Result<Option<Head>> {
+        if index + 1 >= self.block.entries() {
+            return Ok(None);
+        }
+        let head = self.block.head(here.next_at)?;
+        if let Some(bound) = bound {
+            if (index + 1).is_multiple_of(self.block.interval()) {
+                bound.restart();
+            }
+            if !bound.order(head.shared, self.block.suffix(&head)).is_lt() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(head))
+    }
+
+    /// The entries from the first up to this one; `None` if their keys are too large to be written out. The cursor is then on
+    /// the first of them, with neither key nor value: all that it may be told is to go on to the one before, which is nowhere.
+    /// Fails with `Corruption` where an entry makes no sense, and has not moved.
+    pub(crate) fn take_back(&mut self, room: &mut Room) -> Result<Option<Stretch>> {
+        let stretch = self.block.stretch(0..self.index + 1, room)?;
+        if stretch.is_some() {
+            self.forget();
+            self.index = 0;
+        }
+        Ok(stretch)
+    }
+
+    /// Takes back what is here of the values of `stretch`, which it has given: the next entries may share a chunk with it.
+    pub(crate) fn keep_values(&mut self, stretch: &mut Stretch) {
+        self.values = std::mem::take(&mut stretch.values);
+    }
+
     /// To the first entry.
     pub fn first(&mut self) -> Result<()> {
         self.jump(0)?;
@@ -187,11 +284,18 @@ impl BlockCursor {
     /// Brings the value of the entry arrived at, unless it is here.
     #[inline]
     fn settle(&mut self) -> Result<()> {
-        if !self.is_valid() || self.values.cover(&self.value_range()) { Ok(()) } else { self.bring() }
+        if self.is_lazy { Ok(()) } else { self.bring() }
+    }
+
+    /// Brings the value under a lazy cursor, if there is one. Fails with `Corruption` if it cannot be decompressed; the
+    /// cursor then stands nowhere.
+    #[inline]
+    pub(crate) fn bring(&mut self) -> Result<()> {
+        if !self.is_valid() || self.values.cover(&self.value_range()) { Ok(()) } else { self.decompress() }
     }
 
     #[cold]
-    fn bring(&mut self) -> Result<()> {
+    fn decompress(&mut self) -> Result<()> {
         match self.block.values(self.value_range()) {
             Ok(values) => {
                 self.values = values;

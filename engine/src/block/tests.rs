@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::{Block, BlockBuilder, BlockCursor, TRAILER_BYTES, pack};
+use super::{Block, BlockBuilder, BlockCursor, TRAILER_BYTES, pack, stretch::Room};
 use crate::{
     error::ErrorKind,
     key::{Entry, Kind},
@@ -128,9 +128,9 @@ fn a_stretch_with_keys_too_large_to_write_out_is_not_taken_apart() {
     let long = |n: u8| Bytes::from([vec![b'k'; 60_000], vec![n]].concat());
     let rows: Vec<_> = (0..10).map(|n| Entry { key: long(n), ..row("", 1) }).collect();
     let block = build(&rows, 16);
-    assert!(block.stretch(0..10).unwrap().is_none());
-    assert_eq!(block.stretch(2..4).unwrap().unwrap().key(1), long(3));
-    assert!(block.stretch(3..3).unwrap().is_none());
+    assert!(block.stretch(0..10, &mut Room::default()).unwrap().is_none());
+    assert_eq!(block.stretch(2..4, &mut Room::default()).unwrap().unwrap().key(1), long(3));
+    assert!(block.stretch(3..3, &mut Room::default()).unwrap().is_none());
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_huge_value_is_a_chunk_of_its_own() {
     for row in &rows {
         assert_eq!(packed.get(&row.key, 9).unwrap().unwrap().value, row.value);
     }
-    let mut stretch = packed.stretch(1..3).unwrap().unwrap();
+    let mut stretch = packed.stretch(1..3, &mut Room::default()).unwrap().unwrap();
     assert_eq!(stretch.value(0), Bytes::new(), "nothing is decompressed unasked");
     stretch.bring(0..2).unwrap();
     assert_eq!(stretch.value(0), huge.value);
@@ -281,7 +281,7 @@ fn exercise(block: &Block, keys: &[Vec<u8>]) {
             here(&cursor);
         }
     }
-    if let Ok(Some(mut stretch)) = block.stretch(0..block.entries()) {
+    if let Ok(Some(mut stretch)) = block.stretch(0..block.entries(), &mut Room::default()) {
         let _ = stretch.bring(0..stretch.len());
         (0..stretch.len()).for_each(|n| assert_eq!(stretch.value(n), stretch.entry(n).value));
     }
@@ -333,7 +333,7 @@ proptest! {
         for block in both_forms(build(&rows, interval)) {
             let (a, b) = (ends.0.index(rows.len() + 1), ends.1.index(rows.len() + 1));
             let wanted = a.min(b)..a.max(b);
-            let Some(mut stretch) = block.stretch(wanted.clone()).unwrap() else {
+            let Some(mut stretch) = block.stretch(wanted.clone(), &mut Room::default()).unwrap() else {
                 prop_assert!(wanted.is_empty());
                 continue;
             };
@@ -345,8 +345,49 @@ proptest! {
                 let entry = stretch.entry(n);
                 prop_assert_eq!((entry.key, entry.seq, entry.kind, entry.expire_at_ms, entry.value),
                     (&row.key[..], row.seq, row.kind, row.expire_at_ms, &row.value[..]));
-                prop_assert_eq!((stretch.shared_key(n, 0), stretch.value(n)), (row.key.clone(), row.value.clone()));
+                prop_assert_eq!(stretch.value(n), row.value.clone());
                 prop_assert_eq!(stretch.goes_on(n), n > 0 && rows[wanted.start + n - 1].key == row.key);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_cursor_takes_is_what_it_would_have_walked_over(
+        rows in entries(), interval in 1..6usize, start in any::<Index>(), until in entries(), most in 0..40usize, lazy: bool,
+    ) {
+        for block in both_forms(build(&rows, interval)) {
+            let mut cursor = if lazy { BlockCursor::lazy(block.clone()) } else { block.cursor() };
+            let mut at = start.index(rows.len());
+            cursor.seek(&rows[at].key, rows[at].seq).unwrap();
+            let mut room = Room::default();
+            // Each bound in turn from where the last one left it.
+            for until in until.iter().map(|row| Some(&row.key)).chain([None]) {
+                let before = rows[at..].iter().take_while(|row| until.is_none_or(|until| row.key < *until));
+                let expected = &rows[at..at + before.take(most).count()];
+                let taken = cursor.take(until.map(|key| &key[..]), most, &mut room).unwrap();
+                prop_assert_eq!(taken.is_some(), expected.len() > 1);
+                cursor.bring().unwrap();
+                let Some(mut stretch) = taken else {
+                    prop_assert_eq!(here(&cursor), Some(rows[at].clone()));
+                    continue;
+                };
+                prop_assert_eq!(stretch.len(), expected.len());
+                for (n, row) in expected.iter().enumerate() {
+                    stretch.bring(n..n + 1).unwrap();
+                    let entry = stretch.entry(n);
+                    prop_assert_eq!((entry.key, entry.seq, entry.kind, entry.expire_at_ms, entry.value),
+                        (&row.key[..], row.seq, row.kind, row.expire_at_ms, &row.value[..]));
+                    prop_assert_eq!(stretch.goes_on(n), n > 0 && expected[n - 1].key == row.key);
+                }
+                cursor.keep_values(&mut stretch);
+                room = stretch.into_room();
+                at += expected.len();
+                cursor.next().unwrap();
+                cursor.bring().unwrap();
+                prop_assert_eq!(here(&cursor), rows.get(at).cloned());
+                if at == rows.len() {
+                    break;
+                }
             }
         }
     }

@@ -6,7 +6,7 @@
 //! sorted runs ─ RunCursor ─┘  └── Retain ─── entries of a compaction
 //! ```
 //!
-//! Where a whole block comes before all that other sources have, a scan takes it as one (`rows.rs`).
+//! Where entries of a block come before all that other sources have, a scan takes them at once (`rows.rs`).
 //!
 //! Nothing here does I/O or awaits. When a byte is needed that is not here, a step answers
 //! [`Step::Missing`] and changes nothing; the driver (a scan, a compaction) brings the byte, makes it

@@ -5,24 +5,19 @@
 //!
 //! Always true: what is shown is what [`Visible`](super::Visible) would show entry by entry, in the same order, an error in its place.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::{Direction, is_row};
 use crate::{
-    block::stretch::Stretch,
+    block::stretch::{Room, Stretch},
     error::{Error, Result},
     key::{EntryRef, Seq},
-    sst::OpenSst,
-    store::Name,
 };
 
 /// Rows of a stretch, and which of them is shown.
 #[derive(Debug)]
 pub(super) struct Rows {
     stretch: Stretch,
-    origin: Origin,
     /// The rows by number, in the order in which they are shown.
     picked: Vec<u32>,
     next: usize,
@@ -32,25 +27,26 @@ pub(super) struct Rows {
     failed: Option<Error>,
 }
 
-/// Where a stretch is from.
-#[derive(Debug)]
-pub(super) struct Origin {
-    pub(super) sst: Arc<OpenSst>,
-    /// Where its block begins.
-    pub(super) offset: u64,
+/// What rows are put into: kept, so that one stretch after another costs no memory.
+#[derive(Debug, Default)]
+pub(super) struct Spare {
+    pub(super) room: Room,
+    picked: Vec<u32>,
 }
 
 impl Rows {
     /// The rows of `stretch` visible at `seq` and `now_ms`. Forward, `decided` is the key that has been decided before, whose
     /// versions may go on here; it becomes the last key decided here.
     pub(super) fn pick(
-        (stretch, origin): (Stretch, Origin),
+        stretch: Stretch,
         seq: Seq,
         now_ms: u64,
         direction: Direction,
         decided: &mut Option<Vec<u8>>,
+        spare: &mut Spare,
     ) -> Self {
-        let mut picked = Vec::with_capacity(stretch.len());
+        let mut picked = std::mem::take(&mut spare.picked);
+        picked.clear();
         let mut failed = None;
         let (mut first, mut last_decided) = (0, None);
         while first < stretch.len() {
@@ -88,7 +84,7 @@ impl Rows {
             }
             Direction::Reverse => picked.reverse(),
         }
-        Self { stretch, origin, picked, next: 0, brought: 0, failed }
+        Self { stretch, picked, next: 0, brought: 0, failed }
     }
 
     /// To the next row, if there is one. About `wanted` will be asked for.
@@ -116,20 +112,29 @@ impl Rows {
         self.stretch.value(self.here())
     }
 
-    /// Its full key from byte `from` on, sharing the stretch's bytes.
-    #[inline]
-    pub(super) fn shared_key(&self, from: usize) -> Bytes {
-        self.stretch.shared_key(self.here(), from)
+    /// What they are of.
+    pub(super) fn stretch(&mut self) -> &mut Stretch {
+        &mut self.stretch
     }
 
-    /// Brings the values of the next rows.
+    /// What it was put into, for others.
+    pub(super) fn into_spare(self) -> Spare {
+        Spare { room: self.stretch.into_room(), picked: self.picked }
+    }
+
+    /// Brings the values of the next rows, unless they are here: those behind them wait, so that no chunk of values that two
+    /// stretches share is decompressed twice.
     fn bring(&mut self, wanted: usize) -> Result<()> {
         let end = self.next.saturating_add(wanted.max(1)).min(self.picked.len());
+        let here = |n: &u32| self.stretch.has(*n as usize..*n as usize + 1);
+        let ready = self.picked[self.next..end].iter().take_while(|n| here(n)).count();
+        if ready > 0 {
+            self.brought = self.next + ready;
+            return Ok(());
+        }
         let (one, other) = (self.picked[self.next] as usize, self.picked[end - 1] as usize);
         self.brought = end;
-        self.stretch
-            .bring(one.min(other)..one.max(other) + 1)
-            .map_err(|error| error.at(Name::Sst(self.origin.sst.id).path(), self.origin.offset))
+        self.stretch.bring(one.min(other)..one.max(other) + 1)
     }
 
     #[inline]

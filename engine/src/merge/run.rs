@@ -12,9 +12,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{BlockSource, Direction, Missing, Step, rows::Origin};
+use super::{BlockSource, Direction, Missing, Step};
 use crate::{
-    block::{BlockCursor, stretch::Stretch},
+    block::{
+        Block, BlockCursor,
+        stretch::{Room, Stretch},
+    },
     chaos,
     error::{Error, Result},
     key::{EntryRef, Kind, NEVER, Seq},
@@ -43,6 +46,17 @@ pub struct RunCursor {
     seeking: bool,
     /// Whether the far edge of the range lies in this SST, so that entries must be compared with it.
     edged: bool,
+    /// Whether values are brought only when they are asked for.
+    is_lazy: bool,
+    /// What came of asking for the first block ahead of the first step.
+    ahead: Option<Asked>,
+}
+
+/// What came of asking for a block.
+#[derive(Debug)]
+enum Asked {
+    Here(Block),
+    Missing,
 }
 
 impl RunCursor {
@@ -66,9 +80,34 @@ impl RunCursor {
             on_hole: false,
             seeking: false,
             edged: false,
+            is_lazy: false,
+            ahead: None,
         };
         run.enter_sst(first);
         run
+    }
+
+    /// From here on the value under the cursor is empty until it is [brought](Self::bring).
+    pub(super) fn make_lazy(&mut self) {
+        self.is_lazy = true;
+    }
+
+    /// Brings the value under the cursor, where that is not done on arriving there.
+    #[inline]
+    pub(super) fn bring(&mut self) -> Result<()> {
+        match &mut self.cursor {
+            Some(cursor) => cursor.bring().map_err(|error| self.named(error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for the first block, so that its bytes come near while other sources ask for theirs. Before the first step.
+    pub(super) fn begin(&mut self, blocks: &impl BlockSource) {
+        let Some(sst) = self.sst.map(|at| &self.ssts[at]).filter(|sst| !sst.meta.is_hole()) else { return };
+        let Some(tail) = blocks.tail(sst) else { return };
+        let Some(block) = first_block(&tail, &self.range, self.direction, self.seeking) else { return };
+        self.ahead = Some(blocks.block(sst, block).map_or(Asked::Missing, Asked::Here));
+        (self.block, self.tail) = (block, Some(tail));
     }
 
     /// To the next entry in the cursor's direction.
@@ -107,43 +146,90 @@ impl RunCursor {
         self.cursor.as_ref().map_or_else(Bytes::new, BlockCursor::value)
     }
 
+    /// What places the entry under the cursor among all: its key and its number.
+    #[inline]
+    pub(super) fn order(&self) -> (&[u8], Seq) {
+        match &self.cursor {
+            Some(cursor) => (cursor.key(), cursor.seq()),
+            None => {
+                let hole = self.hole();
+                (hole.key, hole.seq)
+            }
+        }
+    }
+
     /// Which block it is in: differs from that of every other block of the run.
     pub(super) fn place(&self) -> (usize, usize) {
         (self.sst.unwrap_or(self.ssts.len()), self.block)
     }
 
-    /// The entries left in this block, from the one under the cursor on, if there are at most `most` and all of them come
-    /// before `rival` in the cursor's direction, lie within the range, and share no key with a block that is still to come
-    /// (in reverse; forward the caller remembers the last key). By the index alone: a block that may be one is not always told.
-    pub(super) fn rest(&self, rival: Option<&[u8]>, most: usize) -> Result<Option<(Stretch, Origin)>> {
-        let (Some(cursor), Some(tail), Some(at)) = (&self.cursor, &self.tail, self.sst) else {
-            return Ok(None);
-        };
-        let (wanted, is_alone) = match self.direction {
-            Direction::Forward => {
-                let is_before = |key: &[u8]| tail.compare_separator(self.block, key).is_lt();
-                let within = !self.edged || self.range.end.as_deref().is_none_or(is_before);
-                (cursor.index()..cursor.block().entries(), within && rival.is_none_or(is_before))
-            }
-            Direction::Reverse => {
-                let first_key = &self.ssts[at].meta.first_key[..];
-                let before = self.block.checked_sub(1);
-                // The separator lies before the first key of this block, unless that key is split.
-                let is_whole = before.is_none_or(|before| !tail.is_split(before));
-                let is_after = |key: &[u8]| match before {
-                    Some(before) => tail.compare_separator(before, key).is_ge(),
-                    None => key < first_key,
-                };
-                let within = !self.edged || is_after(&self.range.start);
-                (0..cursor.index() + 1, is_whole && within && rival.is_none_or(is_after))
-            }
-        };
-        if !is_alone || wanted.len() > most || chaos::rare("a block is merged entry by entry") {
+    /// The entries of this block from the one under the cursor on that come before `rival` in the cursor's direction and
+    /// lie within the range. They have been passed then: the next thing to do is a step. Forward at most `most`. In reverse
+    /// all that are left in the block or none: none if there are more than `most`, or if they share a key with a block that is
+    /// still to come (forward the caller remembers the last key). `None` too if it is not worth it.
+    ///
+    /// Why not a part of a block in reverse, too? Going on from it walks up to it from a restart once more, which costs more
+    /// than is won.
+    pub(super) fn take(
+        &mut self,
+        rival: Option<&[u8]>,
+        most: usize,
+        room: &mut Room,
+    ) -> Result<Option<Stretch>> {
+        if chaos::rare("a block is merged entry by entry") {
             return Ok(None);
         }
-        let stretch = cursor.block().stretch(wanted).map_err(|error| self.named(error))?;
-        let origin = Origin { sst: Arc::clone(&self.ssts[at]), offset: tail.block(self.block).offset };
-        Ok(stretch.map(|stretch| (stretch, origin)))
+        let taken = match self.direction {
+            Direction::Forward => self.take_forward(rival, most, room),
+            Direction::Reverse => self.take_reverse(rival, most, room),
+        };
+        taken.map_err(|error| self.named(error))
+    }
+
+    fn take_forward(
+        &mut self,
+        rival: Option<&[u8]>,
+        most: usize,
+        room: &mut Room,
+    ) -> Result<Option<Stretch>> {
+        let Some(cursor) = &mut self.cursor else { return Ok(None) };
+        let until = match (rival, self.range.end.as_deref().filter(|_| self.edged)) {
+            (Some(rival), Some(end)) => Some(rival.min(end)),
+            (one, other) => one.or(other),
+        };
+        cursor.take(until, most, room)
+    }
+
+    fn take_reverse(
+        &mut self,
+        rival: Option<&[u8]>,
+        most: usize,
+        room: &mut Room,
+    ) -> Result<Option<Stretch>> {
+        let (Some(cursor), Some(tail), Some(at)) = (&mut self.cursor, &self.tail, self.sst) else {
+            return Ok(None);
+        };
+        let (first_key, before) = (&self.ssts[at].meta.first_key[..], self.block.checked_sub(1));
+        // By the index alone: a block that lies behind may not be told. Its separator lies before the first key of this
+        // block, unless that key is split.
+        let is_after = |key: &[u8]| match before {
+            Some(before) => tail.compare_separator(before, key).is_ge(),
+            None => key < first_key,
+        };
+        let is_whole = before.is_none_or(|before| !tail.is_split(before));
+        let within = !self.edged || is_after(&self.range.start);
+        let entries = cursor.index() + 1;
+        if entries < 2 || entries > most || !is_whole || !within || !rival.is_none_or(is_after) {
+            return Ok(None);
+        }
+        cursor.take_back(room)
+    }
+
+    /// To be told once the last of the rows of what was [taken](Self::take) has been shown.
+    pub(super) fn has_shown(&mut self, stretch: &mut Stretch) {
+        if let Some(cursor) = &mut self.cursor {
+            cursor.keep_values(stretch);
+        }
     }
 
     /// The entry that stands for a hole: where the hole begins in the cursor's direction, and before every version
@@ -233,10 +319,16 @@ impl RunCursor {
                 }
             };
             debug_assert!(self.block < tail.blocks());
-            let Some(block) = blocks.block(sst, self.block) else {
+            let block = match self.ahead.take() {
+                Some(Asked::Here(block)) => Some(block),
+                Some(Asked::Missing) => None,
+                None => blocks.block(sst, self.block),
+            };
+            let Some(block) = block else {
                 return Ok(Step::Missing(Missing::Block(Arc::clone(sst), self.block)));
             };
-            let cursor = self.cursor.insert(BlockCursor::new(block));
+            let cursor = if self.is_lazy { BlockCursor::lazy(block) } else { BlockCursor::new(block) };
+            let cursor = self.cursor.insert(cursor);
             let found = match (self.direction, &self.range.end) {
                 (Direction::Forward, _) if self.seeking => cursor.seek(&self.range.start, Seq::MAX),
                 (Direction::Forward, _) => cursor.first(),
@@ -257,7 +349,7 @@ impl RunCursor {
 
     /// A block names the byte within itself; the SST it lies in is known here.
     #[cold]
-    fn named(&self, error: Error) -> Error {
+    pub(super) fn named(&self, error: Error) -> Error {
         match self.sst {
             Some(at) => {
                 let offset = self.tail.as_ref().map_or(0, |tail| tail.block(self.block).offset);
@@ -270,7 +362,7 @@ impl RunCursor {
     /// Ready, or the end if the far edge of the range has been passed.
     #[inline]
     fn within(&mut self) -> Step {
-        if self.edged && !self.range.contains(self.entry().key) {
+        if self.edged && !self.range.contains(self.order().0) {
             self.enter_sst(None);
             return Step::End;
         }
@@ -278,7 +370,7 @@ impl RunCursor {
     }
 
     /// Goes to the block after this one, or the SST after this one.
-    pub(super) fn leave_block(&mut self) {
+    fn leave_block(&mut self) {
         self.cursor = None;
         let Some(at) = self.sst else { return };
         match self.tail.as_ref().and_then(|tail| after(self.block, tail.blocks(), self.direction)) {

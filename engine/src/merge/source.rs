@@ -28,6 +28,10 @@ pub enum Source {
 
 /// A position in a [`Source`].
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are runs, and a box would be one more allocation for each"
+)]
 pub(super) enum Cursor {
     Mem(MemWalk),
     Run(RunCursor),
@@ -49,11 +53,46 @@ impl Cursor {
         }
     }
 
+    /// See [`RunCursor::begin`].
+    pub(super) fn begin(&mut self, blocks: &impl BlockSource) {
+        if let Self::Run(run) = self {
+            run.begin(blocks);
+        }
+    }
+
+    /// See [`RunCursor::make_lazy`].
+    pub(super) fn make_lazy(&mut self) {
+        if let Self::Run(run) = self {
+            run.make_lazy();
+        }
+    }
+
+    /// See [`RunCursor::bring`].
+    #[inline]
+    pub(super) fn bring(&mut self) -> Result<()> {
+        match self {
+            Self::Mem(_) => Ok(()),
+            Self::Run(run) => run.bring(),
+        }
+    }
+
     #[inline]
     pub(super) fn entry(&self) -> EntryRef<'_> {
         match self {
             Self::Mem(walk) => walk.entry(),
             Self::Run(run) => run.entry(),
+        }
+    }
+
+    /// What places the entry among all: its key and its number.
+    #[inline]
+    pub(super) fn order(&self) -> (&[u8], Seq) {
+        match self {
+            Self::Mem(walk) => {
+                let entry = walk.entry();
+                (entry.key, entry.seq)
+            }
+            Self::Run(run) => run.order(),
         }
     }
 

@@ -17,8 +17,13 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
-use super::{BlockSource, Direction, Missing, Source, Step, rows::Origin, source::Cursor};
-use crate::{block::stretch::Stretch, error::Result, key::EntryRef, range::FullRange};
+use super::{BlockSource, Direction, Missing, Source, Step, source::Cursor};
+use crate::{
+    block::stretch::{Room, Stretch},
+    error::{Error, Result},
+    key::EntryRef,
+    range::FullRange,
+};
 
 /// All entries of several sources, in order.
 #[derive(Debug)]
@@ -36,7 +41,7 @@ pub struct Tree {
     due: Vec<usize>,
     missing: Vec<Missing>,
     started: bool,
-    /// The block of the winner that was not given out as a whole, and will not be while nothing else changes.
+    /// The block of the winner of which no stretch was given out, and none will be while nothing else changes.
     refused: Option<(usize, usize)>,
 }
 
@@ -58,6 +63,18 @@ impl Tree {
             started: false,
             refused: None,
         }
+    }
+
+    /// The same for one who wants few of the values: that of the entry it is on is empty until it is [brought](Self::bring).
+    pub(super) fn lazy(mut self) -> Self {
+        self.cursors.iter_mut().for_each(Cursor::make_lazy);
+        self
+    }
+
+    /// Brings the value of the entry the merge is on.
+    #[inline]
+    pub(super) fn bring(&mut self) -> Result<()> {
+        if self.is_ready() { self.cursors[self.winner].bring() } else { Ok(()) }
     }
 
     /// Which way it goes.
@@ -106,28 +123,49 @@ impl Tree {
         self.resume(blocks)
     }
 
-    /// The entries of the winner's block from this one on, if all of them come before anything that another source has and
-    /// there are at most `most`. They have been passed then, as if stepped over one by one.
-    pub(super) fn take_rest(&mut self, most: usize) -> Result<Option<(Stretch, Origin)>> {
+    /// The entries of the winner's block from this one on that come before anything that another source has (see
+    /// [`RunCursor::take`](super::RunCursor::take)). They have been passed then, as if stepped over one by one.
+    pub(super) fn take(&mut self, most: usize, room: &mut Room) -> Result<Option<Stretch>> {
         // Who has won once may lose at the next entry.
         if !self.is_ready() || (self.runner_up.is_none() && self.cursors.len() > 1) {
             return Ok(None);
         }
         let rival = self.runner_up.filter(|second| !self.ended[*second]);
-        let Cursor::Run(run) = &self.cursors[self.winner] else { return Ok(None) };
-        if self.refused == Some(run.place()) {
+        let (winner, rival) = match rival {
+            Some(second) => match self.cursors.get_disjoint_mut([self.winner, second]) {
+                Ok([winner, second]) => (winner, Some(second.order().0)),
+                Err(_) => return Ok(None),
+            },
+            None => (&mut self.cursors[self.winner], None),
+        };
+        let Cursor::Run(run) = winner else { return Ok(None) };
+        let place = run.place();
+        if self.refused == Some(place) {
             return Ok(None);
         }
-        let rest = run.rest(rival.map(|second| self.cursors[second].entry().key), most)?;
-        let place = run.place();
-        match (&rest, &mut self.cursors[self.winner]) {
-            (Some(_), Cursor::Run(run)) => {
-                run.leave_block();
-                self.due.push(self.winner);
-            }
-            _ => self.refused = Some(place),
+        let taken = run.take(rival, most, room)?;
+        if taken.is_some() {
+            self.due.push(self.winner);
+        } else {
+            self.refused = Some(place);
         }
-        Ok(rest)
+        Ok(taken)
+    }
+
+    /// To be told once the rows of what was [taken](Self::take) have been shown, before the next step.
+    pub(super) fn has_shown(&mut self, stretch: &mut Stretch) {
+        if let Cursor::Run(run) = &mut self.cursors[self.winner] {
+            run.has_shown(stretch);
+        }
+    }
+
+    /// An error in what was [taken](Self::take), with the place where it lies. Before the next step.
+    #[cold]
+    pub(super) fn named(&self, error: Error) -> Error {
+        match &self.cursors[self.winner] {
+            Cursor::Run(run) => run.named(error),
+            Cursor::Mem(_) => error,
+        }
     }
 
     /// Which of the sources the entry of [`Self::peek`] is from, in the order they were given.
@@ -164,6 +202,10 @@ impl Tree {
 
     /// Steps the sources that are due; plays once all of them are on an entry or at their end.
     fn resume(&mut self, blocks: &impl BlockSource) -> Result<Step> {
+        if !self.started && self.missing.is_empty() {
+            // All first blocks are looked for before one is searched: memory answers many as soon as one.
+            self.cursors.iter_mut().for_each(|cursor| cursor.begin(blocks));
+        }
         self.missing.clear();
         let mut due = std::mem::take(&mut self.due);
         let mut failed = None;
@@ -254,8 +296,8 @@ impl Tree {
             (false, false) => {}
             (a_ended, b_ended) => return a_ended.cmp(&b_ended).then(a.cmp(&b)),
         }
-        let (x, y) = (self.cursors[a].entry(), self.cursors[b].entry());
-        let order = x.key.cmp(y.key).then_with(|| y.seq.cmp(&x.seq));
+        let ((key, seq), (other_key, other_seq)) = (self.cursors[a].order(), self.cursors[b].order());
+        let order = key.cmp(other_key).then_with(|| other_seq.cmp(&seq));
         match self.direction {
             Direction::Forward => order,
             Direction::Reverse => order.reverse(),

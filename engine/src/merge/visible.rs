@@ -9,7 +9,10 @@
 
 use bytes::Bytes;
 
-use super::{BlockSource, Direction, Missing, Step, Tree, is_row, rows::Rows};
+use super::{
+    BlockSource, Direction, Missing, Step, Tree, is_row,
+    rows::{Rows, Spare},
+};
 use crate::{
     error::Result,
     key::{EntryRef, Kind, Seq},
@@ -21,10 +24,11 @@ pub struct Visible {
     tree: Tree,
     seq: Seq,
     now_ms: u64,
-    /// How many rows are wanted, about.
+    /// How many more rows are wanted, about.
     wanted: usize,
     /// The rows of a stretch that belongs to one source alone: shown before the tree goes on.
     rows: Option<Rows>,
+    spare: Spare,
     /// Forward: the key that has been decided last.
     decided: Option<Vec<u8>>,
     /// Reverse: the key of the row.
@@ -50,11 +54,12 @@ impl Visible {
     /// The rows of `tree` (which has not been stepped yet) at `seq` and `now_ms`.
     pub fn new(tree: Tree, seq: Seq, now_ms: u64) -> Self {
         Self {
-            tree,
+            tree: tree.lazy(),
             seq,
             now_ms,
             wanted: usize::MAX,
             rows: None,
+            spare: Spare::default(),
             decided: None,
             key: Vec::new(),
             row: None,
@@ -74,17 +79,11 @@ impl Visible {
     /// To the next row. After [`Step::Missing`], bring what [`Self::missing`] names and call again.
     #[inline]
     pub fn step(&mut self, blocks: &impl BlockSource) -> Result<Step> {
-        if let Some(rows) = &mut self.rows {
-            if rows.step(self.wanted)? {
-                self.wanted = self.wanted.saturating_sub(1);
-                return Ok(Step::Ready);
-            }
-            self.rows = None;
+        let step = self.next(blocks)?;
+        if let Step::Ready = step {
+            self.wanted = self.wanted.saturating_sub(1);
         }
-        match self.tree.direction() {
-            Direction::Forward => self.step_forward(blocks),
-            Direction::Reverse => self.step_reverse(blocks),
-        }
+        Ok(step)
     }
 
     /// The row: its entry. `None` unless the last step was [`Step::Ready`].
@@ -118,12 +117,6 @@ impl Visible {
         }
     }
 
-    /// The row's full key from byte `from` on, if that can be had without copying it.
-    #[inline]
-    pub fn shared_key(&self, from: usize) -> Option<Bytes> {
-        self.rows.as_ref().map(|rows| rows.shared_key(from))
-    }
-
     /// What is missing before the next row (see [`Tree::missing`]).
     pub fn missing(&self) -> &[Missing] {
         self.tree.missing()
@@ -134,13 +127,27 @@ impl Visible {
         self.tree.ahead(bytes, blocks, found);
     }
 
+    #[inline]
+    fn next(&mut self, blocks: &impl BlockSource) -> Result<Step> {
+        if let Some(rows) = &mut self.rows {
+            if rows.step(self.wanted).map_err(|error| self.tree.named(error))? {
+                return Ok(Step::Ready);
+            }
+            self.leave_rows();
+        }
+        match self.tree.direction() {
+            Direction::Forward => self.step_forward(blocks),
+            Direction::Reverse => self.step_reverse(blocks),
+        }
+    }
+
     fn step_forward(&mut self, blocks: &impl BlockSource) -> Result<Step> {
         loop {
             match self.tree.advance(blocks)? {
                 Step::Ready => {}
                 stop => return Ok(stop),
             }
-            if self.take_rest()? {
+            if self.take()? {
                 return Ok(Step::Ready);
             }
             // Nothing of what was taken is a row.
@@ -152,6 +159,7 @@ impl Visible {
             decided.clear();
             decided.extend_from_slice(entry.key);
             if is_row(entry.kind, entry.expire_at_ms, self.now_ms)? {
+                self.tree.bring()?;
                 return Ok(Step::Ready);
             }
         }
@@ -167,7 +175,7 @@ impl Visible {
                     stop => return Ok(stop),
                 }
             }
-            if self.newest.is_none() && self.take_rest()? {
+            if self.newest.is_none() && self.take()? {
                 self.unread = false;
                 return Ok(Step::Ready);
             }
@@ -187,21 +195,36 @@ impl Visible {
                     self.newest_key.extend_from_slice(entry.key);
                 }
                 let (seq, kind, expire_at_ms) = (entry.seq, entry.kind, entry.expire_at_ms);
+                self.tree.bring()?;
                 self.newest = Some(Version { seq, kind, expire_at_ms, value: self.tree.value() });
             }
             self.unread = false;
         }
     }
 
-    /// Whether the next row is one of a stretch that was taken as a whole.
-    fn take_rest(&mut self) -> Result<bool> {
-        // Of a block of many more, most would be taken apart for nothing.
-        let Some(rest) = self.tree.take_rest(self.wanted.saturating_mul(4))? else { return Ok(false) };
-        let mut rows = Rows::pick(rest, self.seq, self.now_ms, self.tree.direction(), &mut self.decided);
-        let found = rows.step(self.wanted)?;
-        self.wanted = self.wanted.saturating_sub(usize::from(found));
-        self.rows = found.then_some(rows);
+    /// Whether the next row is one of a stretch that was taken at once.
+    fn take(&mut self) -> Result<bool> {
+        let most = match self.tree.direction() {
+            Direction::Forward => self.wanted,
+            // All or nothing: of a block of many more, most would be taken apart for nothing.
+            Direction::Reverse => self.wanted.saturating_mul(4),
+        };
+        let Some(stretch) = self.tree.take(most, &mut self.spare.room)? else { return Ok(false) };
+        let (seq, now_ms, direction) = (self.seq, self.now_ms, self.tree.direction());
+        let rows = Rows::pick(stretch, seq, now_ms, direction, &mut self.decided, &mut self.spare);
+        let found = self.rows.insert(rows).step(self.wanted).map_err(|error| self.tree.named(error))?;
+        if !found {
+            self.leave_rows();
+        }
         Ok(found)
+    }
+
+    /// All rows of the stretch have been shown.
+    fn leave_rows(&mut self) {
+        if let Some(mut rows) = self.rows.take() {
+            self.tree.has_shown(rows.stretch());
+            self.spare = rows.into_spare();
+        }
     }
 
     /// Makes the newest version of the key that has just ended the row, if it is one.

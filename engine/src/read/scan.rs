@@ -55,7 +55,7 @@ const WINDOW_BYTES: usize = 32 << 20;
 /// How often a scan that has given no row yet begins again at a newer version.
 const MOST_RESTARTS: u32 = 5;
 
-/// Memory for keys is taken in chunks of this size; the first chunk of a scan is small.
+/// Memory for keys is taken in chunks: the first of a scan is small, each of the next four times as large, up to the last size.
 const FIRST_KEY_CHUNK: usize = 512;
 const KEY_CHUNK: usize = 32 << 10;
 
@@ -171,6 +171,8 @@ struct Running {
     here_bytes: u64,
     left: usize,
     keys: BytesMut,
+    /// The size of the chunk that they are in.
+    key_chunk: usize,
     hold: Option<Arc<Hold>>,
     /// Until the first row.
     restart: Option<Box<Restart>>,
@@ -312,6 +314,7 @@ impl Plan {
             here_bytes: 0,
             left: self.limit,
             keys: BytesMut::with_capacity(FIRST_KEY_CHUNK),
+            key_chunk: FIRST_KEY_CHUNK,
             // slatedb #2073: the lease ended before the scan.
             hold: self.hold.filter(|_| !bug(Bug::ScanUnprotected)),
             restart,
@@ -363,12 +366,10 @@ impl Running {
     fn row(&mut self) -> Option<Row> {
         let entry = self.rows.row()?;
         let (seq, expire_at_ms) = (entry.seq, entry.expire_at_ms);
-        if let Some(key) = self.rows.shared_key(KEYSPACE_BYTES) {
-            return Some(Row { key, value: self.rows.value(), seq, expire_at_ms });
-        }
         let user_key = entry.key.get(KEYSPACE_BYTES..).unwrap_or_default();
         if self.keys.capacity() < user_key.len() {
-            self.keys = BytesMut::with_capacity(KEY_CHUNK.max(user_key.len()));
+            self.key_chunk = (self.key_chunk * 4).min(KEY_CHUNK);
+            self.keys = BytesMut::with_capacity(self.key_chunk.max(user_key.len()));
         }
         self.keys.extend_from_slice(user_key);
         Some(Row { key: self.keys.split().freeze(), value: self.rows.value(), seq, expire_at_ms })

@@ -57,6 +57,8 @@ struct Lab {
     objects: Arc<InMemory>,
     store: Store,
     fetcher: Fetcher,
+    /// How many entries an SST holds, about.
+    per_sst: usize,
 }
 
 impl Lab {
@@ -65,7 +67,7 @@ impl Lab {
         let store = Store::from_object_store(objects.clone(), "memory", SystemClock::shared());
         let fetcher =
             Fetcher::new(store.clone(), BlockCache::in_memory(cache_bytes), 7).pin_tails(cache_bytes / 4);
-        Self { objects, store, fetcher }
+        Self { objects, store, fetcher, per_sst: 7 }
     }
 
     /// Stores sorted entries as a run of SSTs of about `per_sst` entries, never splitting a key.
@@ -119,7 +121,10 @@ impl Lab {
         let frozen = vec![memtable(layers.pop())];
         let mut runs = Vec::new();
         for (at, layer) in layers.iter().enumerate().filter(|(_, layer)| !layer.is_empty()) {
-            runs.insert(0, self.run(at as u64 + 1, u32::from(at == 0), layer, 7, block_bytes).await);
+            runs.insert(
+                0,
+                self.run(at as u64 + 1, u32::from(at == 0), layer, self.per_sst, block_bytes).await,
+            );
         }
         Arc::new(SuperVersion { active, frozen, view: Arc::new(view(runs)) })
     }
@@ -276,6 +281,39 @@ proptest! {
             let bounds = KeyRange::new(a.clone().min(b.clone())..a.max(b)).unwrap();
             for range in [KeyRange::all(), bounds] {
                 for limit in [limit, usize::MAX] {
+                    let within = || model.iter().filter(|(key, _)| range.contains(key));
+                    let scan = || lab.scan(&sv, range.clone(), seq, now_ms).limit(limit);
+                    expect(&collect(scan()).await.unwrap(), within().take(limit).collect())?;
+                    let reversed = within().collect::<Vec<_>>().into_iter().rev().take(limit).collect();
+                    expect(&collect(scan().rev()).await.unwrap(), reversed)?;
+                }
+            }
+            Ok::<_, TestCaseError>(())
+        })?;
+    }
+
+    /// Blocks of many entries in runs over the same keys: a scan takes a stretch of one up to the next key of another.
+    #[test]
+    fn a_scan_over_runs_that_overlap_shows_what_a_map_shows(
+        writes in prop::collection::vec(ops(), 3),
+        cuts in prop::collection::vec(0usize..480, 2..6),
+        block_bytes in prop_oneof![Just(400usize), Just(2000), Just(16384)],
+        back in 0u64..200,
+        now_ms in 0u64..4000,
+        limit in 0usize..40,
+        bounds in (0u8..48, 0u8..48),
+    ) {
+        runtime().block_on(async {
+            let lab = Lab { per_sst: 1000, ..Lab::new(1 << 20) };
+            let ops = writes.concat();
+            let sv = lab.layers(&ops, &cuts, block_bytes).await;
+            let seq = (ops.len() as u64).saturating_sub(back);
+            let model = model(&ops, 0, seq, now_ms);
+            let (a, b) = (key(bounds.0), key(bounds.1));
+            let bounds = KeyRange::new(a.clone().min(b.clone())..a.max(b)).unwrap();
+            for range in [KeyRange::all(), bounds] {
+                // The second time round the blocks are in the cache.
+                for limit in [usize::MAX, limit] {
                     let within = || model.iter().filter(|(key, _)| range.contains(key));
                     let scan = || lab.scan(&sv, range.clone(), seq, now_ms).limit(limit);
                     expect(&collect(scan()).await.unwrap(), within().take(limit).collect())?;

@@ -55,12 +55,12 @@ impl Missing {
         }
     }
 
-    /// Whether both are the same bytes.
-    pub fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Tail(one), Self::Tail(other)) => one.id == other.id,
-            (Self::Block(one, at), Self::Block(other, other_at)) => at == other_at && one.id == other.id,
-            (Self::Tail(_), Self::Block(..)) | (Self::Block(..), Self::Tail(_)) => false,
+    /// About what it has in the store, in bytes. Blocks of one SST count alike.
+    pub fn stored_bytes(&self) -> u64 {
+        let meta = &self.sst().meta;
+        match self {
+            Self::Tail(_) => meta.bytes.saturating_sub(meta.tail_offset),
+            Self::Block(..) => meta.tail_offset / meta.blocks.max(1),
         }
     }
 

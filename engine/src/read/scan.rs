@@ -8,8 +8,9 @@
 //! The first round brings one block of each source, which is all that a short scan needs. Every later
 //! round brings, with the block that is missing, those that follow it: 32 KiB at first, doubling up to
 //! 8 MiB, in parallel requests of a MiB, so that a long scan is bound by bandwidth and a short one pays for little.
-//! From rounds of 512 KiB on, the next one is under way while the rows of this one are taken. A round is charged to the
-//! memory budget before it is sent; where that has no room, it brings less ahead, down to the blocks that are missing.
+//! From rounds of 512 KiB on, what comes next is under way while rows are taken, in pieces of a quarter of a round and
+//! eight of them at most: one round would be as slow as the slowest of its requests. All of it is charged to the memory
+//! budget before it is sent; where that has no room, less is brought ahead, down to the blocks that are missing.
 //!
 //! Always true: no future is made and nothing is locked or allocated for a row whose bytes are here,
 //! but for one chunk of memory per some thousand keys; once a scan has failed or ended it stays ended.
@@ -23,7 +24,6 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, future::BoxFuture};
-use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::{Fetched, Fetcher, SuperVersion, keeper::Hold, window::Window};
@@ -35,7 +35,9 @@ use crate::{
     memory::{Charge, Use},
     merge::{Direction, Missing, Source, Step, Tree, Visible},
     range::KeyRange,
+    sst::OpenSst,
     stats::Cause,
+    store::ObjectId,
 };
 
 /// Stored bytes that a round after the first brings beyond what is missing, for each source that
@@ -44,10 +46,10 @@ const FIRST_AHEAD_BYTES: u64 = 32 << 10;
 const MOST_AHEAD_BYTES: u64 = 8 << 20;
 /// Rounds that bring as much as this are begun before they are needed.
 const OVERLAP_FROM_BYTES: u64 = 512 << 10;
-/// So many of them may be under way, each for another run.
-const MOST_COMING: usize = 4;
-/// Such a round brings no more than this.
-const MOST_NEXT_BYTES: u64 = MOST_AHEAD_BYTES + MOST_AHEAD_BYTES / 2;
+/// In so many pieces.
+const PIECES: u64 = 4;
+/// So many may be under way, for all runs.
+const MOST_COMING: usize = 8;
 
 /// No read-ahead while more than this (decoded) waits to be used.
 const WINDOW_BYTES: usize = 32 << 20;
@@ -126,7 +128,7 @@ type Round = BoxFuture<'static, Result<Brought>>;
 
 /// A round that nobody waits for yet.
 struct Coming {
-    brings: Vec<Missing>,
+    blocks: Vec<(ObjectId, usize)>,
     answer: oneshot::Receiver<Result<Brought>>,
     /// Held so that the requests end with us.
     task: Task,
@@ -137,8 +139,6 @@ struct Ahead {
     missing: Vec<Missing>,
     /// The memory for it.
     charge: Charge,
-    /// How far it goes ahead, in stored bytes a source.
-    bytes: u64,
 }
 
 /// What a round brings.
@@ -164,11 +164,11 @@ struct Running {
     window: Window,
     fetch: Option<Round>,
     /// Rounds after that, under way in the background.
-    coming: SmallVec<[Coming; 1]>,
+    coming: Vec<Coming>,
+    /// The tail that is under way, and what brings it.
+    tail: Option<(ObjectId, Task)>,
     /// Read-ahead of the next round, if there is memory for it.
     ahead_bytes: u64,
-    /// Read-ahead of the last one.
-    here_bytes: u64,
     left: usize,
     keys: BytesMut,
     /// The size of the chunk that they are in.
@@ -309,9 +309,9 @@ impl Plan {
             rows,
             window: Window::new(self.fetcher),
             fetch: None,
-            coming: SmallVec::new(),
+            coming: Vec::new(),
+            tail: None,
             ahead_bytes: 0,
-            here_bytes: 0,
             left: self.limit,
             keys: BytesMut::with_capacity(FIRST_KEY_CHUNK),
             key_chunk: FIRST_KEY_CHUNK,
@@ -354,8 +354,7 @@ impl Running {
                 Step::End => return Poll::Ready(Ok(None)),
                 Step::Missing(_) => {
                     // What comes for another run goes on beside it.
-                    let found = self.coming.iter().position(|one| one.brings_any(self.rows.missing()));
-                    let coming = found.map(|at| self.coming.swap_remove(at).round());
+                    let coming = self.take_coming();
                     self.fetch = Some(coming.unwrap_or_else(|| self.round()));
                 }
             }
@@ -382,53 +381,108 @@ impl Running {
         let blocks = missing.iter().filter(|one| matches!(one, Missing::Block(..)));
         self.window.is_at(blocks.map(Missing::memory_bytes).sum());
         let wish = if self.window.bytes() < WINDOW_BYTES { self.ahead_bytes } else { 0 };
-        let Ahead { missing, charge, bytes } = self.ahead(&missing, 0, wish);
-        self.here_bytes = bytes;
+        let Ahead { missing, charge } = self.ahead(&missing, wish);
         if has_block {
             self.ahead_bytes = (self.ahead_bytes * 2).clamp(FIRST_AHEAD_BYTES, MOST_AHEAD_BYTES);
         }
         self.bring(missing, charge)
     }
 
-    /// Begins the round after the one that has just come, if rounds are so large that waiting for them shows.
+    /// Keeps rounds under way behind what has come, if there is so much to read that waiting for them shows: several
+    /// small ones rather than a large one, as that would be as slow as the slowest of its requests.
     fn begin_next(&mut self) {
-        let is_enough = self.ahead_bytes < OVERLAP_FROM_BYTES || self.window.bytes() >= WINDOW_BYTES;
-        if is_enough || self.coming.len() >= MOST_COMING {
+        if self.ahead_bytes < OVERLAP_FROM_BYTES || self.window.bytes() >= WINDOW_BYTES {
             return;
         }
-        // Behind what has come.
-        let wish = (self.ahead_bytes * 2).saturating_sub(self.here_bytes).min(MOST_NEXT_BYTES);
-        let Ahead { missing, charge, bytes } = self.ahead(&[], self.here_bytes, wish);
-        let is_coming = self.coming.iter().any(|one| one.brings_any(&missing));
-        if is_coming || missing.is_empty() || bytes < wish.min(OVERLAP_FROM_BYTES) {
-            return;
+        let mut ahead = Vec::new();
+        self.rows.ahead(self.ahead_bytes * 2, &self.window, &mut ahead);
+        ahead.retain(|one| !self.is_here(one));
+        if let Some(Missing::Tail(sst)) = ahead.pop_if(|one| matches!(one, Missing::Tail(_))) {
+            self.begin_tail(sst);
         }
-        self.here_bytes = bytes;
+        let mut ahead = ahead.into_iter();
+        let piece_bytes = self.ahead_bytes / PIECES;
         self.ahead_bytes = (self.ahead_bytes * 2).min(MOST_AHEAD_BYTES);
+        while self.coming.len() < MOST_COMING {
+            let (mut piece, mut bytes) = (Vec::new(), 0);
+            while bytes < piece_bytes
+                && let Some(one) = ahead.next()
+            {
+                bytes += one.stored_bytes();
+                piece.push(one);
+            }
+            let want = piece.iter().map(Missing::memory_bytes).sum();
+            let charge = self.window.fetcher().memory().ask(Use::Scans, want, 0);
+            // What is less than a piece waits until it is one, or the next thing that is missing.
+            let is_little = bytes < piece_bytes && !self.coming.is_empty();
+            if piece.is_empty() || is_little || charge.bytes() < want {
+                return;
+            }
+            self.begin(piece, charge);
+        }
+    }
+
+    /// Begins a round of blocks in the background.
+    fn begin(&mut self, missing: Vec<Missing>, charge: Charge) {
+        let block = |one: &Missing| match one {
+            Missing::Block(sst, index) => Some((sst.id, *index)),
+            Missing::Tail(_) => None,
+        };
+        let blocks: Vec<_> = missing.iter().filter_map(block).collect();
         let (send, answer) = oneshot::channel();
-        let brings = missing.clone();
         let round = self.bring(missing, charge);
         let task = Task::try_spawn(async move {
             // Nobody wants it any more if the receiver is gone.
             let _ = send.send(round.await);
         });
-        self.coming.extend(task.map(|task| Coming { brings, answer, task }));
+        if let Some(task) = task {
+            self.window.expect(&blocks);
+            self.coming.push(Coming { blocks, answer, task });
+        }
     }
 
-    /// What the window has not got of `missing`, and up to `wish` stored bytes of what comes behind the `here` bytes that it
-    /// has, for each source that waits: as much as there is memory for.
-    fn ahead(&self, missing: &[Missing], here: u64, wish: u64) -> Ahead {
-        let is_here = |one: &Missing| match one {
-            Missing::Block(sst, index) => self.window.has(sst, *index),
-            Missing::Tail(_) => false,
+    /// Begins to fetch the tail of the SST that comes after this one.
+    fn begin_tail(&mut self, sst: Arc<OpenSst>) {
+        if self.tail.as_ref().is_some_and(|(id, _)| *id == sst.id) {
+            return;
+        }
+        let (fetcher, id) = (self.window.fetcher().clone(), sst.id);
+        let task = Task::try_spawn(async move {
+            // Whoever needs it fetches it, or joins in, and is told.
+            let _ = fetcher.fetch(&[Missing::Tail(sst)], Cause::Read).await;
+        });
+        self.tail = task.map(|task| (id, task));
+    }
+
+    /// The round under way that brings something that is missing.
+    fn take_coming(&mut self) -> Option<Round> {
+        let brings_any = |coming: &Coming| {
+            let is_one = |one: &Missing| matches!(one, Missing::Block(sst, index) if coming.blocks.contains(&(sst.id, *index)));
+            self.rows.missing().iter().any(is_one)
         };
+        let at = self.coming.iter().position(brings_any)?;
+        let coming = self.coming.remove(at);
+        self.window.expect_no_longer(&coming.blocks);
+        Some(coming.round(self.hold.clone()))
+    }
+
+    fn is_here(&self, one: &Missing) -> bool {
+        match one {
+            Missing::Block(sst, index) => self.window.has(sst, *index) || self.window.is_coming(sst, *index),
+            Missing::Tail(_) => false,
+        }
+    }
+
+    /// What the window has not got of `missing`, and up to `wish` stored bytes of what comes behind it, for each source
+    /// that waits: as much as there is memory for.
+    fn ahead(&self, missing: &[Missing], wish: u64) -> Ahead {
         let cost = |all: &[Missing]| all.iter().map(Missing::memory_bytes).sum::<usize>();
         let find = |bytes: u64| {
             let mut all = missing.to_vec();
             if bytes > 0 {
-                self.rows.ahead(here + bytes, &self.window, &mut all);
+                self.rows.ahead(bytes, &self.window, &mut all);
             }
-            all.retain(|one| !is_here(one));
+            all.retain(|one| !self.is_here(one));
             all
         };
         let all = find(wish);
@@ -436,13 +490,13 @@ impl Running {
         let mut charge = self.window.fetcher().memory().ask(Use::Scans, want, least);
         let given = charge.bytes();
         if given >= want {
-            return Ahead { missing: all, charge, bytes: wish };
+            return Ahead { missing: all, charge };
         }
         let bytes = u128::from(wish) * (given - least) as u128 / (want - least) as u128;
         let bytes = u64::try_from(bytes).unwrap_or(wish);
         let missing = find(bytes);
         charge.becomes(cost(&missing));
-        Ahead { missing, charge, bytes }
+        Ahead { missing, charge }
     }
 
     /// Brings `missing`.
@@ -486,14 +540,13 @@ impl Running {
 }
 
 impl Coming {
-    /// Whether it brings any of these.
-    fn brings_any(&self, missing: &[Missing]) -> bool {
-        missing.iter().any(|one| self.brings.iter().any(|other| one.is(other)))
-    }
-
     /// The rest of it, for one who waits.
-    fn round(self) -> Round {
+    fn round(self, hold: Option<Arc<Hold>>) -> Round {
         Box::pin(async move {
+            // It was fetched while the version was held; it is shown only while it still is.
+            if let Some(hold) = hold {
+                hold.secure().await?;
+            }
             let brought = self.answer.await;
             drop(self.task);
             brought.map_err(|e| Error::closed("a read stopped, the runtime is shutting down").because(e))?

@@ -3,7 +3,11 @@
 //! Always true: it is asked before the cache, so that a scan gets to see what it fetched, however small the cache; a block
 //! leaves when it is used. What is here is charged: more by each round, less when the next one asks.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{Fetched, Fetcher};
 use crate::{
@@ -19,6 +23,8 @@ pub(super) struct Window {
     fetcher: Fetcher,
     blocks: RefCell<HashMap<(ObjectId, usize), Block>>,
     tails: HashMap<ObjectId, Arc<Tail>>,
+    /// Blocks that are under way.
+    coming: HashSet<(ObjectId, usize)>,
     /// From the first round on: what is here, and the blocks that the scan is at.
     charge: Option<Charge>,
     /// The bytes of the blocks that the scan is at, about.
@@ -28,7 +34,14 @@ pub(super) struct Window {
 impl Window {
     /// An empty one in front of the cache of `fetcher`.
     pub(super) fn new(fetcher: Fetcher) -> Self {
-        Self { fetcher, blocks: RefCell::default(), tails: HashMap::new(), charge: None, at_bytes: 0 }
+        Self {
+            fetcher,
+            blocks: RefCell::default(),
+            tails: HashMap::new(),
+            coming: HashSet::new(),
+            charge: None,
+            at_bytes: 0,
+        }
     }
 
     pub(super) fn fetcher(&self) -> &Fetcher {
@@ -68,6 +81,24 @@ impl Window {
         }
     }
 
+    /// Blocks that are under way. They are missing until they have come, though the cache may have them sooner: whoever
+    /// came by them there would not notice that it is time for the next round.
+    pub(super) fn expect(&mut self, blocks: &[(ObjectId, usize)]) {
+        self.coming.extend(blocks);
+    }
+
+    /// These have come, or will not.
+    pub(super) fn expect_no_longer(&mut self, blocks: &[(ObjectId, usize)]) {
+        for block in blocks {
+            self.coming.remove(block);
+        }
+    }
+
+    /// Whether the block is under way.
+    pub(super) fn is_coming(&self, sst: &OpenSst, index: usize) -> bool {
+        !self.coming.is_empty() && self.coming.contains(&(sst.id, index))
+    }
+
     /// Whether the block is here.
     pub(super) fn has(&self, sst: &OpenSst, index: usize) -> bool {
         self.blocks.borrow().contains_key(&(sst.id, index))
@@ -77,6 +108,7 @@ impl Window {
     pub(super) fn clear(&mut self) {
         self.blocks.get_mut().clear();
         self.tails.clear();
+        self.coming.clear();
         self.settle();
     }
 
@@ -88,6 +120,9 @@ impl Window {
 
 impl BlockSource for Window {
     fn block(&self, sst: &Arc<OpenSst>, index: usize) -> Option<Block> {
+        if self.is_coming(sst, index) {
+            return None;
+        }
         self.blocks.borrow_mut().remove(&(sst.id, index)).or_else(|| self.fetcher.block(sst, index))
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Always true: a cursor stands on an entry or nowhere (before the first, after the last, after an
 //! error); the value it stands on is here (of a packed block: the chunk in which it lies, decompressed on arriving in
-//! it, and never for an entry that is only passed; by a [lazy](BlockCursor::lazy) cursor when it is asked for); `back`, if not empty, holds the entries from the restart up to the one before this one.
+//! it, and never for an entry that is only passed; by a lazy cursor when it is asked for); `back`, if not empty, holds the entries from the restart up to the one before this one.
 
 use std::cmp::Ordering;
 

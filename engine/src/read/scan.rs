@@ -411,11 +411,14 @@ impl Running {
                 bytes += one.stored_bytes();
                 piece.push(one);
             }
-            let want = piece.iter().map(Missing::memory_bytes).sum();
-            let charge = self.window.fetcher().memory().ask(Use::Scans, want, 0);
             // What is less than a piece waits until it is one, or the next thing that is missing.
             let is_little = bytes < piece_bytes && !self.coming.is_empty();
-            if piece.is_empty() || is_little || charge.bytes() < want {
+            if piece.is_empty() || is_little {
+                return;
+            }
+            let want = piece.iter().map(Missing::memory_bytes).sum();
+            let charge = self.window.fetcher().memory().ask(Use::Scans, want, 0);
+            if charge.bytes() < want {
                 return;
             }
             self.begin(piece, charge);

@@ -133,6 +133,29 @@ impl Lab {
         Scan::new(self.fetcher.clone(), Arc::clone(sv), DEFAULT_KEYSPACE, Ok(range), seq, now_ms)
     }
 
+    /// Scans both ways, over everything and between two keys, give the rows of `model`, up to each of the `limits`.
+    async fn shows(
+        &self,
+        model: &BTreeMap<Vec<u8>, Entry>,
+        sv: &Arc<SuperVersion>,
+        (seq, now_ms): (u64, u64),
+        bounds: (u8, u8),
+        limits: [usize; 2],
+    ) -> Result<(), TestCaseError> {
+        let (a, b) = (key(bounds.0), key(bounds.1));
+        let bounds = KeyRange::new(a.clone().min(b.clone())..a.max(b)).unwrap();
+        for range in [KeyRange::all(), bounds] {
+            for limit in limits {
+                let within = || model.iter().filter(|(key, _)| range.contains(key));
+                let scan = || self.scan(sv, range.clone(), seq, now_ms).limit(limit);
+                expect(&collect(scan()).await.unwrap(), within().take(limit).collect())?;
+                let reversed = within().collect::<Vec<_>>().into_iter().rev().take(limit).collect();
+                expect(&collect(scan().rev()).await.unwrap(), reversed)?;
+            }
+        }
+        Ok(())
+    }
+
     fn gets(&self) -> u64 {
         self.store.stats().snapshot().total(RequestKind::Get)
     }
@@ -277,18 +300,7 @@ proptest! {
             let sv = lab.layers(&ops, &[run_ends, run_ends], block_bytes).await;
             let seq = (ops.len() as u64).saturating_sub(back);
             let model = model(&ops, 0, seq, now_ms);
-            let (a, b) = (key(bounds.0), key(bounds.1));
-            let bounds = KeyRange::new(a.clone().min(b.clone())..a.max(b)).unwrap();
-            for range in [KeyRange::all(), bounds] {
-                for limit in [limit, usize::MAX] {
-                    let within = || model.iter().filter(|(key, _)| range.contains(key));
-                    let scan = || lab.scan(&sv, range.clone(), seq, now_ms).limit(limit);
-                    expect(&collect(scan()).await.unwrap(), within().take(limit).collect())?;
-                    let reversed = within().collect::<Vec<_>>().into_iter().rev().take(limit).collect();
-                    expect(&collect(scan().rev()).await.unwrap(), reversed)?;
-                }
-            }
-            Ok::<_, TestCaseError>(())
+            lab.shows(&model, &sv, (seq, now_ms), bounds, [limit, usize::MAX]).await
         })?;
     }
 
@@ -309,19 +321,8 @@ proptest! {
             let sv = lab.layers(&ops, &cuts, block_bytes).await;
             let seq = (ops.len() as u64).saturating_sub(back);
             let model = model(&ops, 0, seq, now_ms);
-            let (a, b) = (key(bounds.0), key(bounds.1));
-            let bounds = KeyRange::new(a.clone().min(b.clone())..a.max(b)).unwrap();
-            for range in [KeyRange::all(), bounds] {
-                // The second time round the blocks are in the cache.
-                for limit in [usize::MAX, limit] {
-                    let within = || model.iter().filter(|(key, _)| range.contains(key));
-                    let scan = || lab.scan(&sv, range.clone(), seq, now_ms).limit(limit);
-                    expect(&collect(scan()).await.unwrap(), within().take(limit).collect())?;
-                    let reversed = within().collect::<Vec<_>>().into_iter().rev().take(limit).collect();
-                    expect(&collect(scan().rev()).await.unwrap(), reversed)?;
-                }
-            }
-            Ok::<_, TestCaseError>(())
+            // The second time round the blocks are in the cache.
+            lab.shows(&model, &sv, (seq, now_ms), bounds, [usize::MAX, limit]).await
         })?;
     }
 

@@ -8,9 +8,10 @@
 //! ```
 //!
 //! Group commit: whoever wants durability pokes the task. If nothing is in flight, the open buffer is cut off and sent at
-//! once. Behind others it is sent half a round trip after the last of them (`pace.rs`), if a slot of the window is free; if
-//! not, the buffer goes on filling while the uploads before it travel, and is sent when the oldest of them lands. Nobody
-//! wanting anything means no request: an idle database sends no PUT.
+//! once. Behind others it is sent a while after the last of them, and together with those who were just told that their
+//! last write is durable and write again (`pace.rs`), if a slot of the window is free; if not, the buffer goes on filling while
+//! the uploads before it travel, and is sent when the oldest of them lands. Nobody wanting anything means no request: an idle
+//! database sends no PUT.
 //!
 //! While no more than half of the window is in flight the store keeps up, and objects are sent as they are: compressing
 //! takes CPU from those who write, and makes nobody's wait shorter. Beyond that fewer bytes go up sooner, and they are.
@@ -27,10 +28,11 @@
 use std::{
     collections::VecDeque,
     future::Future,
+    mem,
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -66,7 +68,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Landing {
     done: OnceLock<Result<()>>,
-    wanted: AtomicBool,
+    /// How many have asked for it.
+    waiting: AtomicUsize,
+    /// With so many the task is to look again.
+    expected: AtomicUsize,
     arrived: Notify,
     poke: Arc<Notify>,
     trouble: Arc<Trouble>,
@@ -84,7 +89,21 @@ struct Trouble {
 impl Landing {
     /// Whether somebody waits for it.
     pub fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::Acquire)
+        self.waiting() > 0
+    }
+
+    /// How many have asked for it.
+    fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// One more asks for it. Pokes the task for the first of them, and for the last of those who are expected: each of
+    /// the two that could miss the other, this and [`Pipe::expect`], writes before it reads.
+    fn ask(&self) {
+        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        if waiting == 1 || waiting == self.expected.load(Ordering::SeqCst) {
+            self.poke.notify_one();
+        }
     }
 
     /// The outcome, if it is known.
@@ -102,6 +121,7 @@ impl Landing {
             return done.clone();
         }
         let landed = async {
+            let mut has_asked = false;
             loop {
                 let arrived = self.arrived.notified();
                 tokio::pin!(arrived);
@@ -109,8 +129,8 @@ impl Landing {
                 if let Some(done) = self.done.get() {
                     return done.clone();
                 }
-                if !self.wanted.swap(true, Ordering::AcqRel) {
-                    self.poke.notify_one();
+                if !mem::replace(&mut has_asked, true) {
+                    self.ask();
                 }
                 arrived.await;
             }
@@ -215,7 +235,8 @@ impl Pipe {
     pub fn open(&self) -> Arc<Landing> {
         let landing = Arc::new(Landing {
             done: OnceLock::new(),
-            wanted: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            expected: AtomicUsize::new(0),
             arrived: Notify::new(),
             poke: self.poke.clone(),
             trouble: self.trouble.clone(),
@@ -271,12 +292,25 @@ impl Pipe {
         self.waiting.lock().cuts.pop_front_if(|cut| fits(cut.log.bytes))
     }
 
-    fn landed(&self, slot: u64, last_seq: Seq) {
+    /// Gives how many waited for it.
+    fn landed(&self, slot: u64, last_seq: Seq) -> usize {
         let mut waiting = self.waiting.lock();
         self.durable_slot.store(slot, Ordering::Release);
         self.durable_seq.store(last_seq, Ordering::Release);
-        if let Some(landing) = waiting.landings.pop_front() {
-            landing.land(Ok(()));
+        let Some(landing) = waiting.landings.pop_front() else { return 0 };
+        landing.land(Ok(()));
+        landing.waiting()
+    }
+
+    /// How many wait for what is cut off next.
+    fn waiting(&self) -> usize {
+        self.waiting.lock().landings.back().map_or(0, |open| open.waiting())
+    }
+
+    /// The task is poked when so many wait for what is cut off next.
+    fn expect(&self, count: usize) {
+        if let Some(open) = self.waiting.lock().landings.back() {
+            open.expected.store(count, Ordering::SeqCst);
         }
     }
 }
@@ -308,14 +342,17 @@ impl LogWriter {
     pub async fn run(self, pipe: Arc<Pipe>, cut_if_wanted: impl Fn(), ends: impl FnOnce(&Error)) -> Error {
         let _ended = StopsPipe(&pipe);
         let mut flying = FuturesOrdered::new();
-        let (mut pace, mut alarm) = (Pace::default(), None);
+        let (mut pace, mut alarm) = (Pace::default(), Alarm::default());
         loop {
             while flying.len() < self.window {
                 let is_alone = flying.is_empty();
                 let fits = |bytes: usize| is_alone || bytes <= self.memory.left(Use::Log);
                 let next = pipe.next(fits).or_else(|| {
-                    if let Some(left) = pace.left(self.clock.monotonic()).filter(|_| !is_alone) {
-                        alarm.get_or_insert_with(|| self.clock.sleep(left));
+                    let (now, waiting) = (self.clock.monotonic(), pipe.waiting());
+                    if waiting > 0
+                        && let Some(left) = pace.left(now, is_alone, waiting)
+                    {
+                        alarm.set(&self.clock, now + left, left);
                         return None;
                     }
                     cut_if_wanted();
@@ -340,8 +377,8 @@ impl LogWriter {
                 Some(landed) = flying.next() => match landed {
                     Ok(_) if bug(Bug::AcknowledgedOutOfOrder) => {}
                     Ok(Sent { slot, last_seq, took }) => {
-                        pace.landed(took);
-                        pipe.landed(slot, last_seq);
+                        let told = pipe.landed(slot, last_seq);
+                        pipe.expect(pace.landed(self.clock.monotonic(), took, told, pipe.waiting()));
                     }
                     Err(error) => {
                         // What is still in flight can only land in slots that nobody will read.
@@ -351,7 +388,7 @@ impl LogWriter {
                     }
                 },
                 () = pipe.poke.notified() => {}
-                () = rung(&mut alarm) => alarm = None,
+                () = alarm.rings() => alarm = Alarm::default(),
             }
         }
     }
@@ -436,11 +473,24 @@ impl LogWriter {
     }
 }
 
-/// Ends with `alarm`; never if there is none.
-async fn rung(alarm: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
-    match alarm {
-        Some(alarm) => alarm.await,
-        None => std::future::pending().await,
+/// When to look again, if that is set.
+#[derive(Default)]
+struct Alarm(Option<(Duration, Pin<Box<dyn Future<Output = ()> + Send>>)>);
+
+impl Alarm {
+    /// Rings at `at`, which is in `left`, and no more when it would have before.
+    fn set(&mut self, clock: &SharedClock, at: Duration, left: Duration) {
+        if self.0.as_ref().is_none_or(|&(before, _)| before != at) {
+            self.0 = Some((at, clock.sleep(left)));
+        }
+    }
+
+    /// Ends when it rings; never if it is not set.
+    async fn rings(&mut self) {
+        match &mut self.0 {
+            Some((_, sleep)) => sleep.await,
+            None => std::future::pending().await,
+        }
     }
 }
 

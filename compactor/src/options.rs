@@ -4,6 +4,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use bytesize::ByteSize;
 use clap::{CommandFactory, Parser};
 
 const EXAMPLES: &str = "\
@@ -13,6 +14,9 @@ Examples:
 
   Run as a service beside writers that leave compaction to it:
     esker-compactor --url s3://bucket/db --watch --status 127.0.0.1:9090
+
+  Beside other things on a small machine:
+    esker-compactor --url s3://bucket/db --watch --memory 64MiB
 
   Everything into one run, and space back at once (readers of old versions lose them):
     esker-compactor --url file:///var/lib/db --once --all --retention 0s
@@ -75,9 +79,23 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
+    /// Memory of a merge: half for blocks read ahead, half for what is built and sent. With less than some 8MiB for
+    /// each run that is merged, requests become many and small; at least 1MiB.
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = memory)]
+    pub memory: ByteSize,
+
     /// Read every output back whole and check its hash before it is published.
     #[arg(long)]
     pub read_back: bool,
+}
+
+/// A size that a merge can work in.
+fn memory(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if size < ByteSize::mib(1) {
+        return Err("a merge needs 1MiB at least".to_owned());
+    }
+    Ok(size)
 }
 
 impl Args {

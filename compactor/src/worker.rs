@@ -26,7 +26,8 @@ pub(crate) struct Worker {
 impl Worker {
     /// Claims the role.
     pub(crate) async fn claim(manifest: &Manifest, args: &Args, desk: &Arc<Desk>) -> esker::Result<Self> {
-        let options = JobOptions { read_back: args.read_back, ..JobOptions::default() };
+        let memory_bytes = args.memory.as_u64();
+        let options = JobOptions { memory_bytes, read_back: args.read_back, ..JobOptions::default() };
         let reader = Arc::clone(desk);
         let compactor = Compactor::claim(manifest.clone(), &desk.name, args.force)
             .await?

@@ -66,7 +66,10 @@ fn wait(mut child: Child) -> Output {
 fn once_merges_collects_and_exits() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = with_work(folder.path());
-    let output = compactor(&url).args(["--once", "--json", "--retention", "0s"]).output().expect("a run");
+    let output = compactor(&url)
+        .args(["--once", "--json", "--retention", "0s", "--memory", "1MiB"])
+        .output()
+        .expect("a run");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let events: Vec<serde_json::Value> = String::from_utf8_lossy(&output.stdout)
         .lines()
@@ -107,6 +110,9 @@ fn each_way_to_fail_has_its_exit_code() {
     assert_eq!(code(&["--once"], "ftp://nowhere").0, Some(2));
     assert_eq!(code(&["--once", "--watch"], &empty).0, Some(2));
     assert_eq!(code(&["--interval", "soon"], &empty).0, Some(2));
+    let (little, said) = code(&["--memory", "64KiB"], &empty);
+    assert_eq!(little, Some(2), "{said}");
+    assert!(said.contains("1MiB at least"), "{said}");
     let (help, said) = code(&["--help"], &empty);
     assert_eq!(help, Some(0));
     assert!(said.contains("Examples:") && said.contains("Exit codes:"), "{said}");

@@ -1,10 +1,11 @@
 //! A long scan fetches what comes next while its rows are taken.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use esker::{
-    Compaction, Db,
+    Builder, Compaction, Db,
     stats::{Cause, RequestKind},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
 };
 use object_store::memory::InMemory;
 
@@ -21,16 +22,18 @@ fn value(n: u64) -> Vec<u8> {
     bytes
 }
 
+/// Of a database with a small cache, and SSTs of so many bytes.
+fn builder(sst_bytes: u64) -> Builder {
+    Db::builder("memory://ahead").compaction(Compaction::Off).cache_bytes(1 << 20).sst_bytes(sst_bytes)
+}
+
 /// A database far larger than its cache: so many runs, whose keys alternate, in SSTs of so many bytes.
 async fn filled(runs: u64, sst_bytes: u64) -> Db {
-    let db = Db::builder("memory://ahead")
-        .object_store(Arc::new(InMemory::new()))
-        .compaction(Compaction::Off)
-        .cache_bytes(1 << 20)
-        .sst_bytes(sst_bytes)
-        .open()
-        .await
-        .unwrap();
+    filled_in(builder(sst_bytes).object_store(Arc::new(InMemory::new())), runs).await
+}
+
+async fn filled_in(builder: Builder, runs: u64) -> Db {
+    let db = builder.open().await.unwrap();
     for run in 0..runs {
         for n in (0..ROWS).filter(|n| n % runs == run) {
             db.put(n.to_be_bytes(), value(n)).accepted().await.unwrap();
@@ -72,20 +75,29 @@ async fn the_next_round_of_a_long_scan_is_under_way_before_it_is_needed() {
     }
 }
 
-#[tokio::test]
-async fn a_scan_that_is_dropped_fetches_no_more() {
-    let db = filled(1, 64 << 20).await;
-    let mut rows = db.scan::<&[u8]>(..);
-    for _ in 0..2000 {
-        rows.next().await.unwrap().expect("a row");
-    }
-    drop(rows);
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
-    let before = gets(&db);
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(gets(&db), before);
+#[test]
+fn a_scan_that_is_dropped_gives_its_memory_back_and_fetches_no_more() {
+    let _one = single_threaded();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(async {
+        let store = FaultyStore::memory(SimClock::shared(1), 1);
+        let db =
+            filled_in(builder(64 << 20).object_store(Arc::new(store.clone())).clock(SimClock::shared(2)), 1)
+                .await;
+        store.add(Rule::on(Operation::Get).path("sst/").meets(Fault::Delay(Duration::from_secs(1))));
+        let mut rows = db.scan::<&[u8]>(..);
+        for _ in 0..2000 {
+            rows.next().await.unwrap().expect("a row");
+        }
+        let (before, held) = (gets(&db), db.memory_stats().scan_bytes);
+        assert!(held > 1 << 20, "much is under way: {held} bytes");
+        drop(rows);
+        // What was under way is dropped by the runtime, and no second passes for it.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(db.memory_stats().scan_bytes, 0);
+        SimClock::shared(3).sleep(Duration::from_secs(60)).await;
+        assert_eq!(gets(&db), before);
+    });
 }

@@ -10,11 +10,11 @@ use esker::{
     clock::SharedClock,
     compaction::collect,
     manifest::Manifest,
-    stats::Cause,
-    store::Folder,
-    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
+    stats::{Cause, RequestKind},
+    store::{Folder, Name},
+    testing::{Fault, FaultyStore, Latency, Operation, Rule, SimClock, single_threaded},
 };
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::join_all};
 
 use super::{rows, value};
 
@@ -192,5 +192,66 @@ fn a_flush_that_failed_is_made_again_though_nobody_writes_after_it() {
             place.clock.sleep(MINUTE).await;
             assert_eq!(db.view().root.runs.len(), 1, "a minute after the last {fault:?}");
         }
+    });
+}
+
+#[test]
+fn writers_who_wait_for_each_write_come_to_go_together_and_one_alone_waits_for_nobody() {
+    simulated(async {
+        let place = Place::new();
+        let db = place.open().await;
+        let slow = Latency::Uniform(MOMENT / 5, 3 * MOMENT / 5);
+        place.store.add(Rule::on(Operation::Put).path("wal/").meets(Fault::Latency(slow)));
+        let puts = || db.stats().count(RequestKind::Put, Cause::Wal).requests;
+
+        let (before, start) = (puts(), place.clock.monotonic());
+        for n in 0..50_u32 {
+            db.put(n.to_be_bytes(), "v").await.unwrap();
+        }
+        let alone = place.clock.monotonic() - start;
+        assert_eq!(puts() - before, 50);
+        assert!(alone < 50 * MOMENT / 2, "50 requests of 40 ms each took {alone:?}");
+
+        // They come one after another, and answer each other's objects a little apart.
+        let (before, start) = (puts(), place.clock.monotonic());
+        let writers = (0..64_u32).map(|n| {
+            let (db, clock) = (&db, &place.clock);
+            async move {
+                clock.sleep(MOMENT * n / 32).await;
+                for _ in 0..50 {
+                    db.put(n.to_be_bytes(), "v").await.unwrap();
+                    clock.sleep(MOMENT * (n % 8) / 400).await;
+                }
+            }
+        });
+        join_all(writers).await;
+        let (together, took) = (puts() - before, place.clock.monotonic() - start);
+        assert!(together < 65, "50 rounds of 64 writers took {together} requests");
+        assert!(took < 2 * MOMENT + alone * 5 / 4, "{took:?}, where one alone took {alone:?}");
+    });
+}
+
+#[test]
+fn log_objects_are_compressed_once_half_of_the_window_is_in_flight() {
+    simulated(async {
+        let place = Place::new();
+        let db = place.builder().wal_window(8).open().await.unwrap();
+        let before = Name::Wal(*place.slots().await.last().unwrap());
+        place.store.add(Rule::on(Operation::Put).path("wal/").meets(Fault::Delay(3 * SECOND)));
+        let mut landing = Vec::new();
+        for n in 0..8_u32 {
+            // Nothing has landed yet, so that each is sent at once.
+            let accepted = db.put(n.to_be_bytes(), vec![b'v'; 4000]).accepted().await.unwrap();
+            assert!(place.within(MOMENT, accepted.durable()).await.is_none(), "it is on its way");
+            landing.push(accepted);
+        }
+        for accepted in landing {
+            accepted.durable().await.unwrap();
+        }
+        let listed = place.store.sound_store().list(Folder::Wal, Some(&before), Cause::Admin).await.unwrap();
+        let sizes: Vec<u64> = listed.iter().map(|listed| listed.bytes).collect();
+        assert_eq!(sizes.len(), 8);
+        let (early, late) = sizes.split_at(4);
+        assert!(early.iter().all(|&size| size > 4000) && late.iter().all(|&size| size < 1000), "{sizes:?}");
     });
 }

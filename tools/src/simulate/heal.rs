@@ -25,7 +25,7 @@ use esker::{
 use super::{
     dice::Dice,
     fate::LONGEST_DELAY_MS,
-    history::{HandleId, HandleKind, Happening, Node, Range, Reads},
+    history::{HandleId, HandleKind, Happening, History, Node, Range, Reads},
     process::{Machine, Process, Role},
     workload::{Client, Source},
     world::SharedWorld,
@@ -71,9 +71,7 @@ async fn converge(world: &SharedWorld, machines: &[Arc<Machine>], begun: usize) 
     until(world, "one writer opens", || machines[0].db.lock().is_some()).await?;
     until(world, "pending operations end", || {
         let state = world.state();
-        let mut all = state.history.operations[begun..].iter();
-        state.left == 0
-            && all.all(|operation| operation.returned.is_some() || is_dead(&state, operation.handle))
+        state.left == 0 && !is_any_pending(&state.history, machines, begun)
     })
     .await?;
     // A claim that was on its way when its sender died may fence the one writer, which then opens again.
@@ -150,8 +148,13 @@ async fn tidy(world: &SharedWorld, manifest: &Manifest) -> Result<Result<(), Str
     within(world, "merging and collecting", tidied).await
 }
 
-fn is_dead(state: &super::world::State, handle: HandleId) -> bool {
-    state.history.handles[handle].opened < state.healed_at()
+/// Whether one of the operations from `begun` on may still return. What a process has open when it ends never does,
+/// and a process that began after the faults may end as well: restarted with everyone, or fenced.
+fn is_any_pending(history: &History, machines: &[Arc<Machine>], begun: usize) -> bool {
+    history.operations[begun..].iter().any(|operation| {
+        let node = history.handles[operation.handle].node;
+        operation.returned.is_none() && machines.iter().any(|machine| machine.is_living(node))
+    })
 }
 
 async fn read_all(
@@ -212,4 +215,47 @@ fn no_orphans(world: &SharedWorld, latest: &View) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("after two collections nothing names {}", orphans.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            history::{Call, Outcome},
+            life::Life,
+        },
+        *,
+    };
+
+    #[test]
+    fn an_operation_is_waited_for_only_while_the_process_that_began_it_lives() {
+        let machines = [Machine::new(0, Role::Writer), Machine::new(1, Role::Reader)];
+        let lives = |incarnation| {
+            machines.each_ref().map(|machine| {
+                let life = Life::begin(Node { index: machine.index, incarnation });
+                *machine.life.lock() = Some(Arc::clone(&life));
+                life
+            })
+        };
+        let mut history = History::new();
+        let invoke = |life: &Life, history: &mut History| {
+            let handle = history.open(life.node, HandleKind::Reader, 0);
+            history.invoke(0, handle, Call::Get(Reads::Handle, Vec::new()), 0)
+        };
+        let [ended, restarted] = lives(0);
+        invoke(&ended, &mut history);
+        assert!(is_any_pending(&history, &machines, 0));
+        ended.kill();
+        assert!(!is_any_pending(&history, &machines, 0), "it ended");
+
+        invoke(&restarted, &mut history);
+        assert!(is_any_pending(&history, &machines, 0));
+        let [_, living] = lives(1);
+        assert!(!is_any_pending(&history, &machines, 0), "another life runs there");
+
+        let op = invoke(&living, &mut history);
+        assert!(is_any_pending(&history, &machines, op));
+        history.returns(op, Outcome::Values(Vec::new()), 0);
+        assert!(!is_any_pending(&history, &machines, 0));
+    }
 }

@@ -45,6 +45,11 @@ impl Life {
         *self.state.lock() = State::Dead;
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        *self.state.lock() == State::Dead
+    }
+
     /// It stands still.
     pub(crate) fn pause(&self) {
         let state = &mut *self.state.lock();

@@ -85,6 +85,11 @@ impl Machine {
         })
     }
 
+    /// Whether `node` is the life that runs here.
+    pub(crate) fn is_living(&self, node: Node) -> bool {
+        self.life.lock().as_ref().is_some_and(|life| life.node == node && !life.has_ended())
+    }
+
     /// The machine's whole existence.
     pub(crate) async fn run(self: Arc<Self>, world: SharedWorld) {
         let mut dice = Dice::new(world.drawn.seed, &format!("machine {}", self.index));

@@ -32,7 +32,7 @@ use super::{
     dice::Dice,
     failure::Failure,
     fate::{Fate, Verb, Weather},
-    history::{Happening, History, Node, Place},
+    history::{Happening, History, Node},
     invariants::Checker,
     objects::Objects,
     swarm::Drawn,
@@ -256,12 +256,6 @@ impl State {
     /// Something was reached.
     pub(crate) fn mark(&mut self, what: &'static str) {
         *self.marks.entry(what).or_default() += 1;
-    }
-
-    /// When faults ended; the end of time before that.
-    pub(crate) fn healed_at(&self) -> Place {
-        let healed = self.history.events.iter().rev().find(|event| event.happening == Happening::Healed);
-        healed.map_or(Place { order: u64::MAX, at_us: u64::MAX }, |event| event.at)
     }
 
     /// The hash of everything said so far.

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Always true: a figure is a regression when its median is worse by more than the threshold and no round of B was as good
-//! as the worst of A: noise is not. p99 is shown and does not count, for it is mostly noise.
+//! as the worst of A: noise is not. p99 is shown and does not count, for it is mostly noise. What A has and B has not is a
+//! regression too, unless B was to measure less: an engine that crashed has no figures to be worse.
 
 use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, process::ExitCode};
 
@@ -18,7 +19,7 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 
 use crate::{
     figures::short,
-    sample::{Sample, Samples, Spread},
+    sample::{Sample, Samples, Scale, Spread},
 };
 
 /// Compare two files of samples; the exit code is not zero when something got worse.
@@ -29,8 +30,10 @@ Examples:
   esker bench compare before.json after.json --engine esker    ours alone
   esker bench compare before.json after.json --threshold 5     percent
 
+  esker bench compare before.json part.json --subset           the second run was to measure less
+
 The files are written by benches/peers. A figure counts as worse when its median is worse by more than the threshold and
-the rounds of the two runs do not overlap.")]
+the rounds of the two runs do not overlap; p99 is shown and does not count. What only the first file has counts as worse too.")]
 pub(crate) struct CompareArgs {
     /// Samples of the run before.
     before: PathBuf,
@@ -42,6 +45,9 @@ pub(crate) struct CompareArgs {
     /// Only this engine.
     #[arg(long)]
     engine: Option<String>,
+    /// What only the first file has is not missed.
+    #[arg(long)]
+    subset: bool,
 }
 
 /// What is compared of a sample.
@@ -71,7 +77,7 @@ enum Verdict {
 }
 
 impl CompareArgs {
-    /// Prints the comparison.
+    /// Prints the comparison, what is missing, and in what else the two runs differ.
     ///
     /// # Errors
     /// When a file cannot be read, or the two have nothing in common.
@@ -85,8 +91,16 @@ impl CompareArgs {
         }
         ensure!(!changes.is_empty(), "the two files have no workload, store and engine in common");
         println!("{}", report(&changes));
+        for difference in differences(&before, &after) {
+            println!("not the same: {difference}");
+        }
+        let engine = self.engine.as_deref();
+        let missing = if self.subset { Vec::new() } else { missing(&before, &after, engine) };
+        for what in &missing {
+            println!("MISSING in the second file: {what}");
+        }
         let worse = changes.iter().any(|change| change.verdict == Verdict::Worse);
-        Ok(if worse { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(if worse || !missing.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 
@@ -137,37 +151,92 @@ impl Figure {
     }
 }
 
+/// What is compared with what.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    workload: String,
+    scale: Option<Scale>,
+    store: String,
+    engine: String,
+}
+
+impl Key {
+    fn of(sample: &Sample) -> Self {
+        let Sample { workload, scale, store, engine, .. } = sample;
+        Self { workload: workload.clone(), scale: *scale, store: store.clone(), engine: engine.clone() }
+    }
+
+    /// The workload, and how large it was where `all` have several scales.
+    fn title(&self, all: &Samples) -> String {
+        let scale = self.scale.filter(|_| all.samples.iter().any(|other| other.scale != self.scale));
+        scale.map_or_else(
+            || self.workload.clone(),
+            |s| format!("{} ({} rows, {} clients)", self.workload, short(s.rows as f64), s.clients),
+        )
+    }
+}
+
+/// A figure of all rounds of a key.
+fn spread(samples: &Samples, key: &Key, figure: Figure) -> Option<Spread> {
+    let ours = samples.samples.iter().filter(|sample| Key::of(sample) == *key);
+    Spread::of(ours.filter_map(|sample| figure.of(sample)))
+}
+
 /// Every figure that both runs have, in the order of the second.
 fn changes(before: &Samples, after: &Samples, threshold: f64) -> Vec<Change> {
-    let key = |sample: &Sample| [title(sample, after), sample.store.clone(), sample.engine.clone()];
     let mut seen = BTreeSet::new();
     let mut changes = Vec::new();
-    for name in after.samples.iter().map(key) {
-        if !seen.insert(name.clone()) {
+    for key in after.samples.iter().map(Key::of) {
+        if !seen.insert(key.clone()) {
             continue;
         }
         for figure in Figure::ALL {
-            let spread = |samples: &Samples| {
-                let ours = samples.samples.iter().filter(|sample| key(sample) == name);
-                Spread::of(ours.filter_map(|sample| figure.of(sample)))
-            };
-            if let (Some(before), Some(after)) = (spread(before), spread(after)) {
-                let verdict = figure.judge(before, after, threshold);
-                changes.push(Change { name: name.clone(), figure, before, after, verdict });
+            if let (Some(was), Some(is)) = (spread(before, &key, figure), spread(after, &key, figure)) {
+                let verdict = figure.judge(was, is, threshold);
+                let name = [key.title(after), key.store.clone(), key.engine.clone()];
+                changes.push(Change { name, figure, before: was, after: is, verdict });
             }
         }
     }
     changes
 }
 
-/// The workload, and how large it was where `all` have several scales.
-fn title(sample: &Sample, all: &Samples) -> String {
-    let scale = sample.scale.filter(|_| all.samples.iter().any(|other| other.scale != sample.scale));
-    let name = &sample.workload;
-    scale.map_or_else(
-        || name.clone(),
-        |s| format!("{name} ({} rows, {} clients)", short(s.rows as f64), s.clients),
-    )
+/// What the first has and the second has not, in words.
+fn missing(before: &Samples, after: &Samples, engine: Option<&str>) -> Vec<String> {
+    let keys: BTreeSet<Key> = before.samples.iter().map(Key::of).collect();
+    let mut missing = Vec::new();
+    for key in keys.iter().filter(|key| engine.is_none_or(|engine| key.engine == engine)) {
+        let name = format!("{} on {}, {}", key.title(before), key.store, key.engine);
+        let rounds = |samples: &Samples| samples.samples.iter().filter(|s| Key::of(s) == *key).count();
+        match (rounds(before), rounds(after)) {
+            (_, 0) => missing.push(name),
+            (_, _) => missing.extend(
+                Figure::ALL
+                    .into_iter()
+                    .filter(|figure| {
+                        spread(before, key, *figure).is_some() && spread(after, key, *figure).is_none()
+                    })
+                    .map(|figure| format!("{} of {name}", figure.name())),
+            ),
+        }
+    }
+    missing
+}
+
+/// In what the two runs differ besides what they measured: sizes, machines, other engines' versions.
+fn differences(before: &Samples, after: &Samples) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in ["plan", "machine", "versions"] {
+        let of = |samples: &Samples| samples.setup[part].as_object().cloned().unwrap_or_default();
+        let (before, after) = (of(before), of(after));
+        for (name, value) in &before {
+            // The commit is what people compare.
+            if let Some(other) = after.get(name).filter(|other| *other != value && name != "commit") {
+                found.push(format!("{part}.{name} was {value} and is {other}"));
+            }
+        }
+    }
+    found
 }
 
 fn report(changes: &[Change]) -> String {
@@ -277,6 +346,45 @@ mod tests {
         let mut other = file(&[(1.0, 1, 1)]);
         other.samples[0].store = "minio".into();
         assert!(changes(&file(&[(1.0, 1, 1)]), &other, 0.1).is_empty());
+    }
+
+    #[test]
+    fn what_the_second_run_has_not_is_missed_and_what_it_has_besides_is_not() {
+        let (one, mut both) = (file(&[(1.0, 1, 1)]), file(&[(1.0, 1, 1), (1.0, 1, 1)]));
+        both.samples[1].workload = "scan".into();
+        assert_eq!(missing(&both, &one, None), ["scan on memory, esker"]);
+        assert!(missing(&both, &one, Some("slatedb")).is_empty());
+        assert!(missing(&one, &both, None).is_empty());
+        let mut silent = one.clone();
+        silent.samples[0].latency = None;
+        assert_eq!(
+            missing(&one, &silent, None),
+            ["p50 ns", "p99 ns"].map(|what| format!("{what} of read-random on memory, esker"))
+        );
+    }
+
+    #[test]
+    fn scales_are_compared_with_their_like_whatever_others_there_are() {
+        let scale = |clients| Some(Scale { rows: 1000, clients });
+        let mut before = file(&[(1000.0, 1, 1), (9000.0, 1, 1)]);
+        (before.samples[0].scale, before.samples[1].scale) = (scale(1), scale(256));
+        let mut after = file(&[(1000.0, 1, 1)]);
+        after.samples[0].scale = scale(1);
+        let rate =
+            changes(&before, &after, 0.1).into_iter().find(|change| change.figure == Figure::Rate).unwrap();
+        assert_eq!((rate.before.median, rate.after.median), (1000.0, 1000.0));
+        assert_eq!(missing(&before, &after, None), ["read-random (1000 rows, 256 clients) on memory, esker"]);
+    }
+
+    #[test]
+    fn runs_of_other_sizes_or_machines_are_told_apart() {
+        let (mut before, mut after) = (file(&[(1.0, 1, 1)]), file(&[(1.0, 1, 1)]));
+        before.setup =
+            json!({ "plan": { "rows": 10, "threads": 2 }, "versions": { "commit": "a", "rustc": "1" } });
+        assert!(differences(&before, &before).is_empty());
+        after.setup =
+            json!({ "plan": { "rows": 20, "threads": 2 }, "versions": { "commit": "b", "rustc": "1" } });
+        assert_eq!(differences(&before, &after), ["plan.rows was 10 and is 20"]);
     }
 
     #[test]

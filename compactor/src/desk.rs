@@ -108,8 +108,12 @@ impl Desk {
         status.version = view.id();
         status.levels = levels.into_values().collect();
         status.debt_bytes = plan::debt_bytes(view);
-        status.failing = None;
         status.doing = "watching".to_owned();
+    }
+
+    /// Notes that what failed before does no longer: all that was due is done, or is another's to do.
+    pub(crate) fn well(&self) {
+        self.lock().failing = None;
     }
 
     /// Notes and says that something failed that will be tried again.

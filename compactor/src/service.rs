@@ -18,7 +18,7 @@ use esker::{
     compaction::plan,
     manifest::{Manifest, View, is_unfinished},
     stats::Cause,
-    store::Store,
+    store::{Store, is_refused},
 };
 
 use crate::{desk::Desk, event::Event, options::Args, status, worker::Worker};
@@ -63,6 +63,7 @@ impl Exit {
             ErrorKind::Corruption => Self::Corruption,
             ErrorKind::Conflict | ErrorKind::Fenced => Self::Busy,
             ErrorKind::Invalid if is_unfinished(error) => Self::NoDatabase,
+            ErrorKind::Invalid if is_refused(error) => Self::Failed,
             ErrorKind::Invalid => Self::Usage,
             _ => Self::Failed,
         }
@@ -152,12 +153,15 @@ async fn watch(
     let mut watch = Watch::start(manifest, args, desk, clock).await?;
     loop {
         match watch.turn(held).await {
-            Ok(()) => {}
+            Ok(()) => desk.well(),
+            // The work is another's.
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                desk.say(&Event::Waiting { reason: error.to_string() })
+                desk.well();
+                desk.say(&Event::Waiting { reason: error.to_string() });
             }
             Err(error) if error.kind() == ErrorKind::Fenced => {
                 *held = None;
+                desk.well();
                 desk.say(&Event::Fenced { reason: error.to_string() });
             }
             // The role is kept: it can be used again, and a new claim would have to wait for its lease.

@@ -37,7 +37,7 @@ mod target;
 mod verify;
 mod wal;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -130,8 +130,12 @@ enum Verb {
 const DOORS: [&str; 5] = ["bench", "compactor", "help", "soak", "soak-child"];
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<OsString> = std::env::args_os().collect();
     let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let words = match target::as_text(words) {
+        Ok(words) => words,
+        Err(stop) => return exit::report(&stop.into(), json),
+    };
     let words = match target::place_url(words, std::env::var("ESKER_URL").ok(), &DOORS) {
         Ok(words) => words,
         Err(stop) => return exit::report(&stop.into(), json),

@@ -2,7 +2,7 @@
 //!
 //! Always true: only [`Target::writer`] takes the writer role; everything else reads.
 
-use std::path::Path;
+use std::{ffi::OsString, path::Path};
 
 use anyhow::Result;
 use clap::Args;
@@ -67,6 +67,20 @@ impl Target {
         let name = format!("esker command, process {}", std::process::id());
         Ok(set(Db::builder(&self.url).name(name)).open().await?)
     }
+}
+
+/// The command line as text. A word that is none is refused: replacing what cannot be read would make two keys one.
+pub(crate) fn as_text(words: Vec<OsString>) -> std::result::Result<Vec<String>, Stop> {
+    let text = |(at, word): (usize, OsString)| match word.into_string() {
+        Ok(word) => Ok(word),
+        // The program's own name is nobody's key.
+        Err(word) if at == 0 => Ok(word.to_string_lossy().into_owned()),
+        Err(word) => {
+            Err(Stop::usage(format!("word {at} of the command line, {}, is not UTF-8", word.display()))
+                .hint("write binary keys and values as hex digits, with --hex"))
+        }
+    };
+    words.into_iter().enumerate().map(text).collect()
 }
 
 /// Puts the URL from `--url` or `variable` where the grammar wants it: right after the verb.

@@ -49,12 +49,15 @@ use crate::{
 /// Called now and then while a job runs: the plan, the bytes read so far, and the bytes there are to read.
 pub type Progress = dyn Fn(&Plan, u64, u64) + Send + Sync;
 
+/// No merge is given less: its chunks would be smaller than blocks.
+const LEAST_MEMORY_BYTES: u64 = 1 << 20;
+
 /// How a job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JobOptions {
     /// Memory of a merge, in bytes: one half for blocks read ahead, one for what is built and sent. 256 MiB by default.
     /// With less than some 8 MiB a run, requests become many and small; more than 64 MiB a run gains nothing. A merge
-    /// beside a writer takes from the writer's budget instead.
+    /// beside a writer takes from the writer's budget instead. Less than 1 MiB is taken for 1 MiB.
     pub memory_bytes: u64,
     /// Whether to read every output back whole and check everything in it, and not just its tail. Off by
     /// default: it doubles the bytes read, and stores check what they receive.
@@ -74,7 +77,7 @@ impl Default for JobOptions {
 impl JobOptions {
     /// A budget for merges alone.
     pub(super) fn memory(&self) -> Arc<Memory> {
-        Memory::of_merges(usize::try_from(self.memory_bytes).unwrap_or(usize::MAX))
+        Memory::of_merges(usize::try_from(self.memory_bytes.max(LEAST_MEMORY_BYTES)).unwrap_or(usize::MAX))
     }
 }
 

@@ -16,13 +16,10 @@
 //!   come back, but for an eighth of a round trip at most, nothing is sent: or who wrote a moment before them would be sent
 //!   alone, and they would wait for that one's round trip and then for their own.
 //!
-//! In a model (256 clients that wait for each write; median 30 ms, 99th percentile 120) that is 6,660 writes a second and
-//! 26 PUTs, where it is 3,100 and 129 with neither rule, and 4,700 and 44 with only the first; 7,150 and 28 are what one object
-//! after another could do if nobody ever lost a moment. Two clients: 55 writes a second, where it was 41. 3,000 writes a second
-//! that do not wait for one another take 49 ms (65 with neither) and 40 PUTs.
+//! What that brings for 1 to 256 clients who wait for each write: `pace/model.rs`, a test that prints it.
 //!
-//! Always true: what is full is sent at once; what is alone waits for an eighth of a round trip at most, and one writer
-//! by itself for nothing; nothing waits for longer than [`LONGEST`].
+//! Always true: what is full is sent at once; one writer by itself waits for nobody; who is alone waits for an eighth of a
+//! round trip, and for a quarter where several objects land one after another; no pause is longer than [`LONGEST`].
 
 use std::time::Duration;
 
@@ -41,8 +38,18 @@ const MOST: u32 = 4;
 pub(super) struct Pace {
     sent: Option<Duration>,
     round_trip: Option<Duration>,
-    /// So many are to wait for the next object, or until then.
-    returning: Option<(usize, Duration)>,
+    returning: Option<Returning>,
+}
+
+/// Who was told since the last object was sent.
+#[derive(Debug, Clone, Copy)]
+struct Returning {
+    /// So many will ask for the next object if all come back.
+    expected: usize,
+    /// They are waited for until then.
+    until: Duration,
+    /// And until then however many are told meanwhile.
+    latest: Duration,
 }
 
 impl Pace {
@@ -52,28 +59,35 @@ impl Pace {
         self.returning = None;
     }
 
-    /// One has landed at `now`, which took so long, and `told` waited for it; `waiting` wait for the next one. Gives how
+    /// One has landed at `now`, which took so long, and `told` waited for it; `asking` ask for the next one. Gives how
     /// many those will be if all come back.
-    pub(super) fn landed(&mut self, now: Duration, took: Duration, told: usize, waiting: usize) -> usize {
-        let mean = match self.round_trip {
-            None => took,
-            Some(mean) => (mean * (WEIGHT - 1) + took.min(mean * MOST)) / WEIGHT,
-        };
+    pub(super) fn landed(&mut self, now: Duration, took: Duration, told: usize, asking: usize) -> usize {
+        let before = self.round_trip.unwrap_or_else(|| took.min(LONGEST));
+        let took = took.min(before.max(SHORTEST_ROUND_TRIP) * MOST);
+        let mean = (before * (WEIGHT - 1) + took) / WEIGHT;
         self.round_trip = Some(mean);
-        let expected = self.returning.filter(|&(_, until)| now < until).map_or(0, |(expected, _)| expected);
-        let expected = expected.max(waiting) + told;
-        self.returning = Some((expected, now + (mean / RETURN_PART).min(LONGEST)));
-        expected
+        let known = self.returning.filter(|returning| now < returning.until);
+        if told > 0 {
+            let a_while = now + (mean / RETURN_PART).min(LONGEST);
+            let longest = a_while + (mean / RETURN_PART).min(LONGEST);
+            let latest = self.returning.map_or(longest, |returning| returning.latest);
+            let expected = known.map_or(0, |known| known.expected).max(asking) + told;
+            self.returning = Some(Returning { expected, until: a_while.min(latest), latest });
+        }
+        self.returning.map_or(0, |returning| returning.expected)
     }
 
-    /// How much longer to wait at `now`, where so many wait for the next object and it `is_alone` or behind others.
-    pub(super) fn left(&self, now: Duration, is_alone: bool, waiting: usize) -> Option<Duration> {
+    /// How much longer to wait at `now`, where so many ask for the next object and it `is_alone` or behind others.
+    pub(super) fn left(&self, now: Duration, is_alone: bool, asking: usize) -> Option<Duration> {
         let round_trip = self.round_trip.filter(|&mean| mean >= SHORTEST_ROUND_TRIP)?;
         let apart = self.sent.filter(|_| !is_alone).map(|sent| sent + (round_trip * 3 / 4).min(LONGEST));
-        let together = self.returning.filter(|&(expected, _)| waiting < expected).map(|(_, until)| until);
+        let together = self.returning.filter(|returning| asking < returning.expected).map(|of| of.until);
         apart.max(together).map(|until| until.saturating_sub(now)).filter(|left| !left.is_zero())
     }
 }
+
+#[cfg(test)]
+mod model;
 
 #[cfg(test)]
 mod tests {
@@ -126,6 +140,30 @@ mod tests {
     }
 
     #[test]
+    fn objects_that_land_one_after_another_put_nobody_off_for_longer_than_a_quarter() {
+        let mut pace = Pace::default();
+        pace.landed(10 * MS, 40 * MS, 1, 1);
+        for at in 11..30 {
+            pace.landed(at * MS, 40 * MS, 1, 1);
+            assert_eq!(pace.left(at * MS, true, 1).is_some(), at < 20, "{at} ms");
+            if at >= 20 {
+                pace.sent(at * MS);
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn where_nobody_was_told_nobody_is_waited_for() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.landed(10 * MS, 40 * MS, 0, 5), 0);
+        assert_eq!(pace.left(10 * MS, true, 5), None);
+        assert_eq!(pace.landed(11 * MS, 40 * MS, 2, 5), 7);
+        assert_eq!(pace.landed(12 * MS, 40 * MS, 0, 5), 7);
+        assert_eq!(pace.left(12 * MS, true, 5), Some(4 * MS), "the time of those who were told");
+    }
+
+    #[test]
     fn a_straggler_moves_the_pace_a_little_and_no_pause_is_long_or_tiny() {
         let mut pace = Pace::default();
         pace.landed(Duration::ZERO, 8 * MS, 0, 0);
@@ -142,5 +180,19 @@ mod tests {
         }
         assert_eq!(pace.left(Duration::ZERO, false, 1), None, "the store is near");
         assert_eq!(pace.left(Duration::ZERO, true, 1), None, "the store is near");
+    }
+
+    #[test]
+    fn a_first_one_that_was_retried_or_took_no_time_says_little() {
+        for (first, later) in [(Duration::from_secs(60), 8 * MS), (Duration::ZERO, 8 * MS)] {
+            let mut pace = Pace::default();
+            pace.landed(Duration::ZERO, first, 0, 0);
+            for _ in 0..30 {
+                pace.landed(Duration::ZERO, later, 0, 0);
+            }
+            pace.sent(Duration::ZERO);
+            let left = pace.left(Duration::ZERO, false, 1).unwrap();
+            assert!((5 * MS..8 * MS).contains(&left), "{left:?} after {first:?}");
+        }
     }
 }

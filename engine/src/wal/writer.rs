@@ -25,22 +25,10 @@
 //! Always true: a [`Landing`] says "durable" only when its object and every object before it lie in
 //! their slots with our bytes; once one slot is found to be another's, no later one is ever acknowledged.
 
-use std::{
-    collections::VecDeque,
-    future::Future,
-    mem,
-    pin::Pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryFutureExt as _, stream::FuturesOrdered};
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 
 use crate::{
     chaos::{Bug, bug},
@@ -51,10 +39,11 @@ use crate::{
     manifest::edit,
     memory::{Charge, Memory, Use},
     stats::Cause,
-    store::{self, Name, Sequence, is_of_disk, reread::READS},
+    store::{self, Name, Sequence, reread::READS},
     wal::{
         pace::Pace,
-        record::{SealedLog, WalHeader, WalObject, encode_data},
+        pipe::{Cut, Pipe, Trouble},
+        record::{WalHeader, WalObject, encode_data},
     },
 };
 
@@ -63,257 +52,6 @@ const INLINE_ENCODE_BYTES: usize = 64 << 10;
 /// The pause before an upload that failed for good in the store floor is begun again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// What becomes of one log object: the place where its writers wait.
-#[derive(Debug)]
-pub struct Landing {
-    done: OnceLock<Result<()>>,
-    /// How many have asked for it.
-    waiting: AtomicUsize,
-    /// With so many the task is to look again.
-    expected: AtomicUsize,
-    arrived: Notify,
-    poke: Arc<Notify>,
-    trouble: Arc<Trouble>,
-    clock: SharedClock,
-    deadline: Duration,
-}
-
-/// Why the log cannot be sent just now.
-#[derive(Debug, Default)]
-struct Trouble {
-    why: Mutex<Option<Error>>,
-    noted: Notify,
-}
-
-impl Landing {
-    /// Whether somebody waits for it.
-    pub fn is_wanted(&self) -> bool {
-        self.waiting() > 0
-    }
-
-    /// How many have asked for it.
-    fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst)
-    }
-
-    /// One more asks for it. Pokes the task for the first of them, and for the last of those who are expected: each of
-    /// the two that could miss the other, this and [`Pipe::expect`], writes before it reads.
-    fn ask(&self) {
-        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
-        if waiting == 1 || waiting == self.expected.load(Ordering::SeqCst) {
-            self.poke.notify_one();
-        }
-    }
-
-    /// The outcome, if it is known.
-    pub fn outcome(&self) -> Option<Result<()>> {
-        self.done.get().cloned()
-    }
-
-    /// Asks for the object to be sent as soon as there is room, and waits until it has landed.
-    ///
-    /// Fails with what stopped the log ([`ErrorKind::Fenced`] above all: then the write was not applied),
-    /// or with [`ErrorKind::OutcomeUnknown`] at the deadline, and at once if the local file system says no (a full disk):
-    /// the upload goes on, and may be waited for again.
-    pub async fn durable(&self) -> Result<()> {
-        if let Some(done) = self.done.get() {
-            return done.clone();
-        }
-        let landed = async {
-            let mut has_asked = false;
-            loop {
-                let arrived = self.arrived.notified();
-                tokio::pin!(arrived);
-                arrived.as_mut().enable();
-                if let Some(done) = self.done.get() {
-                    return done.clone();
-                }
-                if !mem::replace(&mut has_asked, true) {
-                    self.ask();
-                }
-                arrived.await;
-            }
-        };
-        tokio::select! {
-            biased;
-            done = landed => done,
-            // In doubt, done.
-            () = self.clock.sleep(self.deadline), if bug(Bug::AcknowledgedOnTimeout) => Ok(()),
-            why = self.trouble.for_good() => Err(Error::new(
-                ErrorKind::OutcomeUnknown,
-                "the write is accepted, but not durable, and cannot be for now",
-            )
-            .because(why)
-            .hint("it is still being tried: mend that and wait again, or call sync()")),
-            () = self.clock.sleep(self.deadline) => {
-                let what = format!("the write is accepted, but was not confirmed as durable within {:?}", self.deadline);
-                let error = Error::new(ErrorKind::OutcomeUnknown, what);
-                let error = match self.trouble.why.lock().clone() {
-                    Some(why) => error.because(why),
-                    None => error,
-                };
-                Err(error.hint("it is still being sent: wait again, or call sync()"))
-            }
-        }
-    }
-
-    fn land(&self, outcome: Result<()>) {
-        // The first outcome stands: what has landed cannot be un-landed by a later stop.
-        if self.done.set(outcome).is_ok() {
-            self.arrived.notify_waiters();
-        }
-    }
-}
-
-impl Trouble {
-    fn note(&self, why: &Error) {
-        *self.why.lock() = Some(why.clone());
-        self.noted.notify_waiters();
-    }
-
-    fn is_over(&self) {
-        self.why.lock().take();
-    }
-
-    /// Ready when asking again does not help: the local file system says no.
-    async fn for_good(&self) -> Error {
-        loop {
-            let noted = self.noted.notified();
-            tokio::pin!(noted);
-            noted.as_mut().enable();
-            if let Some(why) = self.why.lock().clone().filter(is_of_disk) {
-                return why;
-            }
-            noted.await;
-        }
-    }
-}
-
-/// A log cut off and given its slot.
-#[derive(Debug)]
-struct Cut {
-    slot: u64,
-    log: SealedLog,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    cuts: VecDeque<Cut>,
-    /// One for each object not yet landed, in slot order; the last belongs to the open buffer.
-    landings: VecDeque<Arc<Landing>>,
-    stopped: Option<Error>,
-}
-
-/// What lies between the put path and the task that uploads.
-#[derive(Debug)]
-pub struct Pipe {
-    waiting: Mutex<Waiting>,
-    poke: Arc<Notify>,
-    durable_seq: AtomicU64,
-    durable_slot: AtomicU64,
-    trouble: Arc<Trouble>,
-    clock: SharedClock,
-    deadline: Duration,
-}
-
-impl Pipe {
-    /// An empty pipe. Everything up to `durable_seq`, in slots up to `durable_slot`, is durable already.
-    pub fn new(durable_seq: Seq, durable_slot: u64, clock: SharedClock, deadline: Duration) -> Self {
-        Self {
-            waiting: Mutex::default(),
-            poke: Arc::default(),
-            durable_seq: AtomicU64::new(durable_seq),
-            durable_slot: AtomicU64::new(durable_slot),
-            trouble: Arc::default(),
-            clock,
-            deadline,
-        }
-    }
-
-    /// Opens the landing of the next object. One is open at a time, and the next is opened after the cut.
-    pub fn open(&self) -> Arc<Landing> {
-        let landing = Arc::new(Landing {
-            done: OnceLock::new(),
-            waiting: AtomicUsize::new(0),
-            expected: AtomicUsize::new(0),
-            arrived: Notify::new(),
-            poke: self.poke.clone(),
-            trouble: self.trouble.clone(),
-            clock: self.clock.clone(),
-            deadline: self.deadline,
-        });
-        let mut waiting = self.waiting.lock();
-        match &waiting.stopped {
-            Some(error) => landing.land(Err(error.clone())),
-            None => waiting.landings.push_back(landing.clone()),
-        }
-        landing
-    }
-
-    /// Hands over the log of the open landing, for `slot`. Slots are given in order.
-    pub fn send(&self, slot: u64, log: SealedLog) {
-        let mut waiting = self.waiting.lock();
-        if waiting.stopped.is_none() {
-            debug_assert!(
-                waiting.cuts.back().is_none_or(|before| before.slot + 1 == slot),
-                "slots go up by one"
-            );
-            waiting.cuts.push_back(Cut { slot, log });
-            drop(waiting);
-            self.poke.notify_one();
-        }
-    }
-
-    /// Everything up to this number is durable.
-    pub fn durable_seq(&self) -> Seq {
-        self.durable_seq.load(Ordering::Acquire)
-    }
-
-    /// The highest slot that holds our bytes, with nothing missing below it.
-    pub fn durable_slot(&self) -> u64 {
-        self.durable_slot.load(Ordering::Acquire)
-    }
-
-    /// Ends it: everything that has not landed fails with `error`. The first error stands.
-    pub fn stop(&self, error: &Error) {
-        let mut waiting = self.waiting.lock();
-        if waiting.stopped.is_none() {
-            waiting.stopped = Some(error.clone());
-            waiting.cuts.clear();
-            for landing in waiting.landings.drain(..) {
-                landing.land(Err(error.clone()));
-            }
-        }
-    }
-
-    /// The next one to send, if it `fits` by its bytes.
-    fn next(&self, fits: impl FnOnce(usize) -> bool) -> Option<Cut> {
-        self.waiting.lock().cuts.pop_front_if(|cut| fits(cut.log.bytes))
-    }
-
-    /// Gives how many waited for it.
-    fn landed(&self, slot: u64, last_seq: Seq) -> usize {
-        let mut waiting = self.waiting.lock();
-        self.durable_slot.store(slot, Ordering::Release);
-        self.durable_seq.store(last_seq, Ordering::Release);
-        let Some(landing) = waiting.landings.pop_front() else { return 0 };
-        landing.land(Ok(()));
-        landing.waiting()
-    }
-
-    /// How many wait for what is cut off next.
-    fn waiting(&self) -> usize {
-        self.waiting.lock().landings.back().map_or(0, |open| open.waiting())
-    }
-
-    /// The task is poked when so many wait for what is cut off next.
-    fn expect(&self, count: usize) {
-        if let Some(open) = self.waiting.lock().landings.back() {
-            open.expected.store(count, Ordering::SeqCst);
-        }
-    }
-}
 
 /// Who writes, and how much at a time.
 #[derive(Debug, Clone)]
@@ -348,11 +86,13 @@ impl LogWriter {
                 let is_alone = flying.is_empty();
                 let fits = |bytes: usize| is_alone || bytes <= self.memory.left(Use::Log);
                 let next = pipe.next(fits).or_else(|| {
-                    let (now, waiting) = (self.clock.monotonic(), pipe.waiting());
-                    if waiting > 0
-                        && let Some(left) = pace.left(now, is_alone, waiting)
-                    {
-                        alarm.set(&self.clock, now + left, left);
+                    // Whoever asks first pokes this task again.
+                    if !pipe.is_wanted() {
+                        return None;
+                    }
+                    let now = self.clock.monotonic();
+                    if let Some(left) = pace.left(now, is_alone, pipe.asking()) {
+                        alarm.set(&self.clock, now, left);
                         return None;
                     }
                     cut_if_wanted();
@@ -362,11 +102,11 @@ impl LogWriter {
                 let charge = self.memory.hold(Use::Log, cut.log.bytes);
                 pace.sent(self.clock.monotonic());
                 let codec = if flying.len() * 2 < self.window { Codec::None } else { Codec::Lz4 };
-                let upload = self.upload(cut, codec, charge, pipe.durable_slot(), &pipe.trouble).inspect_ok(
+                let upload = self.upload(cut, codec, charge, pipe.durable_slot(), pipe.trouble()).inspect_ok(
                     |Sent { slot, last_seq, .. }| {
                         // The rule at the head, broken.
                         if bug(Bug::AcknowledgedOutOfOrder) {
-                            pipe.landed(*slot, *last_seq);
+                            pipe.landed(*slot, *last_seq, |_, asking| asking);
                         }
                     },
                 );
@@ -377,8 +117,8 @@ impl LogWriter {
                 Some(landed) = flying.next() => match landed {
                     Ok(_) if bug(Bug::AcknowledgedOutOfOrder) => {}
                     Ok(Sent { slot, last_seq, took }) => {
-                        let told = pipe.landed(slot, last_seq);
-                        pipe.expect(pace.landed(self.clock.monotonic(), took, told, pipe.waiting()));
+                        let now = self.clock.monotonic();
+                        pipe.landed(slot, last_seq, |told, asking| pace.landed(now, took, told, asking));
                     }
                     Err(error) => {
                         // What is still in flight can only land in slots that nobody will read.
@@ -387,7 +127,7 @@ impl LogWriter {
                         return error;
                     }
                 },
-                () = pipe.poke.notified() => {}
+                () = pipe.poked() => {}
                 () = alarm.rings() => alarm = Alarm::default(),
             }
         }
@@ -473,13 +213,16 @@ impl LogWriter {
     }
 }
 
-/// When to look again, if that is set.
+/// When to look again, if that is set, and the wait for it.
 #[derive(Default)]
-struct Alarm(Option<(Duration, Pin<Box<dyn Future<Output = ()> + Send>>)>);
+struct Alarm(Option<(Duration, Sleep)>);
+
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Alarm {
-    /// Rings at `at`, which is in `left`, and no more when it would have before.
-    fn set(&mut self, clock: &SharedClock, at: Duration, left: Duration) {
+    /// Rings when `left` has passed since `now`, and no more when it would have before.
+    fn set(&mut self, clock: &SharedClock, now: Duration, left: Duration) {
+        let at = now + left;
         if self.0.as_ref().is_none_or(|&(before, _)| before != at) {
             self.0 = Some((at, clock.sleep(left)));
         }

@@ -16,7 +16,8 @@
 //! durable, and free again (objects beyond the first are sent as long as they fit); what it takes to flush a memtable with
 //! one part of its SST on its way; and the least of scans and merges. What those hold beyond it (`memory.rs`) delays nobody,
 //! because they take less as more is written; but who would fill the memory with it there waits. A quarter of the budget is
-//! left to writes whatever else is held.
+//! left to writes whatever else is held, and as much again for memtables that only readers hold: one that is flushed and still
+//! read does not use the quarter up.
 //!
 //! Always true: below half of its part a write's charge is one atomic addition; writes that had to wait are admitted in
 //! the order in which they came, so that none waits for ever, however large.
@@ -74,7 +75,7 @@ pub struct Kept {
     pub for_others: usize,
 }
 
-/// Writes get one part in so many of the budget whatever else is held.
+/// Writes get one part in so many of the budget whatever else is held, and as much again where readers hold it.
 const LEAST_PART: usize = 4;
 
 /// A place in the line of those who wait for memory. Given up when dropped.
@@ -147,7 +148,8 @@ impl MemoryBudget {
     fn room_beside(&self, log: usize, others: usize) -> usize {
         let limit = self.limit();
         let taken = log.max(self.kept.for_log).saturating_add(others.max(self.kept.for_others));
-        limit.saturating_sub(taken).max(limit / LEAST_PART)
+        let (left, least) = (limit.saturating_sub(taken), limit / LEAST_PART);
+        if left >= 2 * least { left } else { left.max(least + self.held_by_readers().min(least)) }
     }
 
     /// Charges `bytes` if that needs no thought: the one addition of the put path.
@@ -343,6 +345,23 @@ mod tests {
         let _flood = memory.hold(Use::Scans, 5000);
         assert_ne!(budget.admit(250), Admission::Full);
         assert_eq!(budget.admit(1), Admission::Full);
+    }
+
+    #[test]
+    fn a_memtable_that_only_readers_hold_does_not_take_the_quarter_of_writes_and_two_do() {
+        let memory = Memory::new(1000);
+        let budget = MemoryBudget::new(memory.clone(), Kept::default());
+        let _flood = memory.hold(Use::MergeOutputs, 5000);
+        let read = [Arc::new(Memtable::new()), Arc::new(Memtable::new())];
+        assert_ne!(budget.admit(250), Admission::Full);
+        budget.release_with(&read[0], 250);
+        assert_ne!(budget.admit(250), Admission::Full, "the first is flushed, and is read");
+        assert_eq!(budget.admit(1), Admission::Full);
+        budget.release_with(&read[1], 250);
+        assert_eq!(budget.admit(1), Admission::Full, "readers hold as much again as writes are left");
+        drop(read);
+        budget.sweep();
+        assert_ne!(budget.admit(250), Admission::Full);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::{
     error::Result,
     key::{KEYSPACE_BYTES, KeyspaceId, Kind, NEVER, check_key, check_value},
     read::Token,
-    wal::{Op, writer::Landing},
+    wal::{Op, pipe::Landing},
     write::{
         batch::{WriteBatch, expire_at},
         head::Writer,

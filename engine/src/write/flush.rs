@@ -357,12 +357,9 @@ fn finish(builder: SstBuilder, pieces: &mut Vec<Built>) -> Result<()> {
 
 /// Waits until all of `frozen` is durable, however slow the log is.
 async fn landed(frozen: &Frozen) -> Result<()> {
-    let Some(landing) = &frozen.landing else { return Ok(()) };
-    loop {
-        match landing.durable().await {
-            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {}
-            done => return done,
-        }
+    match &frozen.landing {
+        Some(landing) => landing.settled().await,
+        None => Ok(()),
     }
 }
 

@@ -42,7 +42,7 @@ use crate::{
     store::upload::PART_BYTES,
     wal::{
         LogBuffer, Op,
-        writer::{Landing, Pipe},
+        pipe::{Landing, Pipe},
     },
     write::{
         budget::{Kept, MemoryBudget},
@@ -440,9 +440,9 @@ impl Head {
         if self.log.is_empty() {
             return;
         }
-        pipe.send(self.next_slot, self.log.seal(self.next_seq));
+        let next = pipe.cut(self.next_slot, self.log.seal(self.next_seq));
         self.next_slot += 1;
-        self.last_cut = Some(mem::replace(&mut self.landing, pipe.open()));
+        self.last_cut = Some(mem::replace(&mut self.landing, next));
     }
 
     fn superversion(&self, view: Arc<View>) -> SuperVersion {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::{
     chaos::{self, Bug, bug},
     error::{Error, Result},
+    memory::MemoryStats,
     write::{
         budget::{Admission, MemoryBudget},
         head::{Settings, Writer},
@@ -98,17 +99,63 @@ impl Writer {
     }
 
     fn no_room(&self, bytes: usize) -> Error {
-        let budget = self.budget();
+        let (budget, held) = (self.budget(), self.budget().memory().stats());
         let error = Error::unavailable(format!(
-            "a write of {bytes} bytes found no room in the memory budget for {:?}: held are {}; nothing was written",
+            "a write of {bytes} bytes found no room in the memory budget for {:?}: held are {held}; nothing was written",
             self.settings().deadline,
-            budget.memory().stats(),
         ));
-        match budget.held_by_readers() {
-            0 => error.hint("the store takes no writes, or takes them too slowly; try again later"),
-            held => error.hint(format!(
-                "snapshots and scans hold {held} bytes of it: drop them, or give the database more memory"
-            )),
+        error.hint(match Holder::of(&held, budget.held_by_readers()) {
+            Holder::Merges(bytes) => format!(
+                "merges hold {bytes} bytes of it: try again later, and give the database more memory (`memory_bytes`; with 16 MiB \
+                 and more a merge leaves room)"
+            ),
+            Holder::Readers(bytes) => format!(
+                "snapshots and scans hold {bytes} bytes of it: drop them, or give the database more memory"
+            ),
+            Holder::Store => "the store takes no writes, or takes them too slowly; try again later".to_owned(),
+        })
+    }
+}
+
+/// Who has to give something back before there is room.
+#[derive(Debug, PartialEq, Eq)]
+enum Holder {
+    /// Merges, which hold more than half of the budget.
+    Merges(usize),
+    /// Snapshots and scans: memtables, and what was fetched for them.
+    Readers(usize),
+    /// Nobody here: what is to be sent is not taken.
+    Store,
+}
+
+impl Holder {
+    fn of(held: &MemoryStats, memtables_read: usize) -> Self {
+        let merges = held.merge_input_bytes + held.merge_output_bytes;
+        let readers = memtables_read + held.scan_bytes;
+        match readers {
+            _ if merges > held.limit_bytes / 2 => Self::Merges(merges),
+            0 => Self::Store,
+            _ => Self::Readers(readers),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_the_memory_is_named() {
+        let held = |scan_bytes, merge_output_bytes| MemoryStats {
+            limit_bytes: 1000,
+            memtable_bytes: 250,
+            scan_bytes,
+            merge_output_bytes,
+            ..MemoryStats::default()
+        };
+        assert_eq!(Holder::of(&held(0, 0), 0), Holder::Store);
+        assert_eq!(Holder::of(&held(0, 400), 0), Holder::Store, "a merge may hold its part");
+        assert_eq!(Holder::of(&held(50, 400), 250), Holder::Readers(300));
+        assert_eq!(Holder::of(&held(350, 2700), 250), Holder::Merges(2700));
     }
 }

@@ -86,7 +86,7 @@ pub(crate) struct Args {
     /// Whether this process also merges while it loads; `off` leaves it to a compactor
     #[arg(long, value_enum, default_value_t = Who::InProcess)]
     compaction: Who,
-    /// The memory budget for log buffers, memtables and uploads, such as 256MiB
+    /// The memory budget for all but the block cache, such as 256MiB; a merge needs some 10MiB of it
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
     /// Rows in one atomic batch

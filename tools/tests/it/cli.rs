@@ -1,6 +1,6 @@
 //! Every verb, through the built binary, on a database in a folder.
 
-use std::{io::Write as _, process::Stdio};
+use std::{ffi::OsStr, io::Write as _, os::unix::ffi::OsStrExt as _, process::Stdio};
 
 use serde_json::Value;
 
@@ -53,6 +53,11 @@ fn binary_keys_and_values_go_in_and_out_as_hex() {
     assert_eq!(row["value"], "\n\0");
     assert_eq!(shell.run(&["get", url, "00ff10", "--hex", "--raw"]).out, b"\n\0");
     shell.fails(&["get", url, "xyz", "--hex"], 2, "\"xyz\" is not hex");
+    // One key must not become another by being made readable.
+    let output = esker().args(["put", url]).arg(OsStr::from_bytes(b"\xff")).arg("v").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("word 3 of the command line") && said.contains("--hex"), "{said}");
 }
 
 #[test]

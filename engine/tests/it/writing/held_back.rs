@@ -12,7 +12,7 @@ use esker::{
     manifest::Manifest,
     stats::{Cause, RequestKind},
     store::{Folder, Name},
-    testing::{Fault, FaultyStore, Latency, Operation, Rule, SimClock, single_threaded},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
 };
 use futures::{FutureExt as _, future::join_all};
 
@@ -200,34 +200,40 @@ fn writers_who_wait_for_each_write_come_to_go_together_and_one_alone_waits_for_n
     simulated(async {
         let place = Place::new();
         let db = place.open().await;
-        let slow = Latency::Uniform(MOMENT / 5, 3 * MOMENT / 5);
-        place.store.add(Rule::on(Operation::Put).path("wal/").meets(Fault::Latency(slow)));
+        let put = Duration::from_millis(40);
+        place.store.add(Rule::on(Operation::Put).path("wal/").meets(Fault::Delay(put)));
         let puts = || db.stats().count(RequestKind::Put, Cause::Wal).requests;
-
-        let (before, start) = (puts(), place.clock.monotonic());
-        for n in 0..50_u32 {
-            db.put(n.to_be_bytes(), "v").await.unwrap();
-        }
-        let alone = place.clock.monotonic() - start;
-        assert_eq!(puts() - before, 50);
-        assert!(alone < 50 * MOMENT / 2, "50 requests of 40 ms each took {alone:?}");
-
-        // They come one after another, and answer each other's objects a little apart.
-        let (before, start) = (puts(), place.clock.monotonic());
-        let writers = (0..64_u32).map(|n| {
-            let (db, clock) = (&db, &place.clock);
-            async move {
-                clock.sleep(MOMENT * n / 32).await;
-                for _ in 0..50 {
-                    db.put(n.to_be_bytes(), "v").await.unwrap();
-                    clock.sleep(MOMENT * (n % 8) / 400).await;
-                }
+        let write = async |n: u64, thought: Duration, rounds: u32| {
+            for _ in 0..rounds {
+                db.put(n.to_be_bytes(), "v").await.unwrap();
+                place.clock.sleep(thought).await;
             }
-        });
-        join_all(writers).await;
-        let (together, took) = (puts() - before, place.clock.monotonic() - start);
-        assert!(together < 65, "50 rounds of 64 writers took {together} requests");
-        assert!(took < 2 * MOMENT + alone * 5 / 4, "{took:?}, where one alone took {alone:?}");
+        };
+
+        let (before, start) = (puts(), place.clock.monotonic());
+        write(0, Duration::ZERO, 50).await;
+        assert_eq!(
+            (puts() - before, place.clock.monotonic() - start),
+            (50, 50 * put),
+            "one waits for its PUT"
+        );
+
+        // They come at once; then one answers at once, two after a millisecond, one after two.
+        let ms = Duration::from_millis(1);
+        let (before, start) = (puts(), place.clock.monotonic());
+        let thoughts = [Duration::ZERO, ms, ms, 2 * ms];
+        join_all((0..4).map(|n| write(n, thoughts[n as usize], 50))).await;
+        let took = place.clock.monotonic() - start;
+        assert_eq!(puts() - before, 50, "all four go together each time");
+        assert_eq!(took, 50 * (put + 2 * ms), "the last of them is waited for, and nothing else");
+
+        // Of two one goes away: the other waits for it once, for an eighth of a round trip.
+        place.clock.sleep(SECOND).await;
+        let (before, start) = (puts(), place.clock.monotonic());
+        futures::join!(write(0, ms, 1), write(1, Duration::ZERO, 3));
+        let took = place.clock.monotonic() - start;
+        assert_eq!(puts() - before, 3);
+        assert_eq!(took, 3 * put + put / 8, "who does not come back is waited for once");
     });
 }
 

@@ -12,6 +12,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     sync::Arc,
     time::Duration,
 };
@@ -26,7 +27,8 @@ use esker::{
     store::{Folder, Name, Sequence, Store},
     wal::{
         LogBuffer, Op, Opened, Opening, WalObject,
-        writer::{Landing, LogWriter, Pipe},
+        pipe::{Landing, Pipe},
+        writer::LogWriter,
     },
 };
 
@@ -53,6 +55,8 @@ struct Running {
     log: Work<Error>,
     ended: Option<Error>,
     landings: Vec<Arc<Landing>>,
+    /// That of the object which is sent next.
+    open: Arc<Landing>,
     next_slot: u64,
     next_seq: Seq,
 }
@@ -144,7 +148,9 @@ impl Node {
         };
         let log = Work::new(writer.run(pipe.clone(), || {}, |_| {}));
         let (next_slot, next_seq) = (opened.next_slot, last_seq + 1);
-        self.running = Some(Running { pipe, log, ended: None, landings: Vec::new(), next_slot, next_seq });
+        let open = pipe.open();
+        self.running =
+            Some(Running { pipe, log, ended: None, landings: Vec::new(), open, next_slot, next_seq });
     }
 
     /// Sends write `n` on its way. Gives its slot.
@@ -153,8 +159,8 @@ impl Node {
         let mut log = LogBuffer::new(w.next_seq);
         let op = Op { kind: Kind::Put, key: KEY, expire_at_ms: 0, value: &[e, n] };
         log.append(w.next_seq, [op].into_iter(), drop);
-        w.landings.push(w.pipe.open());
-        w.pipe.send(w.next_slot, log.seal(w.next_seq + 1));
+        let next = w.pipe.cut(w.next_slot, log.seal(w.next_seq + 1));
+        w.landings.push(mem::replace(&mut w.open, next));
         (w.next_slot, w.next_seq) = (w.next_slot + 1, w.next_seq + 1);
         w.go_on();
         w.next_slot - 1

@@ -19,6 +19,7 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
 
 use crate::{
     figures::short,
+    options, print,
     sample::{Sample, Samples, Scale, Spread},
 };
 
@@ -81,24 +82,24 @@ impl CompareArgs {
     ///
     /// # Errors
     /// When a file cannot be read, or the two have nothing in common.
-    #[expect(clippy::print_stdout, reason = "the report is this program's output")]
     pub(crate) fn run(&self) -> Result<ExitCode> {
-        ensure!(self.threshold >= 0.0, "--threshold must not be negative");
+        options::usage(self.threshold >= 0.0, "--threshold must be a number of percent, 0 or more")?;
         let (before, after) = (Samples::read(&self.before)?, Samples::read(&self.after)?);
         let mut changes = changes(&before, &after, self.threshold / 100.0);
         if let Some(engine) = &self.engine {
             changes.retain(|change| change.name[2] == *engine);
         }
         ensure!(!changes.is_empty(), "the two files have no workload, store and engine in common");
-        println!("{}", report(&changes));
+        let mut text = format!("{}\n", report(&changes));
         for difference in differences(&before, &after) {
-            println!("not the same: {difference}");
+            text.push_str(&format!("not the same: {difference}\n"));
         }
         let engine = self.engine.as_deref();
         let missing = if self.subset { Vec::new() } else { missing(&before, &after, engine) };
         for what in &missing {
-            println!("MISSING in the second file: {what}");
+            text.push_str(&format!("MISSING in the second file: {what}\n"));
         }
+        print(&text)?;
         let worse = changes.iter().any(|change| change.verdict == Verdict::Worse);
         Ok(if worse || !missing.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }

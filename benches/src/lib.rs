@@ -27,12 +27,19 @@ pub mod sample;
 mod target;
 pub mod workload;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 pub use options::Args;
 use options::Verb;
+
+/// Puts `text` on standard output. That the other end is gone is an [`std::io::Error`] like any other, for the program
+/// to judge.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output cannot be written")
+}
 
 /// Runs the benchmark that `args` describe, or compares two earlier ones, and prints the report on standard output.
 ///
@@ -47,10 +54,6 @@ pub async fn run(args: Args) -> Result<ExitCode> {
     let outcome = phases::run(&plan, &target).await;
     target.clean_up();
     let report = outcome?;
-    if plan.json {
-        report.print_json();
-    } else {
-        report.print_tables();
-    }
+    print(&if plan.json { report.json_lines() } else { report.tables() })?;
     Ok(ExitCode::SUCCESS)
 }

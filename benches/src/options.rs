@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use bytesize::ByteSize;
+use clap::error::ErrorKind;
 
 use crate::{compare::CompareArgs, dataset::Dataset, workload::Phase};
 
@@ -114,27 +115,59 @@ pub(crate) struct Plan {
     pub(crate) program: PathBuf,
 }
 
+/// An error unless `holds`: one of the command line, which is [`clap::Error`] to whoever turns errors into exit codes.
+pub(crate) fn usage(holds: bool, otherwise: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(clap::Error::raw(ErrorKind::ValueValidation, otherwise).into()) }
+}
+
+/// What the phases need of each other and of the place.
+fn fit(phases: &[Phase], place: &Place) -> Result<()> {
+    usage(!phases.is_empty(), "--workloads names no phase")?;
+    let first_fill = phases.iter().position(|phase| matches!(phase, Phase::Fill { .. }));
+    let first_use = phases.iter().position(Phase::needs_rows);
+    usage(
+        first_use.is_none_or(|used| first_fill.is_some_and(|filled| filled < used)),
+        "--workloads has a phase that needs rows before any are loaded: begin with `load`, or a `fill…`",
+    )?;
+    let in_memory = matches!(place, Place::Url(url) if url.starts_with("memory:"));
+    usage(
+        !(in_memory && phases.contains(&Phase::Compact)),
+        "`compact` hands over to another process, which cannot see memory://: leave it out of --workloads, or use file:///…",
+    )
+}
+
 impl Args {
+    /// What `Dataset` keeps for each row, twice over for those that are added later, is then 32 GB.
+    const MOST_ROWS: u64 = 1_000_000_000;
+
     pub(crate) fn plan(&self) -> Result<Plan> {
-        let phases = Phase::parse_list(&self.workloads)?;
-        ensure!(!phases.is_empty(), "--workloads names no phase");
-        ensure!(self.num > 0, "--num must be at least 1");
-        ensure!(
+        let phases = Phase::parse_list(&self.workloads)
+            .or_else(|error| usage(false, &format!("{error:#}")).map(|()| Vec::new()))?;
+        usage(
+            (1..=Self::MOST_ROWS).contains(&self.num),
+            &format!("--num must be 1 to {} (each row takes 32 bytes of memory here)", Self::MOST_ROWS),
+        )?;
+        usage(
             (Dataset::LEAST_KEY_BYTES..=1024).contains(&self.key_size),
-            "--key-size must be 16 to 1024 (row numbers have 16 digits)"
-        );
-        ensure!((16..=1 << 20).contains(&self.value_size), "--value-size must be 16 to 1048576");
-        ensure!((1..=4096).contains(&self.clients), "--clients must be 1 to 4096");
-        ensure!(self.scan_rows > 0, "--scan-rows must be at least 1");
-        if self.rate.is_some_and(|r| !(r > 0.0 && r < 1e9)) {
-            bail!("--rate must be a positive number of operations a second");
-        }
+            "--key-size must be 16 to 1024 (row numbers have 16 digits)",
+        )?;
+        usage((16..=1 << 20).contains(&self.value_size), "--value-size must be 16 to 1048576")?;
+        usage((1..=4096).contains(&self.clients), "--clients must be 1 to 4096")?;
+        usage(self.scan_rows > 0, "--scan-rows must be at least 1")?;
+        usage(
+            self.rate.is_none_or(|r| r > 0.0 && r < 1e9),
+            "--rate must be a positive number of operations a second",
+        )?;
+        let cache = self.cache.as_u64();
+        usage((1 << 16..=1 << 40).contains(&cache), "--cache must be 64KiB to 1TiB")?;
         let place = match (&self.url, self.minio) {
             (Some(url), _) => Place::Url(url.clone()),
             (None, true) => Place::Minio,
             (None, false) => Place::TemporaryDirectory,
         };
+        fit(&phases, &place)?;
         let duration: Duration = self.duration.into();
+        usage(duration >= Duration::from_millis(1), "--duration must be 1ms or more")?;
         Ok(Plan {
             place,
             rows: if self.short { (self.num / 10).max(1) } else { self.num },
@@ -145,7 +178,7 @@ impl Args {
             clients: self.clients,
             duration: if self.short { duration / 6 } else { duration },
             rate: self.rate,
-            cache_bytes: usize::try_from(self.cache.as_u64())?,
+            cache_bytes: usize::try_from(cache)?,
             ssd_bytes: self.ssd.map(|b| b.as_u64()),
             scan_rows: self.scan_rows,
             seed: self.seed,

@@ -1,9 +1,13 @@
 //! What a run found, as tables for people and as JSON lines for programs.
 //!
 //! Always true: a phase that did not run has no row; dollars are requests only, at the prices of `esker::stats::Prices`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is this program's output")]
+#![expect(clippy::print_stderr, reason = "progress goes there")]
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    io::IsTerminal as _,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use comfy_table::{CellAlignment, Table, presets::UTF8_HORIZONTAL_ONLY};
@@ -210,26 +214,31 @@ impl Report {
         (written > 0).then(|| put as f64 / written as f64)
     }
 
-    pub(crate) fn print_json(&self) {
-        println!("{}", json!({ "event": "setup", "setup": self.setup }));
-        for phase in &self.phases {
-            println!("{}", phase.json());
-        }
-        println!(
-            "{}",
-            json!({
+    /// A line for the setup, one for each phase, and one for the whole.
+    pub(crate) fn json_lines(&self) -> String {
+        let setup = json!({ "event": "setup", "setup": self.setup });
+        let summary = json!({
                 "event": "summary",
                 "peak_memory_bytes": self.peak_memory,
                 "write_amplification": self.write_amplification(),
                 "space_amplification": self.amplification.as_ref().map(|a| a.stored as f64 / a.live_bytes.max(1) as f64),
                 "compactions": self.compactions,
-            })
-        );
+        });
+        let phases = self.phases.iter().map(PhaseReport::json);
+        std::iter::once(setup).chain(phases).chain([summary]).map(|line| format!("{line}\n")).collect()
     }
 
-    pub(crate) fn print_tables(&self) {
-        println!("\nEsker {} at {}", env!("CARGO_PKG_VERSION"), self.url);
-        println!(
+    /// For people.
+    pub(crate) fn tables(&self) -> String {
+        let mut text = String::new();
+        self.write_tables(&mut text).expect("a String takes every write");
+        text
+    }
+
+    fn write_tables(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "\nEsker {} at {}", env!("CARGO_PKG_VERSION"), self.url)?;
+        writeln!(
+            out,
             "{} rows of {} B keys and {} B values, {} clients on {} cores, {} cache, every read verified\n",
             self.setup["rows"],
             self.setup["key_bytes"],
@@ -237,36 +246,39 @@ impl Report {
             self.setup["clients"],
             self.setup["cores"],
             ByteSize(self.setup["cache_bytes"].as_u64().unwrap_or(0)),
-        );
-        self.print_phases();
-        self.print_requests();
+        )?;
+        self.write_phases(out)?;
+        self.write_requests(out)?;
         for phase in &self.phases {
             if let Some(note) = &phase.note {
-                println!("{}:\n{note}", phase.name);
+                writeln!(out, "{}:\n{note}", phase.name)?;
             }
         }
         if let Some(a) = &self.amplification {
-            println!(
+            writeln!(
+                out,
                 "Space:  {} rows, {} of keys and values, stored in {} ({:.2} x; {:.2} x before compression)",
                 a.rows,
                 ByteSize(a.live_bytes),
                 ByteSize(a.stored),
                 a.stored as f64 / a.live_bytes.max(1) as f64,
                 a.raw as f64 / a.live_bytes.max(1) as f64,
-            );
+            )?;
         }
         if let Some(amplification) = self.write_amplification() {
-            println!(
+            writeln!(
+                out,
                 "Writes: {amplification:.2} bytes put for each byte of keys and values written (log, flushes and merges)"
-            );
+            )?;
         }
-        println!(
+        writeln!(
+            out,
             "Memory: {} at most in this process (writer, reader and harness)",
             ByteSize(self.peak_memory)
-        );
+        )
     }
 
-    fn print_phases(&self) {
+    fn write_phases(&self, out: &mut String) -> fmt::Result {
         let mut table = sheet(&[
             "workload", "ops", "ops/s", "p50", "p90", "p99", "p99.9", "max", "cpu", "GET", "PUT", "LIST",
             "DEL", "$/M ops",
@@ -297,10 +309,10 @@ impl Report {
             ]);
         }
         align(&mut table);
-        println!("{table}\n");
+        writeln!(out, "{table}\n")
     }
 
-    fn print_requests(&self) {
+    fn write_requests(&self, out: &mut String) -> fmt::Result {
         let mut table =
             sheet(&["requests by cause", "GET", "bytes", "PUT", "bytes", "LIST", "DEL", "failed"]);
         for cause in Cause::ALL {
@@ -326,7 +338,7 @@ impl Report {
             ]);
         }
         align(&mut table);
-        println!("{table}\n");
+        writeln!(out, "{table}\n")
     }
 }
 

@@ -116,6 +116,11 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
+    /// Whether it reads or changes rows that are there.
+    pub(crate) fn needs_rows(&self) -> bool {
+        matches!(self, Self::Run { .. } | Self::FullScan { .. })
+    }
+
     /// The phases that a comma-separated list names.
     pub(crate) fn parse_list(list: &str) -> Result<Vec<Self>> {
         list.split(',').map(str::trim).filter(|n| !n.is_empty()).map(Self::parse).collect()

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 use esker_compactor::Args;
 
@@ -9,11 +10,13 @@ use esker_compactor::Args;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = Args::parse();
     esker_compactor::log_to_stderr();
-    match esker_compactor::run(args).await {
+    let ended = esker_compactor::runtime()
+        .context("the async runtime cannot start")
+        .and_then(|runtime| runtime.block_on(esker_compactor::run(args)));
+    match ended {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             tracing::error!("{error:#}");

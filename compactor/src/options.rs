@@ -64,7 +64,8 @@ pub struct Args {
     pub force: bool,
 
     /// With --watch: how often to look for new versions; up to four times as long while nothing happens.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    /// Each look is a GET: at least 50ms.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = interval)]
     pub interval: Duration,
 
     /// How long superseded versions are kept for readers that still use them (default: as stored, 15m).
@@ -95,7 +96,19 @@ fn memory(text: &str) -> Result<ByteSize, String> {
     if size < ByteSize::mib(1) {
         return Err("a merge needs 1MiB at least".to_owned());
     }
+    if size > ByteSize::tib(1) {
+        return Err("more than 1TiB is more than a merge can use".to_owned());
+    }
     Ok(size)
+}
+
+/// A time between two looks that does not keep the store busy.
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if interval < Duration::from_millis(50) {
+        return Err("each look is a GET that is paid for: 50ms at least".to_owned());
+    }
+    Ok(interval)
 }
 
 impl Args {

@@ -21,7 +21,7 @@ use esker::{
     store::{Store, is_refused},
 };
 
-use crate::{desk::Desk, event::Event, options::Args, status, worker::Worker};
+use crate::{desk::Desk, event::Event, options::Args, process, status, worker::Worker};
 
 /// How many times longer than the interval it waits at most while nothing happens.
 const SLOWEST: u32 = 4;
@@ -73,7 +73,7 @@ impl Exit {
 /// Runs the compactor as the command line says, until it has finished or a signal comes. What it has to say
 /// goes to standard output as events; what fails for good is logged, and told by the exit.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    let stop = stop_signal().context("cannot listen for signals")?;
+    let stop = process::stop_signal().context("cannot listen for signals")?;
     run_until(args, stop).await
 }
 
@@ -272,30 +272,4 @@ impl<'a> Watch<'a> {
 fn failed(error: &Error) -> Exit {
     tracing::error!("{error}");
     Exit::of(error)
-}
-
-/// Ready when SIGTERM or SIGINT has come.
-#[cfg(unix)]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            biased;
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
-
-/// Ready when Ctrl-C has been pressed.
-#[cfg(not(unix))]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        // Without a handler there is no signal either: then it runs until it is killed.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }

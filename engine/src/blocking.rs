@@ -32,6 +32,7 @@ use bytes::Bytes;
 use tokio::{runtime, sync::oneshot};
 
 use crate::{
+    clock::blocking_threads,
     db,
     error::{Error, Result},
     key::KeyspaceId,
@@ -364,7 +365,11 @@ impl Thread {
         let failed = |error: std::io::Error| {
             Error::unavailable("the thread of a blocking handle could not be started").because(error)
         };
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(blocking_threads())
+            .build()
+            .map_err(failed)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let joined = std::thread::Builder::new()

@@ -28,6 +28,7 @@ pub mod db;
 pub mod blocking;
 pub mod testing;
 
+pub use clock::blocking_threads;
 pub use db::{Builder, Db, Keyspace};
 pub use error::{Error, ErrorKind, Result};
 pub use options::{Compaction, Options};

@@ -131,8 +131,11 @@ impl Told {
                 told.hint = hint;
                 break;
             }
-            told.what.push_str(&cause.to_string());
-            if let Some(stop) = cause.downcast_ref::<Stop>() {
+            // What another floor found wrong with the words, it says as clap does.
+            let usage = cause.downcast_ref::<clap::Error>().map(Stop::of);
+            let stop = usage.as_ref().or_else(|| cause.downcast_ref::<Stop>());
+            told.what.push_str(&stop.map_or_else(|| cause.to_string(), |stop| stop.what.clone()));
+            if let Some(stop) = stop {
                 told.code = stop.code;
                 told.hint.clone_from(&stop.hint);
                 told.kind = match stop.code {

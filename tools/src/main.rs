@@ -33,6 +33,7 @@ mod scrub;
 mod show;
 mod soak;
 mod sst;
+mod stop;
 mod target;
 mod verify;
 mod wal;
@@ -149,7 +150,7 @@ fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match esker_compactor::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             return exit::report(&anyhow::Error::new(error).context("the async runtime cannot start"), json);
@@ -184,9 +185,9 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Gc(args) => gc::run(args).await,
         Verb::Checkpoint(args) => checkpoint::run(args).await,
         Verb::Compact(args) => compact::run(args).await,
-        Verb::Soak(args) => soak::run(args).await,
+        Verb::Soak(args) => stop::unless_stopped(soak::run(args)).await,
         Verb::SoakChild(args) => soak::child::run(args).await,
-        Verb::Bench(args) => esker_bench::run(args).await,
+        Verb::Bench(args) => stop::unless_stopped(esker_bench::run(args)).await,
         Verb::Compactor(args) => {
             esker_compactor::log_to_stderr();
             Ok(ExitCode::from(esker_compactor::run(args).await?.code()))

@@ -34,6 +34,7 @@ use esker_bench::sample::Samples;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
+    engine::Kind,
     options::{Args, Verb},
     session::{Said, Session},
 };
@@ -43,7 +44,7 @@ use crate::{
 static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Where memory comes from, as results say it.
-pub(crate) const ALLOCATOR: &str = "mimalloc, which keeps what is freed";
+pub(crate) const ALLOCATOR: &str = "mimalloc, which keeps what is freed (but not where memory is measured)";
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
@@ -73,7 +74,13 @@ fn current_thread() -> Result<Runtime> {
 fn in_session() -> Result<ExitCode> {
     let session: Session = serde_json::from_reader(std::io::stdin().lock())
         .context("a session is told as JSON on standard input")?;
-    let runtime = Builder::new_multi_thread().worker_threads(session.plan.threads).enable_all().build()?;
+    let mut runtime = Builder::new_multi_thread();
+    runtime.worker_threads(session.plan.threads).enable_all();
+    if session.engine == Kind::Esker {
+        // As our own programs run it.
+        runtime.max_blocking_threads(esker::blocking_threads());
+    }
+    let runtime = runtime.build()?;
     let tell = |said: Said| {
         // Who started this process may be gone; then nobody wants to know.
         if let Ok(line) = serde_json::to_string(&said) {

@@ -133,10 +133,13 @@ async fn one(
     started: Instant,
     samples: &mut Samples,
 ) -> Result<()> {
-    let mut child = Command::new(std::env::current_exe()?)
-        .arg("session")
+    let mut command = Command::new(std::env::current_exe()?);
+    if !session.measures_memory() {
         // What is freed stays with the process: see `session`.
-        .env("MIMALLOC_PURGE_DELAY", "-1")
+        command.env("MIMALLOC_PURGE_DELAY", "-1");
+    }
+    let mut child = command
+        .arg("session")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

@@ -55,7 +55,7 @@ pub(super) async fn rebuild(work: &mut Work<'_>, report: &Report) -> Result<usiz
         copy::put_whole(work.store, &name, body).await?;
     }
     let verb = if act { "made" } else { "would make" };
-    let what = format!("{verb} {name} again from what {versions} versions say of it; nothing is lost");
+    let what = format!("{verb} {name} again from what {versions} versions say of it; nothing of it is lost");
     work.tell(Rung::Rebuild, Some(name.clone()), what, act);
     work.mended.insert(name);
     Ok(1)

@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use esker::{Accepted, Compaction, Db, Keyspace, WriteBatch, clock};
+use esker::{Accepted, Compaction, Db, Keyspace, WriteBatch};
 use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
@@ -211,7 +211,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let bar = progress::bar(&args.voice, input.total_bytes(), Of::Bytes);
     let (to_writer, from_reader) = mpsc::channel(4);
     let batch_rows = args.batch as usize;
-    let reading = clock::on_cpu(move || cut_batches(rows, batch_rows, &to_writer));
+    #[expect(clippy::disallowed_methods, reason = "not `on_cpu`: it waits, for the writer")]
+    let reading = tokio::task::spawn_blocking(move || cut_batches(rows, batch_rows, &to_writer));
     let mut writing = Writing::new(&db, args.source.keyspace.clone());
     let (wrote, read) = tokio::join!(writing.all(from_reader, &bar, &input), reading);
     // Whatever went wrong, what was accepted is made durable before it is spoken of.

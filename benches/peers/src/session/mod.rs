@@ -60,6 +60,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Whether memory and space are measured.
+    pub(crate) fn measures_memory(&self) -> bool {
+        let workloads = Workload::parse_list(&self.plan.workloads, self.store);
+        workloads.is_ok_and(|all| all.iter().any(|workload| matches!(workload.work, Work::Overwrite)))
+    }
+
     /// Which one it is, for people.
     pub(crate) fn title(&self) -> String {
         let Plan { rows, clients, .. } = self.plan;
@@ -103,17 +109,11 @@ const MOST_TOUCHED: u64 = 6 << 30;
 /// than the run.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// Whether memory and space are measured.
-fn is_measured(session: &Session) -> bool {
-    let workloads = Workload::parse_list(&session.plan.workloads, session.store);
-    workloads.is_ok_and(|all| all.iter().any(|workload| matches!(workload.work, Work::Overwrite)))
-}
-
 /// Makes this process the owner of memory that it then gives back to its allocator, which keeps it (see `rounds`).
 fn touch_memory(session: &Session) {
     const PIECE: usize = 1 << 20;
     let plan = &session.plan;
-    if session.store.base != Base::Memory || is_measured(session) {
+    if session.store.base != Base::Memory || session.measures_memory() {
         return;
     }
     let bytes = plan.rows.saturating_mul((plan.key_bytes + plan.value_bytes) as u64).saturating_mul(TOUCHED);
@@ -258,7 +258,7 @@ impl<'a, E: Engine> Stage<'a, E> {
         Setup {
             cache_bytes: self.plan().cache_bytes,
             is_tuned: self.session.engine == Kind::SlateDbTuned,
-            keep: is_measured(self.session).then_some(KEPT),
+            keep: self.session.measures_memory().then_some(KEPT),
         }
     }
 

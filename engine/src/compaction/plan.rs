@@ -3,8 +3,8 @@
 //! What makes a merge due, the most urgent first:
 //!
 //! ```text
-//! L0           L0 holds as many runs as the shape says          all of L0 (the oldest of it) into L1
-//! runs         a level holds more runs than it may              the whole level into the next
+//! depth        the last level is larger than it is to be        all of it into the next, which is empty: a move
+//! L0, runs     a level holds more runs than the shape says      the whole level (the oldest runs of L0) into the next
 //! size         a level of one run is larger than it is to be    its cheapest SST into the next level
 //! tombstones   most entries of an SST delete something          that SST down, or again where it lies
 //! expiry       most entries of an SST have expired              likewise
@@ -12,6 +12,10 @@
 //! ```
 //!
 //! SSTs that overlap nothing where they go are moved: only the manifest changes.
+//!
+//! Depth comes first because it costs nothing, and what it saves is much: under a load that keeps L0 full, L0 is always due, and
+//! would go on being merged into all of a last level that should long have been the one below. Of levels with too many runs the one
+//! that is fullest for its shape is first: neither L0 nor those below it grow without bound for the other's sake.
 //!
 //! A hole ([`crate::sst::hole`]) stops what would have to pass it, and nothing else: `spare`.
 //!
@@ -137,7 +141,7 @@ impl Plan {
 /// The most urgent plan, or `None` when nothing is due. `now_ms` is wall-clock time, for expiry only.
 pub fn pick(view: &View, now_ms: u64) -> Option<Plan> {
     let levels = Levels::of(view);
-    by_l0(&levels)
+    by_depth(&levels)
         .or_else(|| by_runs(&levels))
         .or_else(|| by_size(&levels))
         .or_else(|| by_share(&levels, Reason::Tombstones, &|meta| meta.tombstones))
@@ -180,11 +184,33 @@ pub fn debt_bytes(view: &View) -> u64 {
     })
 }
 
-fn by_l0(levels: &Levels<'_>) -> Option<Plan> {
-    let runs = levels.all(0);
-    if runs.len() <= levels.shape.runs_allowed(0, levels.last) {
+/// The last level, of one run, that is larger than it is to be: what comes down next is to be a run of its own above it.
+fn by_depth(levels: &Levels<'_>) -> Option<Plan> {
+    let level = levels.last;
+    let is_full = levels.runs(level).len() == 1 && levels.bytes(level) > levels.shape.level_bytes(level);
+    if !is_full || level >= MAX_LEVEL {
         return None;
     }
+    spare(levels, down(levels, levels.all(level), level + 1, Reason::Size)).filter(|plan| plan.moved)
+}
+
+/// The level that holds the most runs for what it may hold, L0 before others.
+fn by_runs(levels: &Levels<'_>) -> Option<Plan> {
+    let fullness = |level: u32| {
+        let (runs, allowed) = (levels.runs(level).len(), levels.shape.runs_allowed(level, levels.last));
+        (runs > allowed).then(|| runs * 1000 / (allowed + 1))
+    };
+    let mut full: Vec<(usize, u32)> =
+        (0..=levels.last).filter_map(|level| fullness(level).map(|full| (full, level))).collect();
+    full.sort_by_key(|(full, level)| (Reverse(*full), *level));
+    full.into_iter().find_map(|(_, level)| match level {
+        0 => l0(levels),
+        _ => spare(levels, whole_level(levels, level, Reason::Runs)),
+    })
+}
+
+fn l0(levels: &Levels<'_>) -> Option<Plan> {
+    let runs = levels.all(0);
     // The newest may stay, the oldest may not: what goes down must be older than what stays.
     let oldest = runs.len().saturating_sub(MAX_L0_RUNS);
     spare(levels, down(levels, runs[oldest..].to_vec(), 1, Reason::L0)).or_else(|| {
@@ -192,12 +218,6 @@ fn by_l0(levels: &Levels<'_>) -> Option<Plan> {
         let newest = spare::above_hole(levels, &runs)?;
         Some(plan(levels, &newest, 0, Reason::L0))
     })
-}
-
-fn by_runs(levels: &Levels<'_>) -> Option<Plan> {
-    (1..=levels.last)
-        .filter(|level| levels.runs(*level).len() > levels.shape.runs_allowed(*level, levels.last))
-        .find_map(|level| spare(levels, whole_level(levels, level, Reason::Runs)))
 }
 
 fn by_size(levels: &Levels<'_>) -> Option<Plan> {

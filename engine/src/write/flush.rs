@@ -126,8 +126,10 @@ impl Flusher {
         };
         let view = self.commit(base, &edit, frozen.last_seq).await?;
         drop(frozen);
-        self.writer.publish(&view);
-        Ok(())
+        let departed = self.writer.replace(&view);
+        let freed = clock::on_cpu(move || departed.free()).await;
+        self.writer.replaced(&view);
+        freed
     }
 
     /// The SSTs are there: only the commit is tried again while the store is away. An attempt whose outcome

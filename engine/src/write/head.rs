@@ -154,6 +154,23 @@ struct Head {
     stopped: Option<Error>,
 }
 
+/// What a newer version has put in the place of: memtables, and the superversion that read them. To free one of 64 MiB takes
+/// tens of milliseconds, which under the lock every writer would wait for, and on a thread of the runtime whoever has
+/// that thread.
+#[derive(Debug, Default)]
+#[must_use = "where it is freed matters"]
+pub(super) struct Departed {
+    frozen: Vec<Frozen>,
+    before: Option<Arc<SuperVersion>>,
+}
+
+impl Departed {
+    /// Frees what nobody else holds.
+    pub(super) fn free(self) {
+        drop((self.frozen, self.before));
+    }
+}
+
 impl Writer {
     /// The head of a database opened at `start`.
     pub fn new(settings: Settings, start: Start) -> Self {
@@ -325,31 +342,47 @@ impl Writer {
     /// Reads `view` from now on, if it is newer than what is read. Memtables that it contains go. A view of
     /// a later writer stops this one instead: what that one wrote is not for this handle to show.
     pub fn publish(&self, view: &Arc<View>) {
+        self.replace(view).free();
+        self.replaced(view);
+    }
+
+    /// The same for whoever knows a better place to free what goes; [`replaced`](Self::replaced) is to be called after that.
+    pub(super) fn replace(&self, view: &Arc<View>) -> Departed {
+        let mut departed = Departed::default();
         let owner = &view.root.writer;
         if let Err(fenced) = edit::check_writer_epoch(&view.root, self.settings.epoch) {
-            return self.stop(&fenced);
+            self.stop(&fenced);
+            return departed;
         }
+        let mut head = self.head.lock();
+        if view.id() <= self.current.load().view.id() {
+            return departed;
+        }
+        let stored = owner.last_seq;
+        // slatedb #1871: which one it was, was not asked.
+        let mut any = bug(Bug::FrozenByPosition);
+        while let Some(flushed) =
+            head.frozen.pop_front_if(|oldest| mem::take(&mut any) || oldest.last_seq <= stored)
         {
-            let mut head = self.head.lock();
-            if view.id() <= self.current.load().view.id() {
-                return;
-            }
-            let stored = owner.last_seq;
-            // slatedb #1871: which one it was, was not asked.
-            let mut any = bug(Bug::FrozenByPosition);
-            while let Some(flushed) =
-                head.frozen.pop_front_if(|oldest| mem::take(&mut any) || oldest.last_seq <= stored)
-            {
-                self.budget.release_with(&flushed.memtable, flushed.charged);
-            }
-            self.current.store(Arc::new(head.superversion(view.clone())));
-            self.note_l0(view);
+            self.budget.release_with(&flushed.memtable, flushed.charged);
+            departed.frozen.push(flushed);
+        }
+        departed.before = Some(self.current.swap(Arc::new(head.superversion(view.clone()))));
+        self.note_l0(view);
+        departed
+    }
+
+    /// What `view` has put in the place of is free: the budget is told, and those who wait for a flush.
+    pub(super) fn replaced(&self, view: &Arc<View>) {
+        self.budget.sweep();
+        let current = self.current.load();
+        // It may have been refused, or be older than what another has published since.
+        if view.id() <= current.view.id() {
             self.progress.change(|progress| {
-                progress.view_id = view.id();
-                progress.flushed_seq = stored;
+                progress.view_id = progress.view_id.max(view.id());
+                progress.flushed_seq = progress.flushed_seq.max(view.root.writer.last_seq);
             });
         }
-        self.budget.sweep();
     }
 
     /// Refuses every later write with `error`. The first error stands. What was accepted is still sent.

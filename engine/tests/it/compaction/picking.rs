@@ -7,7 +7,7 @@ use esker::{
     codec::sum::Sum,
     compaction::{
         Plan,
-        plan::{EXPIRY_MARGIN_MS, pick, pick_all},
+        plan::{EXPIRY_MARGIN_MS, Reason, pick, pick_all},
         shape::MAX_LEVEL,
     },
     manifest::{Edit, Root, Run, StoredOptions, StoredShape, View},
@@ -148,6 +148,96 @@ fn ssts_that_overlap_nothing_below_are_moved_until_the_level_fits() {
 #[test]
 fn the_last_level_is_moved_down_whole_when_it_is_full() {
     picks(&leveled(), "L1 #9: a-e:100 f-j:100 k-o:100", "size: #9 a-e f-j k-o -> L2 bottom moved");
+}
+
+#[test]
+fn the_last_level_is_moved_down_before_l0_would_rewrite_it() {
+    let tree = |first: u32| {
+        format!(
+            "
+            L0 #9: a-z
+            L0 #8: a-z
+            L0 #7: a-z
+            L0 #6: a-z
+            L1 #1: a-e:{first} f-j:100 k-o:100
+            "
+        )
+    };
+    picks(&leveled(), &tree(56), "l0: #9 a-z, #8 a-z, #7 a-z, #6 a-z, #1 a-e f-j k-o -> L1 bottom");
+    picks(&leveled(), &tree(100), "size: #1 a-e f-j k-o -> L2 bottom moved");
+}
+
+#[test]
+fn the_fullest_level_is_merged_first() {
+    let lazy = StoredShape::lazy_leveled();
+    let tree = |l0: usize, l1: usize| {
+        let runs = |level: usize, first: usize, number: usize| {
+            (first..first + number).rev().map(|id| format!("L{level} #{id}: a-z\n")).collect::<String>()
+        };
+        format!("\n{}{}{}", runs(0, 40, l0), runs(1, 10, l1), runs(2, 1, 1))
+    };
+    let first = |l0, l1| pick(&version(&lazy, &tree(l0, l1)), NOW_MS).map(|plan| plan.reason);
+    assert_eq!(first(4, 5), Some(Reason::L0));
+    assert_eq!(first(4, 6), Some(Reason::Runs));
+    assert_eq!(first(8, 9), Some(Reason::L0));
+    assert_eq!(first(8, 11), Some(Reason::Runs));
+    assert_eq!(first(3, 5), Some(Reason::Runs));
+}
+
+/// How many bytes merges write for each that is flushed, while `piled` runs come to L0 in the time of a merge.
+fn written_a_byte(shape: StoredShape, piled: usize) -> f64 {
+    const FLUSHES: usize = 200;
+    let mut root = random_root(shape, &[]);
+    let (mut counter, mut flushed, mut written) = (0, 0, 0);
+    for flush in 0..FLUSHES {
+        let ssts: Vec<SstMeta> = (0..10)
+            .map(|tenth| {
+                counter += 1;
+                paper(&format!("{tenth}0"), &format!("{tenth}9"), 4 * MIB, counter)
+            })
+            .collect();
+        let mut sum = Sum::from_bytes(&root.sum).expect("a sum");
+        ssts.iter().for_each(|sst| sum.add(&Sum::from_bytes(&sst.sum).expect("a sum")));
+        root.sum = Bytes::copy_from_slice(&sum.to_bytes());
+        flushed += ssts.iter().map(|sst| sst.bytes).sum::<u64>();
+        root.runs.insert(0, Run { id: root.next_run, level: 0, ssts, parts: Vec::new() });
+        root.next_run += 1;
+        let mut view = View::new(root, None).expect("a valid version");
+        while (flush + 1) % piled == 0
+            && let Some(plan) = pick(&view, 0)
+        {
+            let outputs = merged(&view, &plan, &mut counter);
+            let bytes: u64 = outputs.iter().map(|sst| sst.bytes).sum();
+            let edit = Edit::Compact {
+                epoch: 1,
+                inputs: plan.ids().collect(),
+                outputs,
+                level: plan.level,
+                dropped: Sum::default(),
+                counter_floor: counter + 1,
+                busy_until_ms: 0,
+            };
+            view = View::new(edit.apply(&view.root).expect("it applies"), None).expect("a valid version");
+            if !plan.moved {
+                written += bytes;
+                break;
+            }
+        }
+        root = view.root.clone();
+    }
+    written as f64 / flushed as f64
+}
+
+#[test]
+fn a_fill_that_keeps_l0_full_rewrites_the_tree_no_more_often_for_it() {
+    for piled in [4, 8, 16] {
+        let written = written_a_byte(StoredShape::lazy_leveled(), piled);
+        assert!(
+            written < 3.0,
+            "{piled} runs come to L0 in the time of a merge: {written:.1} bytes are written a byte"
+        );
+        println!("{piled} runs in the time of a merge: {written:.2} bytes written a byte");
+    }
 }
 
 #[test]

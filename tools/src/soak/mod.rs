@@ -24,7 +24,7 @@ mod place;
 mod trial;
 
 use std::{
-    collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
+    collections::BTreeMap, fs, io::Write as _, path::PathBuf, process::ExitCode, sync::Arc, time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -135,13 +135,16 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let mut out = args.voice.start();
     let clock = SystemClock::shared();
     let text = match &args.faults {
-        Some(file) => std::fs::read_to_string(file)
+        Some(file) => fs::read_to_string(file)
             .map_err(|e| Stop::usage(format!("the faults {} cannot be read: {e}", file.display())))?,
         None => FAULTS.to_owned(),
     };
     let rules = parse_rules(&text)?;
-    let folder = Folder::create(&clock, args.keep)?;
-    let outcomes = trials(&args, &clock, &rules, &folder).await?;
+    let mut folder = Folder::create(&clock)?;
+    let outcomes = trials(&args, &clock, &rules, &folder).await;
+    let is_right = outcomes.as_ref().is_ok_and(|all| all.iter().all(|outcome| outcome.wrong.is_empty()));
+    folder.is_wanted = args.keep || !is_right;
+    let outcomes = outcomes?;
     for outcome in &outcomes {
         if args.voice.json {
             out.json(&as_json(outcome, args.seed))?;
@@ -153,12 +156,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         }
     }
     out.flush()?;
-    let is_right = outcomes.iter().all(|outcome| outcome.wrong.is_empty());
-    if !is_right || args.keep {
+    if folder.is_wanted {
         args.voice
             .note(&format!("the logs of all processes and the history are in {}", folder.path.display()));
     }
-    folder.finish(is_right);
     Ok(if is_right { ExitCode::SUCCESS } else { Code::Corruption.into() })
 }
 
@@ -196,7 +197,7 @@ async fn trials(args: &Args, clock: &SharedClock, rules: &[Rule], folder: &Folde
     let mut outcomes = Vec::new();
     for place in places {
         let logs = folder.path.join(place.name);
-        std::fs::create_dir_all(&logs).context("a folder for logs")?;
+        fs::create_dir_all(&logs).context("a folder for logs")?;
         let bar = progress::bar(&args.voice, plan.kills, Of::Things("kills"));
         let trial = Trial::new(place, plan, clock, &logs, &bar)?;
         let limit = plan.time * 4 + PATIENCE;
@@ -251,25 +252,25 @@ fn as_json(outcome: &Outcome, seed: u64) -> Value {
     })
 }
 
-/// The soak's own folder, removed at the end unless it is wanted.
+/// The soak's own folder: removed with this, unless it is wanted and there is anything in it.
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,
-    keep: bool,
+    /// To be looked into: something was wrong, or somebody said so.
+    is_wanted: bool,
 }
 
 impl Folder {
-    fn create(clock: &SharedClock, keep: bool) -> Result<Self> {
+    fn create(clock: &SharedClock) -> Result<Self> {
         let path = std::env::temp_dir().join(format!("esker-soak-{:032x}", clock.random()));
-        std::fs::create_dir_all(&path).context("a folder for the soak")?;
-        Ok(Self { path, keep })
+        fs::create_dir_all(&path).context("a folder for the soak")?;
+        Ok(Self { path, is_wanted: false })
     }
+}
 
-    /// Removes it, unless something was wrong.
-    fn finish(&self, is_right: bool) {
-        if is_right && !self.keep {
-            // What is left in the system's temporary directory harms nobody.
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left in the system's temporary directory harms nobody.
+        let _ = if self.is_wanted { fs::remove_dir(&self.path) } else { fs::remove_dir_all(&self.path) };
     }
 }

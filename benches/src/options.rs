@@ -115,18 +115,22 @@ pub(crate) struct Plan {
     pub(crate) program: PathBuf,
 }
 
-/// An error unless `holds`: one of the command line, which is [`clap::Error`] to whoever turns errors into exit codes.
+/// An error of the command line, which is [`clap::Error`] to whoever turns errors into exit codes.
+fn wrong(what: &str) -> anyhow::Error {
+    clap::Error::raw(ErrorKind::ValueValidation, what).into()
+}
+
+/// That error unless `holds`.
 pub(crate) fn usage(holds: bool, otherwise: &str) -> Result<()> {
-    if holds { Ok(()) } else { Err(clap::Error::raw(ErrorKind::ValueValidation, otherwise).into()) }
+    if holds { Ok(()) } else { Err(wrong(otherwise)) }
 }
 
 /// What the phases need of each other and of the place.
 fn fit(phases: &[Phase], place: &Place) -> Result<()> {
     usage(!phases.is_empty(), "--workloads names no phase")?;
-    let first_fill = phases.iter().position(|phase| matches!(phase, Phase::Fill { .. }));
-    let first_use = phases.iter().position(Phase::needs_rows);
+    let is_fill = |phase: &&Phase| matches!(phase, Phase::Fill { .. });
     usage(
-        first_use.is_none_or(|used| first_fill.is_some_and(|filled| filled < used)),
+        !phases.iter().take_while(|phase| !is_fill(phase)).any(Phase::needs_rows),
         "--workloads has a phase that needs rows before any are loaded: begin with `load`, or a `fill…`",
     )?;
     let in_memory = matches!(place, Place::Url(url) if url.starts_with("memory:"));
@@ -141,8 +145,7 @@ impl Args {
     const MOST_ROWS: u64 = 1_000_000_000;
 
     pub(crate) fn plan(&self) -> Result<Plan> {
-        let phases = Phase::parse_list(&self.workloads)
-            .or_else(|error| usage(false, &format!("{error:#}")).map(|()| Vec::new()))?;
+        let phases = Phase::parse_list(&self.workloads).map_err(|error| wrong(&format!("{error:#}")))?;
         usage(
             (1..=Self::MOST_ROWS).contains(&self.num),
             &format!("--num must be 1 to {} (each row takes 32 bytes of memory here)", Self::MOST_ROWS),
@@ -185,5 +188,25 @@ impl Args {
             json: self.json,
             program: std::env::current_exe()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_that_need_rows_come_after_those_that_load_them() {
+        let fits =
+            |list: &str, place: &Place| fit(&Phase::parse_list(list).expect("known phases"), place).is_ok();
+        let folder = Place::TemporaryDirectory;
+        assert!(
+            fits("load,scan", &folder)
+                && fits("compact,fillrandom,c,compact", &folder)
+                && fits("stats", &folder)
+        );
+        assert!(!fits("scan", &folder) && !fits("c,load", &folder) && !fits("", &folder));
+        let memory = Place::Url("memory://x".to_owned());
+        assert!(fits("load,c", &memory) && !fits("load,compact,c", &memory));
     }
 }

@@ -218,11 +218,11 @@ impl Report {
     pub(crate) fn json_lines(&self) -> String {
         let setup = json!({ "event": "setup", "setup": self.setup });
         let summary = json!({
-                "event": "summary",
-                "peak_memory_bytes": self.peak_memory,
-                "write_amplification": self.write_amplification(),
-                "space_amplification": self.amplification.as_ref().map(|a| a.stored as f64 / a.live_bytes.max(1) as f64),
-                "compactions": self.compactions,
+            "event": "summary",
+            "peak_memory_bytes": self.peak_memory,
+            "write_amplification": self.write_amplification(),
+            "space_amplification": self.amplification.as_ref().map(|a| a.stored as f64 / a.live_bytes.max(1) as f64),
+            "compactions": self.compactions,
         });
         let phases = self.phases.iter().map(PhaseReport::json);
         std::iter::once(setup).chain(phases).chain([summary]).map(|line| format!("{line}\n")).collect()

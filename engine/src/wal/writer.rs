@@ -22,7 +22,7 @@
 //! memtables held lost, and that is told: the next opener misses the FENCE that the version names, and does not open
 //! (`loss.rs`).
 //!
-//! Always true: a [`Landing`] says "durable" only when its object and every object before it lie in
+//! Always true: a `Landing` (`pipe.rs`) says "durable" only when its object and every object before it lie in
 //! their slots with our bytes; once one slot is found to be another's, no later one is ever acknowledged.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};

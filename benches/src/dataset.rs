@@ -34,7 +34,7 @@ const VALUE_OF_DIGIT: [u8; 256] = {
     }
     values
 };
-const STRIPES: usize = 4096;
+const STRIPES: usize = 1 << 16;
 /// Places in the pool that a value's bytes can begin at: little enough to stay in a processor's cache, so that checking costs
 /// little, and enough that values in a block rarely share bytes.
 const POOL: usize = 256 << 10;

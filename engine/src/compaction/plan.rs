@@ -22,7 +22,7 @@
 //! Always true: newer data never ends below older data for the same key ([`Plan::keeps_order`]); the same
 //! version and time give the same plan; plans applied one after the other come to an end.
 
-use std::{cmp::Reverse, collections::HashSet, fmt, sync::Arc};
+use std::{cmp::Reverse, collections::HashSet, fmt, ops::RangeInclusive, sync::Arc};
 
 use crate::{
     compaction::{
@@ -187,10 +187,7 @@ pub fn debt_bytes(view: &View) -> u64 {
 /// The last level, of one run, that is larger than it is to be: what comes down next is to be a run of its own above it.
 fn by_depth(levels: &Levels<'_>) -> Option<Plan> {
     let level = levels.last;
-    let is_full = levels.runs(level).len() == 1 && levels.bytes(level) > levels.shape.level_bytes(level);
-    if !is_full || level >= MAX_LEVEL {
-        return None;
-    }
+    over_size(levels, level)?;
     spare(levels, down(levels, levels.all(level), level + 1, Reason::Size)).filter(|plan| plan.moved)
 }
 
@@ -198,15 +195,33 @@ fn by_depth(levels: &Levels<'_>) -> Option<Plan> {
 fn by_runs(levels: &Levels<'_>) -> Option<Plan> {
     let fullness = |level: u32| {
         let (runs, allowed) = (levels.runs(level).len(), levels.shape.runs_allowed(level, levels.last));
-        (runs > allowed).then(|| runs * 1000 / (allowed + 1))
+        (runs > allowed).then(|| per_mille(runs as u64, allowed as u64 + 1))
     };
-    let mut full: Vec<(usize, u32)> =
-        (0..=levels.last).filter_map(|level| fullness(level).map(|full| (full, level))).collect();
-    full.sort_by_key(|(full, level)| (Reverse(*full), *level));
-    full.into_iter().find_map(|(_, level)| match level {
+    fullest_first(0..=levels.last, fullness).find_map(|level| match level {
         0 => l0(levels),
         _ => spare(levels, whole_level(levels, level, Reason::Runs)),
     })
+}
+
+/// Those `levels` that are too full, by how full they are; of equals the higher one first.
+fn fullest_first(
+    levels: RangeInclusive<u32>,
+    fullness: impl Fn(u32) -> Option<u128>,
+) -> impl Iterator<Item = u32> {
+    let mut full: Vec<(u128, u32)> =
+        levels.filter_map(|level| fullness(level).map(|full| (full, level))).collect();
+    full.sort_by_key(|(full, level)| (Reverse(*full), *level));
+    full.into_iter().map(|(_, level)| level)
+}
+
+/// How full a level of one run is that is larger than it is to be, in thousandths; `None` for others, and for the deepest.
+fn over_size(levels: &Levels<'_>, level: u32) -> Option<u128> {
+    let (bytes, most) = (levels.bytes(level), levels.shape.level_bytes(level));
+    (level < MAX_LEVEL && levels.runs(level).len() == 1 && bytes > most).then(|| per_mille(bytes, most))
+}
+
+fn per_mille(part: u64, whole: u64) -> u128 {
+    u128::from(part) * 1000 / u128::from(whole.max(1))
 }
 
 fn l0(levels: &Levels<'_>) -> Option<Plan> {
@@ -221,16 +236,8 @@ fn l0(levels: &Levels<'_>) -> Option<Plan> {
 }
 
 fn by_size(levels: &Levels<'_>) -> Option<Plan> {
-    let fullness = |level: u32| {
-        let full = levels.shape.level_bytes(level);
-        let bytes = if levels.runs(level).len() == 1 { levels.bytes(level) } else { 0 };
-        (bytes > full).then(|| u128::from(bytes) * 1000 / u128::from(full))
-    };
-    let mut full: Vec<(u128, u32)> = (1..=levels.last.min(MAX_LEVEL - 1))
-        .filter_map(|level| fullness(level).map(|full| (full, level)))
-        .collect();
-    full.sort_by_key(|(full, level)| (Reverse(*full), *level));
-    full.into_iter().find_map(|(_, level)| spare(levels, by_size_of(levels, level)?))
+    fullest_first(1..=levels.last, |level| over_size(levels, level))
+        .find_map(|level| spare(levels, by_size_of(levels, level)?))
 }
 
 /// The cheapest SSTs of a level that is too large, into the next.

@@ -19,6 +19,7 @@
 
 mod cursor;
 mod index;
+mod nodes;
 mod order;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ use crate::{
 
 use self::{
     index::HashIndex,
+    nodes::Nodes,
     order::{Order, Pieces, Place},
 };
 
@@ -50,9 +52,6 @@ pub use cursor::MemCursor;
 /// What an entry costs besides the bytes of its key and value: its node, four words of the index (half of each table is
 /// empty, and a table is as large as all before it), and a place when sorted.
 const ENTRY_OVERHEAD_BYTES: usize = size_of::<Node>() + 8 + 4 * size_of::<u64>() + size_of::<Place>();
-
-/// All entries, by number.
-type Nodes = boxcar::Vec<Node>;
 
 /// A memtable. One thread inserts (under the writer's lock), any number read: by key without locks; a cursor that is
 /// placed waits while another sorts what has come since.
@@ -116,8 +115,8 @@ impl Memtable {
             "sequence number {} does not ascend",
             entry.seq
         );
-        let seq = entry.seq;
-        let number = self.nodes.push(Node {
+        let (seq, number) = (entry.seq, self.count.load(Relaxed));
+        let node = Node {
             key: entry.key,
             value: entry.value,
             seq,
@@ -125,7 +124,8 @@ impl Memtable {
             kind: entry.kind,
             read: AtomicBool::new(false),
             older,
-        }) as u32;
+        };
+        self.nodes.push(number as usize, node);
         self.index.set(&place, hash, number);
         self.bytes.store(self.bytes.load(Relaxed) + bytes, Relaxed);
         self.max_seq.store(self.max_seq.load(Relaxed).max(seq), Relaxed);

@@ -26,7 +26,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     key::Seq,
     store::is_of_disk,
-    wal::record::SealedLog,
+    wal::{pace::Waiting, record::SealedLog},
 };
 
 /// What becomes of one log object: the place where its writers wait.
@@ -59,11 +59,13 @@ impl Landing {
         self.wanted.load(Ordering::Acquire)
     }
 
-    /// One more asks for it, until the guard is dropped. Pokes the task for the first of them, and for the last of those who
-    /// are expected: each of the two that could miss the other, this and [`Pipe::landed`], writes before it reads.
+    /// One more asks for it, until the guard is dropped. Pokes the task for the first of them, whenever they are twice as many
+    /// (few may have become many), and for the last of those who are expected: each of the two that could miss the other, this
+    /// and [`Pipe::landed`], writes before it reads.
     fn ask(&self) -> Asking<'_> {
         let asking = self.asking.fetch_add(1, Ordering::SeqCst) + 1;
-        if !self.wanted.swap(true, Ordering::AcqRel) || asking == self.expected.load(Ordering::SeqCst) {
+        let is_first = !self.wanted.swap(true, Ordering::AcqRel);
+        if is_first || asking.is_power_of_two() || asking == self.expected.load(Ordering::SeqCst) {
             self.poke.notify_one();
         }
         Asking(self)
@@ -282,9 +284,11 @@ impl Pipe {
         }
     }
 
-    /// How many ask for what is cut off next.
-    pub(super) fn asking(&self) -> usize {
-        self.queue.lock().landings.back().map_or(0, |open| open.asking.load(Ordering::SeqCst))
+    /// Who waits for what is cut off next, and for what lies before it.
+    pub(super) fn waiting(&self) -> Waiting {
+        let queue = self.queue.lock();
+        let mut asking = queue.landings.iter().rev().map(|landing| landing.asking.load(Ordering::SeqCst));
+        Waiting { asking: asking.next().unwrap_or(0), ahead: asking.sum() }
     }
 
     /// Whether anybody has asked for what is cut off next.

@@ -91,7 +91,7 @@ impl LogWriter {
                         return None;
                     }
                     let now = self.clock.monotonic();
-                    if let Some(left) = pace.left(now, is_alone, pipe.asking()) {
+                    if let Some(left) = pace.left(now, is_alone, pipe.waiting()) {
                         alarm.set(&self.clock, now, left);
                         return None;
                     }

@@ -8,6 +8,7 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
     time::Duration,
 };
@@ -37,7 +38,7 @@ Examples:
   esker scrub s3://bucket/prefix --rate 20MiB --every 24h --cursor /var/lib/esker/scrub.json
 
 Reads every SST, version and log object, one line for each finding, the counts at the end of a round.
-Stop it whenever you like: with --cursor it goes on behind the last SST it read. Exit code 4 if
+Stop it whenever you like (SIGINT, SIGTERM): with --cursor it goes on behind the last SST it read. Exit code 4 if
 anything was found to be wrong (with --once, or when it is stopped).";
 
 /// How long a scrub that never stops leaves a store alone that did not answer.
@@ -70,13 +71,14 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     must_exist(&args.target, &store).await?;
     let place = args.cursor.as_deref().map(load).transpose()?.flatten().unwrap_or_default();
     let clock = SystemClock::shared();
+    let mut stop = pin!(esker_compactor::stop_signal().context("cannot listen for signals")?);
     let mut scrub = Scrub::new(store.clone(), place, Some(args.rate));
     let mut totals = Totals::default();
     let mut began = clock.monotonic();
     loop {
         let stepped = tokio::select! {
             biased;
-            _ = tokio::signal::ctrl_c() => break,
+            () = &mut stop => break,
             stepped = scrub.step() => stepped,
         };
         let stepped = match stepped {
@@ -86,7 +88,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
                 args.voice.note(&format!("{error}; trying again in {}", humantime::format_duration(pause)));
                 tokio::select! {
                     biased;
-                    _ = tokio::signal::ctrl_c() => break,
+                    () = &mut stop => break,
                     () = clock.sleep(pause) => continue,
                 }
             }
@@ -110,7 +112,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
                 let left = every.saturating_sub(clock.monotonic() - began);
                 tokio::select! {
                     biased;
-                    _ = tokio::signal::ctrl_c() => break,
+                    () = &mut stop => break,
                     () = clock.sleep(left) => {}
                 }
                 began = clock.monotonic();

@@ -2,10 +2,12 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use crate::shell::{Shell, database, files, flip, newest};
+use crate::shell::{Shell, database, esker, files, flip, newest};
 
 /// All objects and their bytes.
 fn everything(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -174,6 +176,22 @@ fn a_scrub_finds_what_rots_and_keeps_its_place() {
     assert_eq!(everything(&folder).len(), before.len());
     fs::write(&cursor, "no cursor").unwrap();
     shell.fails(&words, 2, "not the cursor of a scrub");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_scrub_that_goes_on_for_ever_ends_in_order_when_it_is_told_to() {
+    let shell = Shell::new();
+    let (url, _) = database(&shell);
+    for signal in ["TERM", "INT"] {
+        let words = ["scrub", &url, "--every", "1h", "--rate", "1GiB/s"];
+        let mut scrub = esker().args(words).spawn().expect("esker starts");
+        let mut said = BufReader::new(scrub.stdout.take().expect("a pipe")).lines();
+        assert!(said.next().expect("a line").expect("text").contains("round 1:"));
+        let sent = Command::new("kill").args([format!("-{signal}"), scrub.id().to_string()]).status();
+        assert!(sent.expect("kill starts").success());
+        assert_eq!(scrub.wait().expect("it ends").code(), Some(0), "{signal}");
+    }
 }
 
 #[test]

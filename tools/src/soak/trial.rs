@@ -29,6 +29,8 @@ const DEEDS_A_CHECKPOINT: u64 = 6;
 const LANDING: Duration = Duration::from_secs(4);
 /// How often the crew is looked after.
 const WATCH: Duration = Duration::from_millis(100);
+/// How long the first write may take to be acknowledged, before deeds begin without it.
+const LONGEST_BEGINNING: Duration = Duration::from_secs(60);
 
 /// How long, how hard, from which seed.
 #[derive(Debug, Clone, Copy)]
@@ -109,9 +111,9 @@ impl<'a> Trial<'a> {
 
     /// Runs to its end, or to the first thing that is wrong.
     pub(super) async fn run(mut self) -> Result<Outcome> {
+        let began = self.clock.monotonic();
+        self.begin().await?;
         let started = self.clock.monotonic();
-        self.muster()?;
-        // The first kills come when there is something to lose.
         let gap = self.gap();
         self.work(gap).await?;
         let mut deeds = 0;
@@ -132,12 +134,23 @@ impl<'a> Trial<'a> {
             self.settle().await?;
         }
         self.crew.kill_all();
-        self.outcome.seconds = (self.clock.monotonic() - started).as_secs_f64();
+        self.outcome.seconds = (self.clock.monotonic() - began).as_secs_f64();
         self.outcome.counts = self.crew.history().counts.clone();
         if let Some(proxy) = &self.place.proxy {
             (self.outcome.faults, self.outcome.requests) = (proxy.met(), proxy.requests());
         }
         Ok(std::mem::take(&mut self.outcome))
+    }
+
+    /// The first kills come when there is something to lose: an acknowledged write. Behind faults it may take long to create
+    /// the database, and where it cannot be created at all the end says so.
+    async fn begin(&mut self) -> Result<()> {
+        let until = self.clock.monotonic() + LONGEST_BEGINNING;
+        self.muster()?;
+        while self.crew.history().counts.acknowledged == 0 && self.clock.monotonic() < until {
+            self.work(WATCH).await?;
+        }
+        Ok(())
     }
 
     /// The mean time from deed to deed, give or take a half.

@@ -39,7 +39,8 @@ pub struct Options {
     /// Too small: many small level-0 runs, each merged again, and more requests. Too large: fewer memtables
     /// fit the budget, so that writers wait for flushes.
     pub memtable_bytes: usize,
-    /// The memory of the block cache, in bytes. Default 256 MiB; at least 64 KiB.
+    /// The memory of the block cache, in bytes. Default 256 MiB; at least 64 KiB. Decoded indexes and filters of SSTs in use
+    /// may take up to a quarter of it besides, where the cache has let go of what they lie in.
     ///
     /// Too small: the same blocks are fetched again and again, each fetch a round trip and a fee.
     pub cache_bytes: usize,

@@ -7,8 +7,8 @@
 //! The first chunk of an SST and its tail come in one parallel round; an SST not larger than a chunk comes
 //! whole, in one request. A tail is dropped when its SST has been passed, so a job over many SSTs holds a few.
 //!
-//! Always true: at most two chunks a run are held, each charged while it is and as large as memory allows when it is asked
-//! for; dropping an [`Ahead`] stops its request.
+//! Always true: at most two chunks a run are held, and a third while one takes the place of another; each is charged while
+//! it is held, and as large as memory allows when it is asked for; dropping an [`Ahead`] stops its request.
 
 use std::{ops::Range, sync::Arc};
 

@@ -3,7 +3,7 @@
 //! What makes a merge due, the most urgent first:
 //!
 //! ```text
-//! depth        the last level is larger than it is to be        all of it into the next, which is empty: a move
+//! size, last   the last level is larger than it is to be        all of it into the next, which is empty: a move
 //! L0, runs     a level holds more runs than the shape says      the whole level (the oldest runs of L0) into the next
 //! size         a level of one run is larger than it is to be    its cheapest SST into the next level
 //! tombstones   most entries of an SST delete something          that SST down, or again where it lies
@@ -13,7 +13,7 @@
 //!
 //! SSTs that overlap nothing where they go are moved: only the manifest changes.
 //!
-//! Depth comes first because it costs nothing, and what it saves is much: under a load that keeps L0 full, L0 is always due, and
+//! The size of the last level comes first because it costs nothing, and what it saves is much: under a load that keeps L0 full, L0 is always due, and
 //! would go on being merged into all of a last level that should long have been the one below. Of levels with too many runs the one
 //! that is fullest for its shape is first: neither L0 nor those below it grow without bound for the other's sake.
 //!
@@ -169,35 +169,23 @@ pub fn pick_all(view: &View) -> Option<Plan> {
 /// How many bytes wait to be merged, roughly: what is over the limits of each level.
 pub fn debt_bytes(view: &View) -> u64 {
     let levels = Levels::of(view);
-    let l0 = levels.runs(0);
-    let waiting = if l0.len() > levels.shape.runs_allowed(0, levels.last) { levels.bytes(0) } else { 0 };
-    (1..=levels.last).fold(waiting, |debt, level| {
-        let runs = levels.runs(level);
-        let over = if runs.len() > levels.shape.runs_allowed(level, levels.last) {
-            levels.bytes(level)
-        } else if runs.len() == 1 {
-            levels.bytes(level).saturating_sub(levels.shape.level_bytes(level))
-        } else {
-            0
-        };
-        debt.saturating_add(over)
-    })
+    let waiting = |level| match too_many_runs(&levels, level) {
+        Some(_) => levels.bytes(level),
+        None => excess(&levels, level).unwrap_or(0),
+    };
+    (0..=levels.last).map(waiting).fold(0, u64::saturating_add)
 }
 
 /// The last level, of one run, that is larger than it is to be: what comes down next is to be a run of its own above it.
 fn by_depth(levels: &Levels<'_>) -> Option<Plan> {
     let level = levels.last;
-    over_size(levels, level)?;
+    excess(levels, level)?;
     spare(levels, down(levels, levels.all(level), level + 1, Reason::Size)).filter(|plan| plan.moved)
 }
 
 /// The level that holds the most runs for what it may hold, L0 before others.
 fn by_runs(levels: &Levels<'_>) -> Option<Plan> {
-    let fullness = |level: u32| {
-        let (runs, allowed) = (levels.runs(level).len(), levels.shape.runs_allowed(level, levels.last));
-        (runs > allowed).then(|| per_mille(runs as u64, allowed as u64 + 1))
-    };
-    fullest_first(0..=levels.last, fullness).find_map(|level| match level {
+    fullest_first(0..=levels.last, |level| too_many_runs(levels, level)).find_map(|level| match level {
         0 => l0(levels),
         _ => spare(levels, whole_level(levels, level, Reason::Runs)),
     })
@@ -214,10 +202,17 @@ fn fullest_first(
     full.into_iter().map(|(_, level)| level)
 }
 
-/// How full a level of one run is that is larger than it is to be, in thousandths; `None` for others, and for the deepest.
-fn over_size(levels: &Levels<'_>, level: u32) -> Option<u128> {
-    let (bytes, most) = (levels.bytes(level), levels.shape.level_bytes(level));
-    (level < MAX_LEVEL && levels.runs(level).len() == 1 && bytes > most).then(|| per_mille(bytes, most))
+/// How full a level is that holds more runs than it may, in thousandths of the number that is one too many; `None` for others.
+fn too_many_runs(levels: &Levels<'_>, level: u32) -> Option<u128> {
+    let (runs, allowed) = (levels.runs(level).len(), levels.shape.runs_allowed(level, levels.last));
+    (runs > allowed).then(|| per_mille(runs as u64, allowed as u64 + 1))
+}
+
+/// By how many bytes a level of one run is larger than it is to be; `None` for others, for L0 and for the deepest.
+fn excess(levels: &Levels<'_>, level: u32) -> Option<u64> {
+    let is_bounded = (1..MAX_LEVEL).contains(&level) && levels.runs(level).len() == 1;
+    let excess = levels.bytes(level).saturating_sub(levels.shape.level_bytes(level));
+    (is_bounded && excess > 0).then_some(excess)
 }
 
 fn per_mille(part: u64, whole: u64) -> u128 {
@@ -236,13 +231,14 @@ fn l0(levels: &Levels<'_>) -> Option<Plan> {
 }
 
 fn by_size(levels: &Levels<'_>) -> Option<Plan> {
-    fullest_first(1..=levels.last, |level| over_size(levels, level))
-        .find_map(|level| spare(levels, by_size_of(levels, level)?))
+    let fullness =
+        |level| excess(levels, level).map(|_| per_mille(levels.bytes(level), levels.shape.level_bytes(level)));
+    fullest_first(1..=levels.last, fullness).find_map(|level| spare(levels, by_size_of(levels, level)?))
 }
 
 /// The cheapest SSTs of a level that is too large, into the next.
 fn by_size_of(levels: &Levels<'_>, level: u32) -> Option<Plan> {
-    let excess = levels.bytes(level) - levels.shape.level_bytes(level);
+    let excess = excess(levels, level)?;
     if level == levels.last || !levels.is_one_run(level + 1) {
         return Some(down(levels, levels.all(level), level + 1, Reason::Size));
     }

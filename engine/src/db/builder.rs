@@ -183,6 +183,7 @@ impl Builder {
             clock,
         };
         let fetcher = Fetcher::new(manifest.store().clone(), cache, identity.db_uuid)
+            .pin_tails(options.cache_bytes / 4)
             .asks(manifest.clone())
             .keeps(manifest.clone())
             .charging(writer.budget().memory().clone());

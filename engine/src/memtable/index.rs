@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A table that is half full is followed by one of twice its size. The old one stays until the memtable goes, because
-//! readers may be in it: it lacks only what came later than those reads.
+//! readers may be in it: it lacks only what came later than those reads. Who inserts moves all words at once, and writers
+//! wait for it: a MiB or two where rows have hundreds of bytes, some milliseconds for the last table where they have ten.
 //!
 //! Always true: a word only ever changes from 0 to a key, or from one entry of a key to a newer one of the same key; a
 //! reader sees every entry whose insert had returned when it began.

@@ -26,9 +26,12 @@ mod tests;
 
 use std::{
     fmt,
-    sync::atomic::{
-        AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
-        Ordering::{Acquire, Relaxed, Release},
+    sync::{
+        OnceLock,
+        atomic::{
+            AtomicBool, AtomicU32, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
 };
 
@@ -49,9 +52,11 @@ use self::{
 
 pub use cursor::MemCursor;
 
-/// What an entry costs besides the bytes of its key and value: its node, four words of the index (half of each table is
-/// empty, and a table is as large as all before it), and a place when sorted.
-const ENTRY_OVERHEAD_BYTES: usize = size_of::<Node>() + 8 + 4 * size_of::<u64>() + size_of::<Place>();
+/// What an entry costs besides the bytes of its key and value: its node, six words of the index (four when a table is
+/// about to be followed by the next, eight when it has just been: half of each is empty, and a table is as large as all
+/// before it), and a place when sorted.
+pub(crate) const ENTRY_OVERHEAD_BYTES: usize =
+    size_of::<OnceLock<Node>>() + 6 * size_of::<u64>() + size_of::<Place>();
 
 /// A memtable. One thread inserts (under the writer's lock), any number read: by key without locks; a cursor that is
 /// placed waits while another sorts what has come since.

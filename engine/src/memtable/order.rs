@@ -52,9 +52,13 @@ pub(super) struct Pieces {
 /// An entry's place among all: enough of its key to compare it with most others, and its number.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    head: Head,
+    // The parts of its head, with the number in what lies idle between them.
+    side: Side,
     pub(super) number: u32,
+    bytes: [u64; 2],
 }
+
+const _: () = assert!(size_of::<Place>() == 24);
 
 /// Where a key lies, as far as a few bytes say: if heads differ, the keys differ in the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,7 +87,7 @@ impl Order {
                 *pieces = Pieces { prefix: shared_prefix(count, nodes), ..Pieces::default() };
             }
             let Pieces { prefix, sorted } = pieces;
-            let place = |n| Some(Place { head: Head::of(&nodes.get(n as usize)?.key, prefix), number: n });
+            let place = |n| Some(Place::new(Head::of(&nodes.get(n as usize)?.key, prefix), n));
             let mut fresh: Vec<Place> = (*numbers..count).filter_map(place).collect();
             fresh.sort_unstable_by(|a, b| a.cmp(b, nodes));
             let mut last: Arc<[Place]> = fresh.into();
@@ -110,7 +114,7 @@ impl Pieces {
     pub(super) fn places_before(&self, piece: &[Place], key: &[u8], seq: Seq, nodes: &Nodes) -> usize {
         let wanted = Head::of(key, &self.prefix);
         piece.partition_point(|place| {
-            let order = place.head.cmp(&wanted).then_with(|| {
+            let order = place.head().cmp(&wanted).then_with(|| {
                 nodes
                     .get(place.number as usize)
                     .map_or(Ordering::Equal, |node| node.key[..].cmp(key).then(seq.cmp(&node.seq)))
@@ -121,9 +125,18 @@ impl Pieces {
 }
 
 impl Place {
+    fn new(head: Head, number: u32) -> Self {
+        Self { side: head.side, number, bytes: head.bytes }
+    }
+
+    #[inline]
+    fn head(&self) -> Head {
+        Head { side: self.side, bytes: self.bytes }
+    }
+
     /// Of places whose heads have one prefix.
     pub(super) fn cmp(&self, other: &Self, nodes: &Nodes) -> Ordering {
-        self.head.cmp(&other.head).then_with(|| {
+        self.head().cmp(&other.head()).then_with(|| {
             let key = |place: &Self| nodes.get(place.number as usize).map(|node| &node.key[..]);
             // Of one key the later number is the later sequence number.
             key(self).cmp(&key(other)).then(other.number.cmp(&self.number))

@@ -8,9 +8,9 @@
 //! The cache holds blocks as they are searched (verified and decompressed; those that grew cold in memory packed, see
 //! [`pack`]), and tails as they are stored, under the SST's own 128-bit name ([`SstCache`]).
 //!
-//! Always true: a tail, or a block that is missed alone, is one request however many wait for it (what a scan fetches ahead is
-//! not shared with others); a round is as long as its slowest
-//! request, not as their sum; a failed fetch leaves nothing behind.
+//! Always true: a tail, or a block that is missed alone or as the first of few, is one request however many wait for it (what
+//! else a scan fetches ahead is not shared with others); a round is as long as its slowest request, not as their sum; a failed
+//! fetch leaves nothing behind.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,6 +25,7 @@ use esker_cache::{BlockCache, Class};
 use futures::future::{BoxFuture, FutureExt, try_join_all};
 
 use super::{
+    distance::Distance,
     keeper::{Hold, Keeper},
     tails::PinnedTails,
 };
@@ -50,6 +51,9 @@ pub(super) const SCAN_BYTES: usize = 128 << 20;
 /// More blocks than this are decoded on the CPU pool rather than between two polls.
 const DECODE_HERE: usize = 8;
 
+/// So many blocks of one SST, or fewer, are brought for all who wait for the first of them.
+const FEW: usize = 4;
+
 /// Shared by all reads of a handle. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Fetcher(Arc<Shared>);
@@ -57,6 +61,7 @@ pub struct Fetcher(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     store: Store,
+    distance: Distance,
     cache: SstCache,
     tails: PinnedTails,
     tail_limit: AtomicUsize,
@@ -91,7 +96,8 @@ impl Fetcher {
         let tails = PinnedTails::default();
         cache.squeeze_with(pack);
         let cache = SstCache::new(cache, db_uuid);
-        Self(Arc::new(Shared { store, cache, tails, tail_limit, manifest, keeper, memory }))
+        let distance = Distance::default();
+        Self(Arc::new(Shared { store, distance, cache, tails, tail_limit, manifest, keeper, memory }))
     }
 
     /// Keeps at most `bytes` of tails decoded and pinned (64 MiB unless set; a quarter of the cache is
@@ -158,6 +164,11 @@ impl Fetcher {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Whether it takes long to bring a little.
+    pub(super) fn is_far(&self) -> bool {
+        self.0.distance.is_far()
     }
 
     /// Memory held by pinned tails, in bytes.
@@ -263,53 +274,95 @@ impl Fetcher {
         cause: Cause,
     ) -> Result<Vec<Placed>> {
         let tail = self.fetch_tail(sst, cause).await?;
-        if let [(index, at)] = wanted[..] {
-            let (id, place, name) = (sst.id, tail.block(index), Name::Sst(sst.id));
-            let store = self.0.store.clone();
-            let fetch = || async move {
-                let read = || async {
-                    let stored = store.get_range(&name, place_range(place), cause).await?;
-                    Ok::<_, Error>(as_cached(&decode_block(id, place, stored)?))
-                };
-                store.reread(&name, read).await
-            };
-            let bytes = self
-                .cache()
-                .get_or_fetch(self.0.cache.block_id(sst, place.offset), Class::Data, fetch)
-                .await?;
-            return Ok(vec![(at, Fetched::Block(parse(sst, place, bytes)?))]);
+        let mut found = Vec::with_capacity(wanted.len());
+        loop {
+            // One by itself is looked for by its flight.
+            if wanted.len() > 1 {
+                wanted = self.look_up(sst, &tail, wanted, &mut found).await?;
+            }
+            let Some(&(_, at)) = wanted.first() else { return Ok(found) };
+            let places: Vec<_> = wanted.iter().map(|(index, _)| tail.block(*index)).collect();
+            let ats = wanted.iter().map(|(_, at)| *at);
+            if wanted.len() > FEW {
+                let blocks = self.read_blocks(sst, &places, cause).await?;
+                places.iter().zip(&blocks).for_each(|(place, block)| self.warm(sst, *place, block));
+                found.extend(ats.zip(blocks.into_iter().map(Fetched::Block)));
+                return Ok(found);
+            }
+            let (first, behind) = self.fly(sst, places, cause).await?;
+            found.push((at, Fetched::Block(first)));
+            if let Some(behind) = behind {
+                found.extend(ats.skip(1).zip(behind.into_iter().map(Fetched::Block)));
+                return Ok(found);
+            }
+            // Another's flight, which may have brought what lies behind as well.
+            wanted.remove(0);
         }
+    }
 
-        wanted.sort_unstable();
+    /// Finds what the cache has of `wanted`; gives the rest.
+    async fn look_up(
+        &self,
+        sst: &OpenSst,
+        tail: &Tail,
+        wanted: Vec<Wanted>,
+        found: &mut Vec<Placed>,
+    ) -> Result<Vec<Wanted>> {
         let cached = futures::future::join_all(wanted.iter().map(|(index, _)| {
             self.cache().lookup(self.0.cache.block_id(sst, tail.block(*index).offset), Class::Data)
         }))
         .await;
-        let mut found = Vec::with_capacity(wanted.len());
         let mut absent = Vec::new();
         for ((index, at), bytes) in wanted.into_iter().zip(cached) {
             match bytes {
-                Some(bytes) => {
-                    found.push((at, Fetched::Block(parse(sst, tail.block(index), bytes)?)));
-                }
-                None => absent.push((tail.block(index), at)),
+                Some(bytes) => found.push((at, Fetched::Block(parse(sst, tail.block(index), bytes)?))),
+                None => absent.push((index, at)),
             }
         }
-        if absent.is_empty() {
-            return Ok(found);
-        }
-        let places: Vec<_> = absent.iter().map(|(place, _)| *place).collect();
+        Ok(absent)
+    }
+
+    /// The first of few blocks, together with whoever else waits for it; and those behind it, if it is we who brought them.
+    async fn fly(
+        &self,
+        sst: &Arc<OpenSst>,
+        places: Vec<BlockRef>,
+        cause: Cause,
+    ) -> Result<(Block, Option<Vec<Block>>)> {
+        let first = places[0];
+        let behind = Arc::new(OnceLock::new());
+        let (of, owner, brought) = (self.clone(), Arc::clone(sst), Arc::clone(&behind));
+        let fetch = || async move {
+            let mut blocks = of.read_blocks(&owner, &places, cause).await?;
+            let first = as_cached(&blocks.remove(0));
+            places[1..].iter().zip(&blocks).for_each(|(place, block)| of.warm(&owner, *place, block));
+            // Set once: a flight is flown once.
+            let _ = brought.set(blocks);
+            Ok::<_, Error>(first)
+        };
+        let id = self.0.cache.block_id(sst, first.offset);
+        let bytes = self.cache().get_or_fetch(id, Class::Data, fetch).await?;
+        Ok((parse(sst, first, bytes)?, behind.get().cloned()))
+    }
+
+    /// Blocks of one SST, from the store.
+    async fn read_blocks(
+        &self,
+        sst: &Arc<OpenSst>,
+        places: &[BlockRef],
+        cause: Cause,
+    ) -> Result<Vec<Block>> {
         let ranges: Vec<_> = places.iter().map(|place| place_range(*place)).collect();
         let (name, store) = (Name::Sst(sst.id), &self.0.store);
         let read = || async {
+            let began = store.clock().monotonic();
             let stored = store.get_ranges(&name, &ranges, cause).await?;
-            decode_all(sst.id, places.clone(), stored).await
+            if places.len() <= FEW {
+                self.0.distance.took(store.clock().monotonic().saturating_sub(began));
+            }
+            decode_all(sst.id, places.to_vec(), stored).await
         };
-        for ((place, at), block) in absent.into_iter().zip(store.reread(&name, read).await?) {
-            self.warm(sst, place, &block);
-            found.push((at, Fetched::Block(block)));
-        }
-        Ok(found)
+        store.reread(&name, read).await
     }
 }
 

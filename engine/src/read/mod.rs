@@ -13,6 +13,7 @@
 //!
 //! Always true: a read sees one [`SuperVersion`] and one sequence number from beginning to end.
 
+mod distance;
 pub mod fetch;
 mod follow;
 mod holds;

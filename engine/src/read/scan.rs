@@ -5,7 +5,9 @@
 //!              └─ bytes missing ── one boxed future: all sources' misses in one round, and read-ahead
 //! ```
 //!
-//! The first round brings one block of each source, which is all that a short scan needs. Every later
+//! The first round brings one block of each source, which is all that most short scans need; where the store is far it brings
+//! what the rows that are wanted may take, in the same request: ten rows reach into the next block one time in four, and
+//! waiting once more costs a thousand times what a block does. Every later
 //! round brings, with the block that is missing, those that follow it: 32 KiB at first, doubling up to
 //! 8 MiB, in parallel requests of a MiB, so that a long scan is bound by bandwidth and a short one pays for little.
 //! From rounds of 512 KiB on, what comes next is under way while rows are taken, in pieces of a quarter of a round and
@@ -380,12 +382,35 @@ impl Running {
         let has_block = missing.iter().any(|one| matches!(one, Missing::Block(..)));
         let blocks = missing.iter().filter(|one| matches!(one, Missing::Block(..)));
         self.window.is_at(blocks.map(Missing::memory_bytes).sum());
-        let wish = if self.window.bytes() < WINDOW_BYTES { self.ahead_bytes } else { 0 };
+        let is_far = self.window.fetcher().is_far();
+        let wanted = self.wanted_bytes(&missing, is_far);
+        if self.ahead_bytes == 0 && is_far {
+            self.ahead_bytes = if wanted < u64::MAX { wanted.min(OVERLAP_FROM_BYTES) } else { FIRST_AHEAD_BYTES };
+        }
+        let wish = if self.window.bytes() < WINDOW_BYTES { self.ahead_bytes.min(wanted) } else { 0 };
         let Ahead { missing, charge } = self.ahead(&missing, wish);
         if has_block {
             self.ahead_bytes = (self.ahead_bytes * 2).clamp(FIRST_AHEAD_BYTES, MOST_AHEAD_BYTES);
         }
         self.bring(missing, charge)
+    }
+
+    /// Stored bytes that the wanted rows may take behind the `missing` blocks, if they all come from one source: whole blocks,
+    /// one more for what is less than a block if the store is far, and a little more, as blocks are not of one size.
+    fn wanted_bytes(&self, missing: &[Missing], is_far: bool) -> u64 {
+        if self.left == usize::MAX {
+            return u64::MAX;
+        }
+        let of = |one: &Missing| {
+            let (meta, block) = (&one.sst().meta, one.stored_bytes().max(1));
+            let rows = (self.left as u64).min(meta.entries);
+            let bytes = u128::from(meta.tail_offset) * u128::from(rows) / u128::from(meta.entries.max(1));
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            let blocks = if is_far { bytes.div_ceil(block) } else { bytes / block };
+            blocks.saturating_mul(block).saturating_add(block / 4)
+        };
+        let blocks = missing.iter().filter(|one| matches!(one, Missing::Block(..)));
+        blocks.map(of).max().unwrap_or(0)
     }
 
     /// Keeps rounds under way behind what has come, if there is so much to read that waiting for them shows: several

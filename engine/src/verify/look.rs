@@ -23,6 +23,10 @@ use crate::{
 /// How often a database that changes under the check is looked at again before what was found is believed.
 const LOOKS: usize = 3;
 
+/// Said where the identity is all that was looked at.
+const ALL_THERE_IS: &str = "nothing else was checked, as every object is read by what this one says: repair this one, and \
+     verify again";
+
 /// What a look found.
 #[derive(Debug)]
 pub(super) struct Looked {
@@ -59,7 +63,10 @@ impl Looked {
     async fn once(store: &Store, quick: bool) -> Result<Self> {
         let mut looked = Self { report: Report::default(), found: None, newest: newest(store).await? };
         let report = &mut looked.report;
-        let Some(identity) = survey::identity(store, report).await? else { return Ok(looked) };
+        let Some(identity) = survey::identity(store, report).await? else {
+            report.add(Finding::notice(Name::Identity, ALL_THERE_IS));
+            return Ok(looked);
+        };
         let manifest = match Manifest::open(store.clone()).await {
             Ok(manifest) => manifest,
             Err(error) => {

@@ -60,8 +60,9 @@ impl Landing {
     }
 
     /// One more asks for it, until the guard is dropped. Pokes the task for the first of them, whenever they are twice as many
-    /// (few may have become many), and for the last of those who are expected: each of the two that could miss the other, this
-    /// and [`Pipe::landed`], writes before it reads.
+    /// (few may have become many), and for the last of those who are expected. Who asks between the two steps of
+    /// [`Pipe::landed`], which reads how many ask and then says how many are expected, may poke nobody: the task, which has
+    /// just called that, looks at who [waits](Pipe::waiting) before it sleeps.
     fn ask(&self) -> Asking<'_> {
         let asking = self.asking.fetch_add(1, Ordering::SeqCst) + 1;
         let is_first = !self.wanted.swap(true, Ordering::AcqRel);
@@ -284,16 +285,13 @@ impl Pipe {
         }
     }
 
-    /// Who waits for what is cut off next, and for what lies before it.
-    pub(super) fn waiting(&self) -> Waiting {
+    /// Who waits for what is cut off next, and for what lies before it; `None` if nobody has asked for it yet, or if something
+    /// that was cut off is not sent: behind that, what is open goes on filling.
+    pub(super) fn waiting(&self) -> Option<Waiting> {
         let queue = self.queue.lock();
+        queue.landings.back().filter(|open| open.is_wanted() && queue.cuts.is_empty())?;
         let mut asking = queue.landings.iter().rev().map(|landing| landing.asking.load(Ordering::SeqCst));
-        Waiting { asking: asking.next().unwrap_or(0), ahead: asking.sum() }
-    }
-
-    /// Whether anybody has asked for what is cut off next.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.queue.lock().landings.back().is_some_and(|open| open.is_wanted())
+        Some(Waiting { asking: asking.next().unwrap_or(0), ahead: asking.sum() })
     }
 
     /// The task looks again when this is poked.

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! Group commit: whoever wants durability pokes the task. If nothing is in flight, the open buffer is cut off and sent at
-//! once. Behind others it is sent a while after the last of them, and together with those who were just told that their
-//! last write is durable and write again (`pace.rs`), if a slot of the window is free; if not, the buffer goes on filling while
-//! the uploads before it travel, and is sent when the oldest of them lands. Nobody wanting anything means no request: an idle
-//! database sends no PUT.
+//! once, or together with those who were just told that their last write is durable and write again. Behind others it is
+//! sent a while after the last of them (`pace.rs` says when), if a slot of the window and memory are free; if not, the buffer
+//! goes on filling while the uploads before it travel. Nobody wanting anything means no request: an idle database sends no
+//! PUT.
 //!
 //! While no more than half of the window is in flight the store keeps up, and objects are sent as they are: compressing
 //! takes CPU from those who write, and makes nobody's wait shorter. Beyond that fewer bytes go up sooner, and they are.
@@ -47,8 +47,10 @@ use crate::{
     },
 };
 
-/// Objects above this are encoded on a CPU thread; below it the hop would cost more than the work.
-const INLINE_ENCODE_BYTES: usize = 64 << 10;
+/// Objects above this are compressed on a CPU thread; below it the hop would cost more than the work.
+const INLINE_COMPRESS_BYTES: usize = 64 << 10;
+/// The same for those that are only copied and summed: the hop may have to wait for a merge's turn.
+const INLINE_COPY_BYTES: usize = 1 << 20;
 /// The pause before an upload that failed for good in the store floor is begun again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -87,11 +89,9 @@ impl LogWriter {
                 let fits = |bytes: usize| is_alone || bytes <= self.memory.left(Use::Log);
                 let next = pipe.next(fits).or_else(|| {
                     // Whoever asks first pokes this task again.
-                    if !pipe.is_wanted() {
-                        return None;
-                    }
+                    let waiting = pipe.waiting()?;
                     let now = self.clock.monotonic();
-                    if let Some(left) = pace.left(now, is_alone, pipe.waiting()) {
+                    if let Some(left) = pace.left(now, is_alone, waiting) {
                         alarm.set(&self.clock, now, left);
                         return None;
                     }
@@ -153,7 +153,8 @@ impl LogWriter {
             first_seq: log.first_seq,
             durable_to,
         };
-        let body = if log.bytes > INLINE_ENCODE_BYTES {
+        let inline = if codec == Codec::None { INLINE_COPY_BYTES } else { INLINE_COMPRESS_BYTES };
+        let body = if log.bytes > inline {
             clock::on_cpu(move || encode_data(&header, &log, codec)).await?
         } else {
             encode_data(&header, &log, codec)

@@ -22,6 +22,7 @@ use crate::{
     chaos::{Bug, bug},
     error::Result,
     key::{KEYSPACE_BYTES, KeyspaceId, Kind, NEVER, check_key, check_value},
+    memtable::ENTRY_OVERHEAD_BYTES,
     read::Token,
     wal::{Op, pipe::Landing},
     write::{
@@ -29,9 +30,6 @@ use crate::{
         head::Writer,
     },
 };
-
-/// What an entry holds in memory besides its key and value, about.
-const ENTRY_OVERHEAD_BYTES: usize = 96;
 
 /// A future of the durable form.
 type Durable<'a> = Pin<Box<dyn Future<Output = Result<Token>> + Send + 'a>>;

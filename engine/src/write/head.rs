@@ -439,12 +439,14 @@ impl Writer {
         }
         head.cut(&self.pipe);
         let memtable = mem::take(&mut head.active);
-        // What writers charged was an estimate; from here on it is what the memtable holds.
+        // What writers charged was an estimate; from here on it is what the memtable holds. Only the difference is charged
+        // or given back: twice the memtable, for a moment, would turn others away, and be noted as the most that was held.
         let charged = memtable.bytes();
-        self.budget.force(charged);
         // slatedb #1967: counted by two.
-        if !bug(Bug::ChargedTwice) {
-            self.budget.release(mem::take(&mut head.active_charged));
+        let before = if bug(Bug::ChargedTwice) { 0 } else { mem::take(&mut head.active_charged) };
+        match charged.checked_sub(before) {
+            Some(more) => self.budget.force(more),
+            None => self.budget.release(before - charged),
         }
         head.frozen.push_back(Frozen {
             memtable,

@@ -1,4 +1,5 @@
-//! A long scan fetches what comes next while its rows are taken.
+//! What a scan fetches ahead of the row that is asked for: a long one what comes next while its rows are taken, a short one what
+//! its rows may take, where the store is far.
 
 use std::{sync::Arc, time::Duration};
 
@@ -99,5 +100,61 @@ fn a_scan_that_is_dropped_gives_its_memory_back_and_fetches_no_more() {
         assert_eq!(db.memory_stats().scan_bytes, 0);
         SimClock::shared(3).sleep(Duration::from_secs(60)).await;
         assert_eq!(gets(&db), before);
+    });
+}
+
+/// Ten rows of a fresh scan that begins at row `n`: how many requests and bytes they take, of a database that was opened for it
+/// alone and has read a little.
+async fn ten_rows(store: &FaultyStore, n: u64, reverse: bool) -> (u64, u64) {
+    let builder = builder(64 << 20).object_store(Arc::new(store.clone())).clock(SimClock::shared(n));
+    let db = builder.open().await.unwrap();
+    // It takes one block to know how far the store is.
+    assert!(db.get((ROWS - 1).to_be_bytes()).await.unwrap().is_some());
+    let count = || db.stats().count(RequestKind::Get, Cause::Read);
+    let before = count();
+    let (rows, end) = (db.scan(&n.to_be_bytes()[..]..), (n + 1).to_be_bytes());
+    let mut rows = if reverse { db.scan(..&end[..]).rev() } else { rows }.limit(10);
+    for at in 0..10 {
+        let row = rows.next().await.unwrap().expect("a row");
+        let n = if reverse { n - at } else { n + at };
+        assert_eq!((&row.key[..], row.value.len()), (&n.to_be_bytes()[..], 1000));
+    }
+    assert!(rows.next().await.unwrap().is_none());
+    drop(rows);
+    let after = count();
+    db.close().await.unwrap();
+    (after.requests - before.requests, after.bytes - before.bytes)
+}
+
+/// Rows of a thousand bytes, sixteen a block, of which ten reach into the next block more often than not.
+#[test]
+fn a_short_scan_of_a_far_store_is_one_request_and_of_a_near_one_brings_no_block_in_vain() {
+    let _one = single_threaded();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(async {
+        let store = FaultyStore::memory(SimClock::shared(1), 1);
+        let db = builder(64 << 20).object_store(Arc::new(store.clone())).clock(SimClock::shared(2));
+        let db = db.open().await.unwrap();
+        for n in 0..ROWS {
+            db.put(n.to_be_bytes(), &value(n)[..1000]).accepted().await.unwrap();
+        }
+        db.flush().await.unwrap();
+        db.close().await.unwrap();
+        let (mut near, mut far) = ([0, 0], [0, 0]);
+        for (is_far, sum) in [(false, &mut near), (true, &mut far)] {
+            if is_far {
+                store.add(Rule::on(Operation::Get).path("sst/").meets(Fault::Delay(Duration::from_millis(15))));
+            }
+            for at in 0..20 {
+                let (requests, bytes) = ten_rows(&store, 1000 + 47 * at, at % 2 == 1).await;
+                assert!(!is_far || requests == 1, "{requests} requests for the ten rows at {}", 1000 + 47 * at);
+                // Each brought one block that was needed, of 16 KiB and a row at most.
+                let most = if is_far { 2 } else { requests } * 18_000;
+                assert!(bytes <= most, "{bytes} bytes in {requests} requests, far {is_far}");
+                *sum = [sum[0] + requests, sum[1] + bytes];
+            }
+        }
+        assert!(near[0] > 25, "ten rows should reach into a second block: {near:?}");
+        assert!(near[1] < far[1], "near {near:?}, far {far:?}");
     });
 }

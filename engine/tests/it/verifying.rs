@@ -247,3 +247,20 @@ async fn each_object_of_the_log_is_read_once() {
     assert_eq!((after.0 - before.0, after.1 - before.1), (10, 10));
     drop(db);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_ends_at_the_identity_says_so_and_the_next_one_after_its_repair_goes_on() {
+    let place = World::new().await;
+    let sst = place.latest().await.expect("read").root.ssts().next().expect("an SST").object_id();
+    place.flip(&Name::Sst(sst), 10).await;
+    place.flip(&Name::Identity, 10).await;
+    let report = place.verify().await.expect("verified");
+    assert!(report.damage().all(|found| found.object == Name::Identity), "{:?}", report.findings);
+    let notices = told(&report, Severity::Notice);
+    assert!(notices.iter().any(|told| told.contains("nothing else was checked")), "{notices:?}");
+    let act = RepairOptions { act: true, ..RepairOptions::default() };
+    repair(&place.store(), &act, &|_, _| {}).await.expect("rebuilt");
+    let report = place.verify().await.expect("verified");
+    let damage: Vec<_> = report.damage().map(|found| found.object.clone()).collect();
+    assert_eq!((damage, told(&report, Severity::Notice)), (vec![Name::Sst(sst)], Vec::new()));
+}

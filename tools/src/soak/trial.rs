@@ -133,6 +133,9 @@ impl<'a> Trial<'a> {
         if self.outcome.wrong.is_empty() {
             self.settle().await?;
         }
+        if self.crew.history().counts.acknowledged == 0 {
+            self.outcome.wrong.push("no write was ever acknowledged, so nothing was shown".to_owned());
+        }
         self.crew.kill_all();
         self.outcome.seconds = (self.clock.monotonic() - began).as_secs_f64();
         self.outcome.counts = self.crew.history().counts.clone();
@@ -143,14 +146,15 @@ impl<'a> Trial<'a> {
     }
 
     /// The first kills come when there is something to lose: an acknowledged write. Behind faults it may take long to create
-    /// the database, and where it cannot be created at all the end says so.
+    /// the database.
     async fn begin(&mut self) -> Result<()> {
         let until = self.clock.monotonic() + LONGEST_BEGINNING;
-        self.muster()?;
-        while self.crew.history().counts.acknowledged == 0 && self.clock.monotonic() < until {
+        loop {
             self.work(WATCH).await?;
+            if self.crew.history().counts.acknowledged > 0 || self.clock.monotonic() >= until {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// The mean time from deed to deed, give or take a half.

@@ -98,6 +98,39 @@ fn a_log_object_that_lands_early_is_not_acknowledged_before_the_one_below_it() {
 }
 
 #[test]
+fn behind_a_log_object_that_there_is_no_memory_for_writers_share_one() {
+    simulated(async {
+        let place = Place::new();
+        let db = place.builder().memtable_bytes(512 << 10).deadline(5 * MINUTE).open().await.unwrap();
+        // A third of the memory is a snapshot's, and no flush gives any back.
+        db.put("read", vec![b'v'; 300_000]).accepted().await.unwrap();
+        let snapshot = db.snapshot();
+        db.flush().await.unwrap();
+        let before = place.slots().await.len();
+        place.store.add(Rule::on(Operation::Put).path("wal/").nth(1).meets(Fault::Delay(MINUTE)));
+        place.store.add(Rule::on(Operation::Put).path("sst/").meets(Fault::Delay(MINUTE)));
+        let in_flight = db.put("in flight", vec![b'v'; 100_000]).accepted().await.unwrap();
+        assert!(place.within(MOMENT, in_flight.durable()).await.is_none(), "it is on its way");
+        // Its bytes are its memtable's as well, and what is left does not hold them a second time.
+        let large = db.put("large", vec![b'v'; 300_000]).accepted().await.unwrap();
+        assert!(place.within(MOMENT, large.durable()).await.is_none(), "it waits for memory");
+        assert_eq!(place.slots().await.len(), before, "nothing has landed, and one is in flight");
+        let one_after_another = (0..20_u32).map(|n| {
+            let (db, place) = (&db, &place);
+            async move {
+                place.clock.sleep(SECOND * (n + 1)).await;
+                db.put(n.to_be_bytes(), "v").await.unwrap();
+            }
+        });
+        join_all(one_after_another).await;
+        large.durable().now_or_never().expect("it lies before those").unwrap();
+        assert_eq!(place.slots().await.len() - before, 3, "one in flight, the large one, and the other twenty");
+        drop((snapshot, db));
+        assert_eq!(rows(&place.open().await).await.len(), 23);
+    });
+}
+
+#[test]
 fn a_write_that_is_dropped_while_it_waits_for_memory_leaves_nothing_charged() {
     simulated(async {
         let place = Place::new();

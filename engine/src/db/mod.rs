@@ -12,7 +12,6 @@ mod background;
 mod builder;
 mod core;
 mod keyspace;
-mod schedule;
 
 use std::{fmt, ops::RangeBounds, sync::Arc};
 

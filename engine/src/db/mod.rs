@@ -225,13 +225,6 @@ impl Db {
         budget.memory().stats()
     }
 
-    /// Bytes charged to the memory budget, and the budget.
-    pub fn memory(&self) -> (usize, usize) {
-        let budget = self.core().writer().budget();
-        budget.sweep();
-        (budget.charged(), budget.limit())
-    }
-
     /// Makes everything durable and stops the background work. Idempotent; every later call on any clone fails
     /// with `Closed`. The memtable is not flushed: the log has it, and the next open replays it.
     pub async fn close(&self) -> Result<()> {

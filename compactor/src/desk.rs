@@ -27,6 +27,8 @@ pub(crate) struct Desk {
     json: bool,
     stats: Arc<Stats>,
     status: Mutex<Status>,
+    /// Why garbage stays where it is.
+    uncollected: Mutex<Option<String>>,
     /// Whom it has said that it waits for.
     waits_for: Mutex<Option<String>>,
 }
@@ -49,6 +51,7 @@ impl Desk {
             json: args.json,
             stats: Arc::clone(store.stats()),
             status: Mutex::new(status),
+            uncollected: Mutex::new(None),
             waits_for: Mutex::new(None),
         }
     }
@@ -76,6 +79,7 @@ impl Desk {
 
     /// Notes what a pass collected; says it if that is anything.
     pub(crate) fn collected(&self, collected: &Collected) {
+        *lock(&self.uncollected) = None;
         self.lock().totals.add_collected(collected);
         self.say(&Event::collected(collected));
     }
@@ -91,7 +95,8 @@ impl Desk {
     pub(crate) fn status(&self) -> Status {
         let status = self.lock().clone();
         let totals = status.totals.with_requests(&self.stats.snapshot());
-        Status { totals, ..status }
+        let failing = status.failing.or_else(|| lock(&self.uncollected).clone());
+        Status { totals, failing, ..status }
     }
 
     /// Notes what the newest version is like.
@@ -111,14 +116,31 @@ impl Desk {
         status.doing = "watching".to_owned();
     }
 
-    /// Notes that what failed before does no longer: all that was due is done, or is another's to do.
+    /// Notes that looking and merging no longer fail. Whether collecting does is another matter.
     pub(crate) fn well(&self) {
         self.lock().failing = None;
+    }
+
+    /// Notes that all there is to do is another's, and says why: nothing fails here.
+    pub(crate) fn yields(&self, event: &Event) {
+        self.well();
+        *lock(&self.uncollected) = None;
+        self.say(event);
     }
 
     /// Notes and says that something failed that will be tried again.
     pub(crate) fn failing(&self, error: &Error) {
         self.lock().failing = Some(error.to_string());
+        self.warn(error);
+    }
+
+    /// Notes and says that garbage could not be collected; that will be tried again.
+    pub(crate) fn not_collected(&self, error: &Error) {
+        *lock(&self.uncollected) = Some(error.to_string());
+        self.warn(error);
+    }
+
+    fn warn(&self, error: &Error) {
         tracing::warn!(%error, "will try again");
         self.say(&Event::Failed { kind: error.kind().as_str().to_owned(), error: error.to_string() });
     }

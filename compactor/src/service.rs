@@ -6,8 +6,9 @@
 //!                      └─────────────────────────────────────┴──────┘
 //! ```
 //!
-//! Always true: an idle service sends one small GET a look, and no PUT; a signal stops it within seconds, in
-//! the middle of a merge too, whose outputs are then garbage.
+//! Always true: an idle service sends one small GET a look, and no PUT; it waits only when no merge is due, so that
+//! garbage that cannot be collected holds up no merge; a signal stops it within seconds, in the middle of a merge too,
+//! whose outputs are then garbage.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ use anyhow::Context;
 use esker::{
     Error, ErrorKind,
     clock::{SharedClock, SystemClock},
-    compaction::plan,
+    compaction::{plan, schedule::Schedule},
     manifest::{Manifest, View, is_unfinished},
     stats::Cause,
     store::{Store, is_refused},
@@ -153,16 +154,19 @@ async fn watch(
     let mut watch = Watch::start(manifest, args, desk, clock).await?;
     loop {
         match watch.turn(held).await {
-            Ok(()) => desk.well(),
+            Ok(is_done) => {
+                desk.well();
+                if !is_done {
+                    continue;
+                }
+            }
             // The work is another's.
             Err(error) if error.kind() == ErrorKind::Conflict => {
-                desk.well();
-                desk.say(&Event::Waiting { reason: error.to_string() });
+                desk.yields(&Event::Waiting { reason: error.to_string() });
             }
             Err(error) if error.kind() == ErrorKind::Fenced => {
                 *held = None;
-                desk.well();
-                desk.say(&Event::Fenced { reason: error.to_string() });
+                desk.yields(&Event::Fenced { reason: error.to_string() });
             }
             // The role is kept: it can be used again, and a new claim would have to wait for its lease.
             Err(error) if error.is_retryable() || error.kind() == ErrorKind::OutcomeUnknown => {
@@ -183,8 +187,8 @@ struct Watch<'a> {
     view: Arc<View>,
     pause: Duration,
     last_news: Duration,
-    /// When there will be something to collect.
-    collect_at: Option<Duration>,
+    /// When garbage is to be collected.
+    collections: Schedule,
 }
 
 impl<'a> Watch<'a> {
@@ -197,24 +201,19 @@ impl<'a> Watch<'a> {
         let view = manifest.latest(Cause::Open).await?;
         let now = clock.monotonic();
         desk.saw(&view);
-        Ok(Self {
-            manifest,
-            args,
-            desk,
-            clock,
-            view,
-            pause: args.interval,
-            last_news: now,
-            collect_at: Some(now),
-        })
+        // Nobody knows what others have left.
+        let mut collections = Schedule::default();
+        collections.superseded(now, Duration::ZERO);
+        Ok(Self { manifest, args, desk, clock, view, pause: args.interval, last_news: now, collections })
     }
 
-    /// Looks once, and does all that is due.
-    async fn turn(&mut self, held: &mut Option<Worker>) -> esker::Result<()> {
+    /// Looks once, and does what is due, of merging no more than until it is time to collect. Whether that was all.
+    async fn turn(&mut self, held: &mut Option<Worker>) -> esker::Result<bool> {
         self.look().await?;
         let merge = plan::pick(&self.view, self.clock.wall_ms()).is_some();
-        if !merge && !self.is_time_to_collect() {
-            return Ok(());
+        let now = self.clock.monotonic();
+        if !merge && !self.collections.is_due(now) {
+            return Ok(true);
         }
         let worker = match held {
             Some(worker) => worker,
@@ -222,21 +221,34 @@ impl<'a> Watch<'a> {
         };
         self.pause = self.args.interval;
         // Where something is always due, garbage must not wait for the end of it.
-        let until =
-            self.collect_at.unwrap_or_else(|| self.clock.monotonic().saturating_add(self.retention()));
-        worker.merge_until(until).await?;
-        if self.is_time_to_collect() {
-            let collected = worker.collect().await?;
-            self.look().await?;
-            // Versions that were too young this time, and what they alone name.
-            let rest = collected.floor + 1 < self.view.id();
-            self.collect_at = rest.then(|| self.clock.monotonic() + self.retention());
-        }
-        Ok(())
+        let until = self.collections.next().unwrap_or_else(|| now.saturating_add(self.retention()));
+        let is_done = worker.merge_until(until).await?;
+        self.collect_if_due(worker).await?;
+        Ok(is_done)
     }
 
-    fn is_time_to_collect(&self) -> bool {
-        self.collect_at.is_some_and(|at| at <= self.clock.monotonic())
+    /// One pass of garbage collection, if it is time. Whatever keeps garbage where it is, merging goes on: an error is
+    /// only the loss of the role, and damage, which no service should work on.
+    async fn collect_if_due(&mut self, worker: &mut Worker) -> esker::Result<()> {
+        if !self.collections.is_due(self.clock.monotonic()) {
+            return Ok(());
+        }
+        match worker.collect().await {
+            Ok(collected) => {
+                // First, for what was merged before the pass is no news to it.
+                let looked = self.look().await;
+                // Versions that were too young this time, and what they alone name.
+                let left = collected.floor + 1 < self.view.id();
+                self.collections.collected(self.clock.monotonic(), left.then(|| self.retention()));
+                looked
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Corruption) => Err(error),
+            Err(error) => {
+                self.desk.not_collected(&error);
+                self.collections.failed(self.clock.monotonic());
+                Ok(())
+            }
+        }
     }
 
     /// Follows the manifest to its newest version.
@@ -252,7 +264,7 @@ impl<'a> Watch<'a> {
         }
         if self.view.id() != before {
             (self.pause, self.last_news) = (self.args.interval, now);
-            self.collect_at = self.collect_at.or_else(|| Some(now + self.retention()));
+            self.collections.superseded(now, self.retention());
         }
         self.desk.saw(&self.view);
         Ok(())
@@ -272,4 +284,126 @@ impl<'a> Watch<'a> {
 fn failed(error: &Error) -> Exit {
     tracing::error!("{error}");
     Exit::of(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use esker::{
+        Compaction, Db,
+        manifest::StoredShape,
+        testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
+    };
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// A database that a service watches.
+    struct Place {
+        store: FaultyStore,
+        clock: SharedClock,
+        args: Args,
+        manifest: Manifest,
+        desk: Arc<Desk>,
+    }
+
+    impl Place {
+        /// With work for several steps, which nobody has done.
+        async fn new(interval: &str) -> Self {
+            let clock = SimClock::shared(1);
+            let store = FaultyStore::memory(clock.clone(), 1);
+            let shape = StoredShape { l0_runs: 2, middle_runs: 1, last_runs: 1, ratio: 2, base_bytes: 1024 };
+            let builder = Db::builder("watched").object_store(Arc::new(store.clone())).clock(clock.clone());
+            let db = builder.compaction(Compaction::Off).shape(shape).open().await.unwrap();
+            for n in 0..4_u32 {
+                for key in 0..200_u32 {
+                    db.put(key.to_be_bytes(), [n.to_be_bytes(), key.to_be_bytes()].concat())
+                        .accepted()
+                        .await
+                        .unwrap();
+                }
+                db.flush().await.unwrap();
+            }
+            db.close().await.unwrap();
+            let words =
+                ["esker-compactor", "--url", "memory://watched", "--interval", interval, "--retention", "0s"];
+            let args = Args::parse_from(words);
+            let manifest = Manifest::find(store.store()).await.unwrap().expect("a database");
+            let desk = Arc::new(Desk::new(&args, &store.store()));
+            Self { store, clock, args, manifest, desk }
+        }
+
+        /// The service, which ends with an error only.
+        async fn watch(&self) {
+            let ended = watch(&self.manifest, &self.args, &self.desk, &self.clock, &mut None).await;
+            panic!("the service ended: {ended:?}");
+        }
+
+        /// What is due.
+        async fn due(&self) -> Option<plan::Plan> {
+            let sound = Manifest::find(self.store.sound_store()).await.unwrap().expect("a database");
+            plan::pick(&sound.latest(Cause::Admin).await.unwrap(), self.clock.wall_ms())
+        }
+
+        fn steps(&self) -> u64 {
+            let totals = self.desk.status().totals;
+            totals.merges + totals.moves
+        }
+    }
+
+    /// Runs in one thread and virtual time.
+    fn simulated(test: impl Future<Output = ()>) {
+        let _one = single_threaded();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(test);
+    }
+
+    #[test]
+    fn a_pass_between_two_merges_is_no_reason_to_wait() {
+        simulated(async {
+            let place = Place::new("10m").await;
+            assert!(place.due().await.is_some());
+            let look = async {
+                place.clock.sleep(SECOND).await;
+                assert_eq!(place.due().await, None);
+                assert!(place.steps() > 2, "one step was due, which shows nothing");
+                assert!(place.desk.status().totals.collected_objects > 0, "no pass was made");
+            };
+            tokio::select! {
+                () = place.watch() => {}
+                () = look => {}
+            }
+        });
+    }
+
+    #[test]
+    fn garbage_that_cannot_be_collected_holds_up_no_merge_and_is_told_until_it_goes() {
+        for fault in [Fault::FailBefore, Fault::Refuse] {
+            simulated(async {
+                let place = Place::new("5s").await;
+                place.store.add(Rule::on(Operation::Delete).meets(fault));
+                let look = async {
+                    // A pass is given up after half a minute, and not tried again within another.
+                    place.clock.sleep(MINUTE).await;
+                    assert_eq!(place.due().await, None, "{fault:?}");
+                    assert!(place.steps() > 2, "one step was due, which shows nothing");
+                    for _ in 0..10 {
+                        assert!(place.desk.status().failing.is_some(), "{fault:?} is told all the time");
+                        place.clock.sleep(MINUTE).await;
+                    }
+                    place.store.clear();
+                    place.clock.sleep(2 * MINUTE).await;
+                    let status = place.desk.status();
+                    assert_eq!(status.failing, None, "after {fault:?}");
+                    assert!(status.totals.collected_objects > 0, "after {fault:?}");
+                };
+                tokio::select! {
+                    () = place.watch() => {}
+                    () = look => {}
+                }
+            });
+        }
+    }
 }

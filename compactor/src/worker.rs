@@ -45,16 +45,19 @@ impl Worker {
             let did = self.compactor.step_all().await?;
             self.desk.did(&did, self.compactor.view());
         }
-        self.merge_until(Duration::MAX).await
+        self.merge_until(Duration::MAX).await.map(drop)
     }
 
-    /// Merges until nothing is due, or one merge has ended after the moment `at` (monotonic).
-    pub(crate) async fn merge_until(&mut self, at: Duration) -> esker::Result<()> {
+    /// Merges until nothing is due, or one merge has ended after the moment `at` (monotonic). Whether nothing is due.
+    pub(crate) async fn merge_until(&mut self, at: Duration) -> esker::Result<bool> {
         loop {
             let did = self.compactor.step().await?;
             self.desk.did(&did, self.compactor.view());
-            if matches!(did, Did::Nothing) || self.clock.monotonic() >= at {
-                return Ok(());
+            if matches!(did, Did::Nothing) {
+                return Ok(true);
+            }
+            if self.clock.monotonic() >= at {
+                return Ok(false);
             }
         }
     }

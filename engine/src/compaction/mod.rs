@@ -12,6 +12,7 @@
 //! held      what pins and checkpoints hold                     reads
 //! settled   what nobody names, and nobody can publish          pure
 //! collect   what no version names is deleted                   the only file that deletes
+//! schedule  when to collect                                    pure
 //! ```
 //!
 //! A `Db` runs this in its own process by default, and `esker-compactor` runs the same code in another.
@@ -33,6 +34,7 @@ pub mod outputs;
 pub mod plan;
 pub mod publish;
 pub mod record;
+pub mod schedule;
 mod settled;
 pub mod shape;
 mod spare;

@@ -9,7 +9,8 @@
 //! Compaction works only when the picker says that something is due, so an idle database claims nothing and
 //! sends nothing but one GET now and then, less and less often, for a version that another process, an
 //! external compactor say, has committed. After merging it collects garbage: soon, and when the
-//! retention has passed ([`schedule`](super::schedule)).
+//! retention has passed ([`schedule`](crate::compaction::schedule)). Garbage that cannot be collected stays, and holds
+//! up no merge.
 //!
 //! Always true: a task that ends, for whatever reason, stops the writer, so that nobody waits for it.
 
@@ -24,8 +25,9 @@ use crate::{
     compaction::{
         plan,
         publish::{Compactor, Did},
+        schedule::{COLLECT_AFTER, Schedule},
     },
-    db::{core::Core, schedule::Schedule},
+    db::core::Core,
     error::{Error, ErrorKind, Result},
     options::Compaction,
     stats::Cause,
@@ -260,13 +262,35 @@ impl CompactionTask {
         if plan::pick(&view, self.core.clock().wall_ms()).is_some() {
             self.merge().await?;
         }
-        let now = self.core.clock().monotonic();
-        if self.collections.is_due(now) {
-            // Without the role it is for whoever took it; and what stays due here would be looked at without pause.
-            if let Some(role) = &mut self.role {
-                role.collect(false).await?;
+        self.collect_if_due().await
+    }
+
+    /// One pass of garbage collection, if it is time. Whatever keeps garbage where it is, merging goes on: only the loss
+    /// of the role is an error.
+    async fn collect_if_due(&mut self) -> Result<()> {
+        let clock = self.core.clock();
+        if !self.collections.is_due(clock.monotonic()) {
+            return Ok(());
+        }
+        let Some(role) = &mut self.role else {
+            // It is for whoever took the role; and what stays due here would be looked at without pause.
+            self.collections.collected(clock.monotonic(), None);
+            return Ok(());
+        };
+        // A pass that fails may have taken long, so what it took does not count as waiting.
+        match role.collect(false).await {
+            Ok(collected) => {
+                let view = role.view();
+                let retention = Duration::from_millis(view.root.options.retention_ms);
+                // Versions that were too young this time, and what they alone name.
+                let left = collected.floor + 1 < view.id();
+                self.collections.collected(clock.monotonic(), left.then_some(retention));
             }
-            self.collections.collected(now);
+            Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "garbage could not be collected; trying again");
+                self.collections.failed(clock.monotonic());
+            }
         }
         Ok(())
     }
@@ -293,8 +317,37 @@ impl CompactionTask {
     }
 
     async fn merge_in_role(&mut self) -> Result<()> {
-        let role = match &mut self.role {
-            Some(role) => role,
+        let done = self.merge_until_done().await;
+        if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
+            self.role = None;
+        }
+        done
+    }
+
+    async fn merge_until_done(&mut self) -> Result<()> {
+        loop {
+            let role = self.role().await?;
+            let did = role.step().await;
+            let view = Arc::clone(role.view());
+            // Also if nothing was merged: the claim is a version, and what it superseded may be collected from now on.
+            self.core.writer().publish(&view);
+            if matches!(did?, Did::Nothing) {
+                return Ok(());
+            }
+            let at_once = chaos::rare("garbage is collected at once");
+            let within = if at_once { Duration::ZERO } else { COLLECT_AFTER };
+            self.collections.superseded(self.core.clock().monotonic(), within);
+            // Where something is always due, this is the only moment for it.
+            if self.automatic {
+                self.collect_if_due().await?;
+            }
+        }
+    }
+
+    /// The role, which is claimed if need be.
+    async fn role(&mut self) -> Result<&mut Compactor> {
+        match &mut self.role {
+            Some(role) => Ok(role),
             none => {
                 let claiming = self.claiming.get_or_insert_with(|| {
                     let (manifest, name) = (self.core.manifest().clone(), self.name.clone());
@@ -304,39 +357,9 @@ impl CompactionTask {
                 self.claiming = None;
                 let memory = self.core.writer().budget().memory().clone();
                 let cache = self.core.fetcher().sst_cache().clone();
-                none.insert(claimed?.charging(memory).warming(cache))
+                Ok(none.insert(claimed?.charging(memory).warming(cache)))
             }
-        };
-        let done = loop {
-            let did = role.step().await;
-            // Also if nothing was merged: the claim is a version, and what it superseded may be collected from now on.
-            self.core.writer().publish(role.view());
-            match did {
-                Ok(Did::Nothing) => break Ok(()),
-                Ok(_) => {}
-                Err(error) => break Err(error),
-            }
-            let now = self.core.clock().monotonic();
-            let retention = Duration::from_millis(role.view().root.options.retention_ms);
-            let at_once = chaos::rare("garbage is collected at once");
-            self.collections.superseded(now, retention, at_once);
-            // Where something is always due, this is the only moment for it.
-            if self.automatic && self.collections.is_due(now) {
-                match role.collect(false).await {
-                    Ok(_) => self.collections.collected(now),
-                    Err(error) if error.kind() == ErrorKind::Fenced => break Err(error),
-                    // Whatever keeps garbage where it is, merging goes on.
-                    Err(error) => {
-                        tracing::warn!(%error, "garbage could not be collected; trying again");
-                        self.collections.failed(now);
-                    }
-                }
-            }
-        };
-        if done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
-            self.role = None;
         }
-        done
     }
 
     /// How long until there may be something to do without anything having happened.

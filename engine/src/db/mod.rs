@@ -12,7 +12,6 @@ mod background;
 mod builder;
 mod core;
 mod keyspace;
-mod schedule;
 
 use std::{fmt, ops::RangeBounds, sync::Arc};
 
@@ -224,13 +223,6 @@ impl Db {
         let budget = self.core().writer().budget();
         budget.sweep();
         budget.memory().stats()
-    }
-
-    /// Bytes charged to the memory budget, and the budget.
-    pub fn memory(&self) -> (usize, usize) {
-        let budget = self.core().writer().budget();
-        budget.sweep();
-        (budget.charged(), budget.limit())
     }
 
     /// Makes everything durable and stops the background work. Idempotent; every later call on any clone fails

@@ -18,6 +18,7 @@ mod reading;
 mod refetch;
 mod repair;
 mod store;
+mod uncollected;
 mod verifying;
 mod wal;
 mod writing;

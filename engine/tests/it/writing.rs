@@ -385,15 +385,19 @@ async fn a_flush_moves_the_replay_point_and_frees_the_memory() {
     let replay_from = db.view().root.writer.replay_from;
     db.flush().await.unwrap();
     assert!(db.view().root.writer.replay_from > replay_from);
-    assert!(db.memory().0 >= 100_000, "a snapshot holds the memtable");
+    assert!(db.memory_stats().total_bytes() >= 100_000, "a snapshot holds the memtable");
     drop(snapshot);
-    assert!(db.memory().0 < 10_000, "{} bytes are charged", db.memory().0);
+    assert!(
+        db.memory_stats().total_bytes() < 10_000,
+        "{} bytes are charged",
+        db.memory_stats().total_bytes()
+    );
     db.flush().await.unwrap();
     assert_eq!(db.view().root.runs.len(), 1, "nothing to flush adds no run");
     drop(db);
     let db = open(&store).await;
     assert_eq!(value(&db, "k").await.unwrap().len(), 100_000);
-    assert!(db.memory().0 < 10_000, "what was flushed is not replayed");
+    assert!(db.memory_stats().total_bytes() < 10_000, "what was flushed is not replayed");
 }
 
 #[tokio::test]
@@ -414,7 +418,11 @@ async fn memory_stays_within_the_budget_when_the_store_takes_nothing_and_writing
             Ok(_) => written += 1,
             Err(error) => break error,
         }
-        assert!(db.memory().0 <= 1 << 20, "{} bytes are charged", db.memory().0);
+        assert!(
+            db.memory_stats().total_bytes() <= 1 << 20,
+            "{} bytes are charged",
+            db.memory_stats().total_bytes()
+        );
     };
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     assert!(refused.to_string().contains("memory budget"), "{refused}");

@@ -77,7 +77,7 @@ impl Engine for Esker {
     }
 
     fn write_budget(&self) -> Option<u64> {
-        u64::try_from(self.0.memory().1).ok()
+        u64::try_from(self.0.memory_stats().limit_bytes).ok()
     }
 
     async fn close(self, keep_log: bool) -> Result<()> {

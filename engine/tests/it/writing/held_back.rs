@@ -135,15 +135,16 @@ fn a_write_that_is_dropped_while_it_waits_for_memory_leaves_nothing_charged() {
     simulated(async {
         let place = Place::new();
         let db = place.builder().memtable_bytes(512 << 10).open().await.unwrap();
-        let (empty, limit) = db.memory();
+        let held = db.memory_stats();
+        let (empty, limit) = (held.total_bytes(), held.limit_bytes);
         // While the store takes nothing, nothing is given back.
         place.store.add(Rule::on(Operation::Put));
         let mut written = 0_u32;
-        while db.memory().0 < limit / 10 * 8 {
+        while db.memory_stats().total_bytes() < limit / 10 * 8 {
             db.put(written.to_be_bytes(), vec![b'v'; 1000]).accepted().await.unwrap();
             written += 1;
         }
-        let held = db.memory().0;
+        let held = db.memory_stats().total_bytes();
         let batch = || {
             let mut batch = WriteBatch::new();
             batch.put(&db, "one of two", vec![b'v'; 10_000]).put(&db, "two of two", vec![b'v'; 10_000]);
@@ -152,18 +153,18 @@ fn a_write_that_is_dropped_while_it_waits_for_memory_leaves_nothing_charged() {
         for _ in 0..20 {
             let paused = db.put("paused", vec![b'v'; 20_000]).accepted().now_or_never();
             assert!(paused.is_none(), "it is slowed down");
-            assert_eq!(db.memory().0, held, "after a put that was given up in its pause");
+            assert_eq!(db.memory_stats().total_bytes(), held, "after a put that was given up in its pause");
             let paused = db.write(batch()).accepted().now_or_never();
             assert!(paused.is_none(), "it is slowed down");
-            assert_eq!(db.memory().0, held, "after a batch that was given up in its pause");
+            assert_eq!(db.memory_stats().total_bytes(), held, "after a batch that was given up in its pause");
             let in_line = db.put("in line", vec![b'v'; 900_000]).accepted().now_or_never();
             assert!(in_line.is_none(), "there is no room");
-            assert_eq!(db.memory().0, held, "after a put that was given up in line");
+            assert_eq!(db.memory_stats().total_bytes(), held, "after a put that was given up in line");
         }
         place.store.clear();
         while db.flush().await.is_err() {}
         place.clock.sleep(MINUTE).await;
-        assert_eq!(db.memory().0, empty, "everything is flushed");
+        assert_eq!(db.memory_stats().total_bytes(), empty, "everything is flushed");
         assert_eq!(rows(&db).await.len() as u32, written, "what was dropped was not written");
     });
 }

@@ -182,14 +182,18 @@ fn head(samples: &Samples) -> String {
             plan["threads"],
         ),
     );
+    if let Some(taken) = setup["taken"].as_str() {
+        line("of it", taken.to_owned());
+    }
     for more in setup["also"].as_array().into_iter().flatten() {
         let command = more["command"].as_str().unwrap_or("esker-peers");
         line(
             "and by",
             format!(
-                "`{command}`, {}, at commit {}",
+                "`{command}`, {}, at commit {}; of it: {}",
                 words(&more["date"]),
-                words(&more["versions"]["commit"])
+                words(&more["versions"]["commit"]),
+                words(&more["taken"])
             ),
         );
     }
@@ -198,13 +202,13 @@ fn head(samples: &Samples) -> String {
 }
 
 fn goals_table(judged: &[Judged], dollars: &[Dollars]) -> String {
+    // A peer without a figure has no column: dashes all the way down say nothing.
+    let is_there = |peer: &usize| judged.iter().any(|judged| judged.peers[*peer].0.is_some());
+    let peers: Vec<usize> = (0..PEERS.len()).filter(is_there).collect();
     let mut head = vec!["workload".to_owned(), "figure".to_owned()];
     head.extend(peers.iter().map(|peer| PEERS[*peer].1.to_owned()));
     head.push("**Esker**".into());
     head.extend(peers.iter().map(|peer| format!("× {}", PEERS[*peer].1)));
-    // A peer without a figure has no column: dashes all the way down say nothing.
-    let is_there = |peer: &usize| judged.iter().any(|judged| judged.peers[*peer].0.is_some());
-    let peers: Vec<usize> = (0..PEERS.len()).filter(is_there).collect();
     head.extend(["goal".into(), "reached".into()]);
     let mut lines: Vec<Vec<String>> = judged.iter().map(|judged| goal_line(judged, &peers)).collect();
     if !dollars.is_empty() {
@@ -366,15 +370,15 @@ mod tests {
             "| read-random, memory | ops/s | 100 k | 400 k | **1.00 M** (1.00 M..1.00 M) | 10.0 | 2.50 \
              | ≥ 900 k, ≥ 6 × SlateDB, ≥ 2 × RocksDB | yes |"
         );
-        assert!(line("| read-zipf, memory").ends_with("| ≥ 1.20 M | **no**: 0.50 of `≥ 1.20 M` |"));
-        assert!(line("| fill, memory").ends_with("| ?: not measured |"));
-        assert!(page.text.contains("Of 30 goals 1 are reached and 1 are not; 28 could not be judged"));
-        assert!(page.text.contains("`esker-peers results --quick`"));
         assert_eq!(
             line("| workload | figure"),
             "| workload | figure | SlateDB | RocksDB | **Esker** | × SlateDB | × RocksDB | goal | reached |",
             "nobody measured SlateDB tuned or fjall"
         );
+        assert!(line("| read-zipf, memory").ends_with("| ≥ 1.20 M | **no**: 0.50 of `≥ 1.20 M` |"));
+        assert!(line("| fill, memory").ends_with("| ?: not measured |"));
+        assert!(page.text.contains("Of 30 goals 1 are reached and 1 are not; 28 could not be judged"));
+        assert!(page.text.contains("`esker-peers results --quick`"));
         assert!(page.text.contains("\n- fjall on memory: it took too long\n"));
     }
 

@@ -36,7 +36,10 @@ use options::Verb;
 
 /// Puts `text` on standard output. That the other end is gone is an [`std::io::Error`] like any other, for the program
 /// to judge.
-fn print(text: &str) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be written.
+pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("standard output cannot be written")
 }

@@ -19,7 +19,7 @@ pub(crate) enum Figure {
     Rate,
     /// The median latency.
     Median,
-    /// The longest latency.
+    /// The longest latency: a promise, which the worst round breaks.
     Longest,
     /// Requests for each operation.
     Requests,
@@ -43,7 +43,7 @@ impl Figure {
         match self {
             Self::Rate => "ops/s",
             Self::Median => "p50",
-            Self::Longest => "longest",
+            Self::Longest => "longest of all rounds",
             Self::Requests => "requests/op",
             Self::Dollars => "$/M ops",
             Self::WriteAmplification => "write amp",
@@ -57,6 +57,11 @@ impl Figure {
     /// Whether more of it is better; less is, if not.
     pub(crate) fn is_more_better(self) -> bool {
         matches!(self, Self::Rate | Self::MegabytesPerCore)
+    }
+
+    /// What stands for all rounds: the median, and of a promise the worst.
+    pub(crate) fn of_rounds(self, rounds: Spread) -> f64 {
+        if self == Self::Longest { rounds.max } else { rounds.median }
     }
 
     /// The figure of `sample`, if it was measured.
@@ -87,23 +92,30 @@ impl Figure {
         }
     }
 
-    /// Its median over the rounds of `engine`, and the ends.
+    /// Its median over the rounds of `engine`, and the ends; [`Figure::of_rounds`] says which of them counts.
     pub(crate) fn spread(self, row: &Row<'_>, engine: &str) -> Option<Spread> {
         Spread::of(row.engines.get(engine)?.iter().filter_map(|sample| self.of(sample)))
     }
 
-    /// How many times as good ours is as `peer`'s, over the rounds that have both.
+    /// How many times as good ours is as `peer`'s, over the rounds that have both: in each, or the worst of a promise to the
+    /// worst.
     pub(crate) fn ratio(self, row: &Row<'_>, peer: &str) -> Option<Spread> {
         let by_round = |engine: &str| -> BTreeMap<u32, f64> {
             let samples = row.engines.get(engine).map_or(&[][..], Vec::as_slice);
             samples.iter().filter_map(|sample| Some((sample.round, self.of(sample)?))).collect()
         };
         let theirs = by_round(peer);
-        let ratio = |(round, ours): (&u32, &f64)| {
-            let theirs = theirs.get(round)?;
+        let both: Vec<(f64, f64)> =
+            by_round(OURS).iter().filter_map(|(round, ours)| Some((*ours, *theirs.get(round)?))).collect();
+        let ratio = |(ours, theirs): (f64, f64)| {
             let (good, bad) = if self.is_more_better() { (ours, theirs) } else { (theirs, ours) };
-            (*bad != 0.0).then(|| good / bad)
+            (bad != 0.0).then(|| good / bad)
         };
-        Spread::of(by_round(OURS).iter().filter_map(ratio))
+        if self == Self::Longest {
+            let (ours, theirs): (Vec<f64>, Vec<f64>) = both.into_iter().unzip();
+            let worst = |rounds: Vec<f64>| Some(self.of_rounds(Spread::of(rounds)?));
+            return Spread::of(ratio((worst(ours)?, worst(theirs)?)));
+        }
+        Spread::of(both.into_iter().filter_map(ratio))
     }
 }

@@ -26,11 +26,11 @@ mod store;
 mod table;
 mod workload;
 
-use std::{io::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
-use esker_bench::sample::Samples;
+use esker_bench::{print, sample::Samples};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -103,10 +103,4 @@ fn in_session() -> Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
-}
-
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
 }

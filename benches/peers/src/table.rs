@@ -9,7 +9,8 @@
 //! then, a line each, what else was measured. A ratio says how many times as good Esker is: rates divided, or latencies
 //! the other way round; its spread is that of the rounds, each Esker's figure over the peer's of the same round.
 //!
-//! Always true: a figure is the median over the rounds; what was not measured is a dash.
+//! Always true: a figure is the median over the rounds, and the longest latency that of all of them; what was not measured
+//! is a dash.
 
 use std::fmt::Write as _;
 
@@ -143,7 +144,7 @@ fn detailed(rows: &[&Row<'_>], engines: &[&str]) -> String {
             let mut line = vec![row.workload.to_owned(), (*engine).to_owned()];
             line.extend(columns.iter().map(|(_, of, figure)| {
                 let spread = Spread::of(samples.iter().filter_map(|sample| of(sample)));
-                spread.map_or("–".into(), |spread| figure.write(spread.median))
+                spread.map_or("–".into(), |spread| figure.write(figure.of_rounds(spread)))
             }));
             Some(line)
         })
@@ -157,8 +158,8 @@ pub(crate) fn figure_of(workload: &str) -> Figure {
 }
 
 fn cell(spread: Spread, figure: Figure) -> String {
-    let [median, min, max] = [spread.median, spread.min, spread.max].map(|value| figure.write(value));
-    format!("{median} ({min}..{max})")
+    let [one, min, max] = [figure.of_rounds(spread), spread.min, spread.max].map(|value| figure.write(value));
+    format!("{one} ({min}..{max})")
 }
 
 /// A Markdown table; columns after the first two stand on the right.

@@ -4,6 +4,10 @@
 //! wider compactions), and what its documentation says to change for latency and for scans: a shorter flush
 //! interval (at a price that the table shows), read-ahead, fetches side by side, blocks of scans cached. The cache is
 //! divided as its own default is: four parts for data, one for indexes and filters.
+//!
+//! Garbage, where it is measured: the inputs of a merge are deleted when they are old enough (`min_age`), when the checkpoint
+//! that the compactor writes before each change of the manifest has expired, and when the collector comes by. All three are
+//! set then, for its defaults (five, fifteen and ten minutes) are longer than the run.
 
 use std::{ops::Bound, sync::Arc, time::Duration};
 
@@ -43,7 +47,11 @@ impl Engine for SlateDb {
             .build();
         let mut settings = if setup.is_tuned { tuned() } else { Settings::default() };
         if let Some(keep) = setup.keep {
-            settings.garbage_collector_options = Some(keeping(keep));
+            keep_for(&mut settings, keep);
+        }
+        if let Some(collector) = &mut settings.garbage_collector_options {
+            // As its documentation asks for; else nothing of the manifest's and the compactions' past is deleted in a folder.
+            collector.boundary_files_enabled = home.if_match;
         }
         let db = Db::builder("db", home.objects.clone())
             .with_settings(settings)
@@ -138,18 +146,46 @@ fn tuned() -> Settings {
     }
 }
 
-/// Garbage goes when it is older than `keep`, and is looked for as often.
-fn keeping(keep: Duration) -> GarbageCollectorOptions {
+/// Garbage goes when `keep` is over since it was written and since a merge replaced it, and is looked for as often: it is gone
+/// some twice `keep` after the merge.
+fn keep_for(settings: &mut Settings, keep: Duration) {
     let folder = Some(GarbageCollectorDirectoryOptions {
         interval: Some(keep),
         min_age: keep,
         ..GarbageCollectorDirectoryOptions::default()
     });
-    GarbageCollectorOptions {
+    settings.garbage_collector_options = Some(GarbageCollectorOptions {
         manifest_options: folder,
         wal_options: folder,
         compacted_options: folder,
         compactions_options: folder,
         ..GarbageCollectorOptions::default()
+    });
+    if let Some(compactor) = &mut settings.compactor_options {
+        compactor.checkpoint_lifetime = keep;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_holds_garbage_for_longer_than_it_is_told() {
+        let keep = Duration::from_secs(10);
+        for mut settings in [Settings::default(), tuned()] {
+            keep_for(&mut settings, keep);
+            assert_eq!(settings.compactor_options.unwrap().checkpoint_lifetime, keep);
+            let collector = settings.garbage_collector_options.unwrap();
+            let folders = [
+                collector.manifest_options,
+                collector.wal_options,
+                collector.compacted_options,
+                collector.compactions_options,
+            ];
+            for folder in folders.map(Option::unwrap) {
+                assert_eq!((folder.min_age, folder.interval), (keep, Some(keep)));
+            }
+        }
     }
 }

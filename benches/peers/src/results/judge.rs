@@ -1,7 +1,7 @@
 //! Whether goals are reached, and by how much not.
 //!
-//! Always true: a goal is reached when each of its bounds was looked at and holds, for medians over the rounds; what was not
-//! measured is not reached, and the verdict says what is missing.
+//! Always true: a goal is reached when each of its bounds was looked at and holds, for medians over the rounds, and for the
+//! longest pause of all of them; what was not measured is not reached, and the verdict says what is missing.
 
 use esker_bench::{
     figures::short,
@@ -46,8 +46,8 @@ pub(crate) fn judge(goal: &Goal, rows: &[Row<'_>], scale: Option<Scale>) -> Judg
     let peers = peers.collect();
     let verdict = match (row, ours) {
         (Some(row), Some(ours)) => {
-            let shares =
-                goal.wanted.iter().map(|wanted| (*wanted, share(*wanted, goal, row, ours.median, rows)));
+            let ours = goal.figure.of_rounds(ours);
+            let shares = goal.wanted.iter().map(|wanted| (*wanted, share(*wanted, goal, row, ours, rows)));
             verdict(goal.figure, shares)
         }
         _ => Verdict::Unknown("not measured".into()),
@@ -79,7 +79,8 @@ fn share(wanted: Wanted, goal: &Goal, row: &Row<'_>, ours: f64, rows: &[Row<'_>]
         Wanted::ShareOf(share, workload) => {
             let other = find(rows, workload, row.store, row.scale);
             let theirs = other.and_then(|other| goal.figure.spread(other, OURS));
-            Ok(ours / (share * theirs.ok_or_else(|| format!("{workload} was not measured"))?.median))
+            let theirs = theirs.ok_or_else(|| format!("{workload} was not measured"))?;
+            Ok(ours / (share * goal.figure.of_rounds(theirs)))
         }
         Wanted::OfBudget(times) => {
             let samples = row.engines.get(OURS).map_or(&[][..], Vec::as_slice);
@@ -182,6 +183,29 @@ mod tests {
         };
         assert_eq!(reverse(0.85e6), Verdict::Reached);
         assert_eq!(reverse(0.4e6), Verdict::Short(vec!["0.50 of `≥ 0.8 × scan`".into()]));
+    }
+
+    #[test]
+    fn a_longest_pause_is_that_of_the_worst_round_theirs_too() {
+        let pauses = |engine: &str, pauses: [u64; 3]| {
+            let sample = |(round, ms)| Sample {
+                latency: Some(Quantiles {
+                    p50_ns: 0,
+                    p90_ns: 0,
+                    p99_ns: 0,
+                    p999_ns: 0,
+                    max_ns: ms * 1_000_000,
+                }),
+                ..sample(engine, "overwrite", "dir", round, 1.0)
+            };
+            (1..).zip(pauses).map(sample).collect::<Vec<Sample>>()
+        };
+        let verdict = |ours| verdict_of("overwrite", Figure::Longest, pauses("esker", ours));
+        assert_eq!(verdict([40, 50, 45]), Verdict::Reached);
+        assert_eq!(verdict([40, 200, 45]), Verdict::Short(vec!["4.00 times `≤ 50.0 ms`".into()]));
+        let both = samples([pauses("esker", [40, 200, 45]), pauses("slatedb", [100, 80, 90])].concat());
+        let row = &both.rows()[0];
+        assert_eq!(Figure::Longest.ratio(row, "slatedb").map(|ratio| ratio.median), Some(0.5));
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `parts` | which workloads on which stores at which sizes |
 //! | `merge` | the part that needs no session |
+//! | `gather` | one file of several |
 //! | `goals`, `judge` | what was wanted, and whether it is there |
 //! | `bounds` | what people wrote about it |
 //! | `page`, `scale`, `plots` | what is written |
@@ -17,6 +18,7 @@
 #![expect(clippy::print_stderr, reason = "progress, and what is missing of a page")]
 
 mod bounds;
+mod gather;
 mod goals;
 mod judge;
 mod merge;
@@ -105,7 +107,7 @@ pub(crate) async fn run(args: &ResultsArgs) -> Result<ExitCode> {
         went_well = all;
         samples
     } else {
-        gather(args.from.iter().map(|file| Samples::read(file)).collect::<Result<_>>()?)?
+        gather::gather(args.from.iter().map(|file| Samples::read(file)).collect::<Result<_>>()?)?
     };
     let page = args.page();
     let missing = write(&samples, &page)?;
@@ -188,33 +190,6 @@ fn command() -> String {
     format!("esker-peers {}", words.join(" "))
 }
 
-/// One file of several: of rows that more than one has, the last one's.
-fn gather(files: Vec<Samples>) -> Result<Samples> {
-    let mut files = files.into_iter();
-    let mut all = files.next().context("--from names no file")?;
-    for file in files {
-        let taken: Vec<_> =
-            file.rows().iter().map(|r| (r.workload.to_owned(), r.store.to_owned(), r.scale)).collect();
-        all.samples.retain(|s| {
-            !taken.iter().any(|(w, store, scale)| s.workload == *w && s.store == *store && s.scale == *scale)
-        });
-        for why in file.skipped {
-            if !all.skipped.contains(&why) {
-                all.skipped.push(why);
-            }
-        }
-        if file.setup != all.setup {
-            let more = json!({ "command": file.setup["command"], "date": file.setup["date"], "versions": file.setup["versions"] });
-            match &mut all.setup["also"] {
-                Value::Array(list) => list.push(more),
-                none => *none = json!([more]),
-            }
-        }
-        all.samples.extend(file.samples);
-    }
-    Ok(all)
-}
-
 /// Writes the page, and its plots into the folder `results` beside it; gives what a reader will miss.
 fn write(samples: &Samples, page: &Path) -> Result<Vec<String>> {
     let folder = page.parent().unwrap_or(Path::new("")).join("results");
@@ -232,7 +207,6 @@ fn write(samples: &Samples, page: &Path) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use esker_bench::sample::{Sample, Scale};
 
     use super::*;
     use crate::options::{Args, Verb};
@@ -251,35 +225,6 @@ mod tests {
         }
     }
 
-    fn file(rows: &[(&str, &str, u64, f64)]) -> Samples {
-        let sample = |(engine, workload, rows, rate): &(&str, &str, u64, f64)| Sample {
-            engine: (*engine).into(),
-            store: "memory".into(),
-            workload: (*workload).into(),
-            round: 1,
-            operations: 1,
-            ops_per_second: *rate,
-            scale: Some(Scale { rows: *rows, clients: 2 }),
-            ..Sample::default()
-        };
-        let setup = json!({ "plan": { "rows": 1_000_000, "clients": 2 } });
-        Samples { format: 1, setup, samples: rows.iter().map(sample).collect(), skipped: Vec::new() }
-    }
-
-    #[test]
-    fn of_a_row_that_two_files_have_the_last_one_is_taken_whole() {
-        let before = file(&[
-            ("esker", "scan", 1_000_000, 1.0),
-            ("slatedb", "scan", 1_000_000, 1.0),
-            ("esker", "fill", 1_000_000, 1.0),
-        ]);
-        let after = file(&[("esker", "scan", 1_000_000, 2.0), ("esker", "scan", 10_000_000, 3.0)]);
-        let all = gather(vec![before, after]).unwrap();
-        let left: Vec<(&str, f64)> = all.samples.iter().map(|s| (&*s.workload, s.ops_per_second)).collect();
-        assert_eq!(left, [("fill", 1.0), ("scan", 2.0), ("scan", 3.0)]);
-        assert!(gather(Vec::new()).is_err());
-    }
-
     #[test]
     fn the_page_and_its_plots_are_written_beside_the_bounds_and_what_is_missing_is_named() {
         let folder = tempfile::tempdir().unwrap();
@@ -288,7 +233,7 @@ mod tests {
         fs::write(folder.path().join("results/bounds.md"), "## scan\nThe copy of a row.\n## nonsense\n?\n")
             .unwrap();
         let sizes = [1_000_000, 10_000_000];
-        let samples = file(&sizes.map(|rows| ("esker", "scan", rows, 2e6)));
+        let samples = gather::tests::file(&sizes.map(|rows| ("esker", "scan", rows, 2e6)));
         let missing = write(&samples, &page).unwrap();
         let text = fs::read_to_string(&page).unwrap();
         assert!(text.contains("The copy of a row."), "{text}");

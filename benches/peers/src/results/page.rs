@@ -172,7 +172,7 @@ fn head(samples: &Samples) -> String {
         "run",
         format!(
             "{} rounds in turns, {} rows, keys of {} bytes, values of {} (half compressible), {} MiB of cache, {} clients, \
-             {} threads; every read verified; medians, with the least and the most in brackets",
+             {} threads; every read verified; medians, and of longest pauses the worst round, with the least and the most in brackets",
             setup["rounds"],
             count(number(&plan["rows"])),
             plan["key_bytes"],
@@ -182,14 +182,18 @@ fn head(samples: &Samples) -> String {
             plan["threads"],
         ),
     );
+    if let Some(taken) = setup["taken"].as_str() {
+        line("of it", taken.to_owned());
+    }
     for more in setup["also"].as_array().into_iter().flatten() {
         let command = more["command"].as_str().unwrap_or("esker-peers");
         line(
             "and by",
             format!(
-                "`{command}`, {}, at commit {}",
+                "`{command}`, {}, at commit {}; of it: {}",
                 words(&more["date"]),
-                words(&more["versions"]["commit"])
+                words(&more["versions"]["commit"]),
+                words(&more["taken"])
             ),
         );
     }
@@ -198,12 +202,15 @@ fn head(samples: &Samples) -> String {
 }
 
 fn goals_table(judged: &[Judged], dollars: &[Dollars]) -> String {
+    // A peer without a figure has no column: dashes all the way down say nothing.
+    let is_there = |peer: &usize| judged.iter().any(|judged| judged.peers[*peer].0.is_some());
+    let peers: Vec<usize> = (0..PEERS.len()).filter(is_there).collect();
     let mut head = vec!["workload".to_owned(), "figure".to_owned()];
-    head.extend(PEERS.iter().map(|(_, name)| (*name).to_owned()));
+    head.extend(peers.iter().map(|peer| PEERS[*peer].1.to_owned()));
     head.push("**Esker**".into());
-    head.extend(PEERS.iter().map(|(_, name)| format!("× {name}")));
+    head.extend(peers.iter().map(|peer| format!("× {}", PEERS[*peer].1)));
     head.extend(["goal".into(), "reached".into()]);
-    let mut lines: Vec<Vec<String>> = judged.iter().map(goal_line).collect();
+    let mut lines: Vec<Vec<String>> = judged.iter().map(|judged| goal_line(judged, &peers)).collect();
     if !dollars.is_empty() {
         let reached = dollars.iter().filter(|cost| cost.is_reached()).count();
         let mut line =
@@ -228,20 +235,24 @@ fn goals_table(judged: &[Judged], dollars: &[Dollars]) -> String {
     )
 }
 
-fn goal_line(judged: &Judged) -> Vec<String> {
+/// The line of a goal, with these of [`PEERS`].
+fn goal_line(judged: &Judged, peers: &[usize]) -> Vec<String> {
     let goal = &judged.goal;
-    let write =
-        |spread: &Option<Spread>| spread.map_or("–".into(), |spread| goal.figure.write(spread.median));
+    let peers = || peers.iter().map(|peer| &judged.peers[*peer]);
+    let write = |spread: &Option<Spread>| {
+        spread.map_or("–".into(), |s| goal.figure.write(goal.figure.of_rounds(s)))
+    };
     let mut line = vec![format!("{}, {}", goal.workload, goal.store), goal.figure.name().to_owned()];
-    line.extend(judged.peers.iter().map(|(figure, _)| write(figure)));
+    line.extend(peers().map(|(figure, _)| write(figure)));
     line.push(match judged.ours {
         Some(ours) => {
-            let [median, min, max] = [ours.median, ours.min, ours.max].map(|value| goal.figure.write(value));
-            format!("**{median}** ({min}..{max})")
+            let values = [goal.figure.of_rounds(ours), ours.min, ours.max];
+            let [one, min, max] = values.map(|value| goal.figure.write(value));
+            format!("**{one}** ({min}..{max})")
         }
         None => "–".into(),
     });
-    line.extend(judged.peers.iter().map(|(_, ratio)| ratio.map_or("–".into(), |ratio| short(ratio.median))));
+    line.extend(peers().map(|(_, ratio)| ratio.map_or("–".into(), |ratio| short(ratio.median))));
     line.push(goal.text());
     line.push(match &judged.verdict {
         Verdict::Reached => "yes".into(),
@@ -356,8 +367,13 @@ mod tests {
         let line = |start: &str| page.text.lines().find(|line| line.starts_with(start)).unwrap();
         assert_eq!(
             line("| read-random, memory"),
-            "| read-random, memory | ops/s | 100 k | – | 400 k | – | **1.00 M** (1.00 M..1.00 M) | 10.0 | – | 2.50 | – \
+            "| read-random, memory | ops/s | 100 k | 400 k | **1.00 M** (1.00 M..1.00 M) | 10.0 | 2.50 \
              | ≥ 900 k, ≥ 6 × SlateDB, ≥ 2 × RocksDB | yes |"
+        );
+        assert_eq!(
+            line("| workload | figure"),
+            "| workload | figure | SlateDB | RocksDB | **Esker** | × SlateDB | × RocksDB | goal | reached |",
+            "nobody measured SlateDB tuned or fjall"
         );
         assert!(line("| read-zipf, memory").ends_with("| ≥ 1.20 M | **no**: 0.50 of `≥ 1.20 M` |"));
         assert!(line("| fill, memory").ends_with("| ?: not measured |"));

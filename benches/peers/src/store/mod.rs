@@ -64,6 +64,7 @@ pub(crate) struct Place {
     prefix: Path,
     profile: Option<Profile>,
     fsync: bool,
+    if_match: bool,
     folder: TempDir,
 }
 
@@ -76,6 +77,8 @@ pub(crate) struct Home {
     pub(crate) folder: PathBuf,
     /// Whether what is durable has to survive the loss of power.
     pub(crate) fsync: bool,
+    /// Whether an object can be replaced on the condition that it is still the one that was read.
+    pub(crate) if_match: bool,
 }
 
 impl Store {
@@ -107,8 +110,11 @@ impl Place {
             Base::Minio => Arc::new(client(server.context("no MinIO server was started")?)?),
         };
         let fsync = matches!(store.base, Base::Folder { fsync: true });
+        // `object_store` has that condition for all of these but the folder.
+        let if_match = !matches!(store.base, Base::Folder { .. });
         let objects = Shaped::new(below, seed).context("no timer thread could be started")?;
-        Ok(Self { objects, prefix: Path::from(unique), profile: store.profile(), fsync, folder })
+        let prefix = Path::from(unique);
+        Ok(Self { objects, prefix, profile: store.profile(), fsync, if_match, folder })
     }
 
     /// From now on requests take their time, or no longer.
@@ -122,7 +128,7 @@ impl Place {
         std::fs::create_dir_all(&folder)?;
         let prefix = self.prefix.clone().join(name);
         let objects = Arc::new(PrefixStore::new(self.objects.clone(), prefix));
-        Ok(Home { objects, folder, fsync: self.fsync })
+        Ok(Home { objects, folder, fsync: self.fsync, if_match: self.if_match })
     }
 
     /// Bytes of all objects of the database `name`, parts of uploads that never ended not.
@@ -197,7 +203,7 @@ impl fmt::Display for Store {
 
 #[cfg(test)]
 mod tests {
-    use object_store::ObjectStoreExt as _;
+    use object_store::{ObjectStoreExt as _, PutMode, UpdateVersion};
 
     use super::*;
 
@@ -207,6 +213,18 @@ mod tests {
             assert_eq!(name.parse::<Store>().unwrap().to_string(), name);
         }
         assert!("memory+slow".parse::<Store>().is_err() && "disk".parse::<Store>().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_home_says_whether_an_object_can_be_replaced_on_a_condition() {
+        for name in ["memory", "dir"] {
+            let place = Place::prepare(name.parse().unwrap(), None, "r1", 1).unwrap();
+            let (home, object) = (place.home("one").unwrap(), Path::from("x"));
+            let put = home.objects.put(&object, vec![1].into()).await.unwrap();
+            let mode = PutMode::Update(UpdateVersion::from(put));
+            let replaced = home.objects.put_opts(&object, vec![2].into(), mode.into()).await;
+            assert_eq!(replaced.is_ok(), home.if_match, "{name}: {replaced:?}");
+        }
     }
 
     #[tokio::test]

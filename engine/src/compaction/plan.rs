@@ -231,8 +231,9 @@ fn l0(levels: &Levels<'_>) -> Option<Plan> {
 }
 
 fn by_size(levels: &Levels<'_>) -> Option<Plan> {
-    let fullness =
-        |level| excess(levels, level).map(|_| per_mille(levels.bytes(level), levels.shape.level_bytes(level)));
+    let fullness = |level| {
+        excess(levels, level).map(|_| per_mille(levels.bytes(level), levels.shape.level_bytes(level)))
+    };
     fullest_first(1..=levels.last, fullness).find_map(|level| spare(levels, by_size_of(levels, level)?))
 }
 

@@ -346,12 +346,7 @@ impl Fetcher {
     }
 
     /// Blocks of one SST, from the store.
-    async fn read_blocks(
-        &self,
-        sst: &Arc<OpenSst>,
-        places: &[BlockRef],
-        cause: Cause,
-    ) -> Result<Vec<Block>> {
+    async fn read_blocks(&self, sst: &Arc<OpenSst>, places: &[BlockRef], cause: Cause) -> Result<Vec<Block>> {
         let ranges: Vec<_> = places.iter().map(|place| place_range(*place)).collect();
         let (name, store) = (Name::Sst(sst.id), &self.0.store);
         let read = || async {

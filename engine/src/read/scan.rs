@@ -385,7 +385,8 @@ impl Running {
         let is_far = self.window.fetcher().is_far();
         let wanted = self.wanted_bytes(&missing, is_far);
         if self.ahead_bytes == 0 && is_far {
-            self.ahead_bytes = if wanted < u64::MAX { wanted.min(OVERLAP_FROM_BYTES) } else { FIRST_AHEAD_BYTES };
+            self.ahead_bytes =
+                if wanted < u64::MAX { wanted.min(OVERLAP_FROM_BYTES) } else { FIRST_AHEAD_BYTES };
         }
         let wish = if self.window.bytes() < WINDOW_BYTES { self.ahead_bytes.min(wanted) } else { 0 };
         let Ahead { missing, charge } = self.ahead(&missing, wish);

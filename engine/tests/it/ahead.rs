@@ -143,11 +143,17 @@ fn a_short_scan_of_a_far_store_is_one_request_and_of_a_near_one_brings_no_block_
         let (mut near, mut far) = ([0, 0], [0, 0]);
         for (is_far, sum) in [(false, &mut near), (true, &mut far)] {
             if is_far {
-                store.add(Rule::on(Operation::Get).path("sst/").meets(Fault::Delay(Duration::from_millis(15))));
+                store.add(
+                    Rule::on(Operation::Get).path("sst/").meets(Fault::Delay(Duration::from_millis(15))),
+                );
             }
             for at in 0..20 {
                 let (requests, bytes) = ten_rows(&store, 1000 + 47 * at, at % 2 == 1).await;
-                assert!(!is_far || requests == 1, "{requests} requests for the ten rows at {}", 1000 + 47 * at);
+                assert!(
+                    !is_far || requests == 1,
+                    "{requests} requests for the ten rows at {}",
+                    1000 + 47 * at
+                );
                 // Each brought one block that was needed, of 16 KiB and a row at most.
                 let most = if is_far { 2 } else { requests } * 18_000;
                 assert!(bytes <= most, "{bytes} bytes in {requests} requests, far {is_far}");

@@ -124,7 +124,11 @@ fn behind_a_log_object_that_there_is_no_memory_for_writers_share_one() {
         });
         join_all(one_after_another).await;
         large.durable().now_or_never().expect("it lies before those").unwrap();
-        assert_eq!(place.slots().await.len() - before, 3, "one in flight, the large one, and the other twenty");
+        assert_eq!(
+            place.slots().await.len() - before,
+            3,
+            "one in flight, the large one, and the other twenty"
+        );
         drop((snapshot, db));
         assert_eq!(rows(&place.open().await).await.len(), 23);
     });

@@ -118,7 +118,7 @@ fn behind_a_log_object_that_there_is_no_memory_for_writers_share_one() {
         let one_after_another = (0..20_u32).map(|n| {
             let (db, place) = (&db, &place);
             async move {
-                place.clock.sleep(SECOND * (n + 1)).await;
+                place.clock.sleep(MOMENT * (n + 1)).await;
                 db.put(n.to_be_bytes(), "v").await.unwrap();
             }
         });

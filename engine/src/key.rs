@@ -151,6 +151,17 @@ pub fn check_key(user_key: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Fails if this is no name of a keyspace: 1 to 255 bytes.
+pub fn check_keyspace(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > 255 {
+        return Err(Error::invalid(format!(
+            "a keyspace's name of {} bytes is not 1 to 255 bytes",
+            name.len()
+        )));
+    }
+    Ok(())
+}
+
 /// Fails if the value is longer than [`MAX_VALUE_BYTES`].
 pub fn check_value(value: &[u8]) -> Result<()> {
     if value.len() > MAX_VALUE_BYTES {

@@ -54,7 +54,7 @@ struct Pass {
 const SHOWN: usize = 20;
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let mut out = args.voice.start();
+    let mut out = args.voice.start().for_code();
     if args.source.file == "-" {
         return Err(Stop::usage("the file is read twice, so it cannot be standard input").into());
     }

@@ -21,7 +21,7 @@ use esker::{
 use serde_json::json;
 
 use crate::{
-    exit::Code,
+    exit::{Code, sentence},
     output::{Out, Voice},
     progress::{self, Of},
     show,
@@ -74,12 +74,10 @@ impl Finding {
 
     fn failed(what: &str, error: &Error) -> Self {
         let verdict = if error.kind() == ErrorKind::Corruption { Verdict::Damaged } else { Verdict::Bad };
-        let text = error.to_string();
-        let without = error.hint_text().and_then(|h| text.strip_suffix(h)).and_then(|t| t.strip_suffix(". "));
         Self {
             what: what.to_owned(),
             verdict,
-            detail: without.unwrap_or(&text).to_owned(),
+            detail: sentence(error),
             hint: error.hint_text().map(str::to_owned),
         }
     }
@@ -89,7 +87,7 @@ impl Finding {
 const CLOCK_TOLERANCE_MS: u64 = 60_000;
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let mut out = args.voice.start();
+    let mut out = args.voice.start().for_code();
     // A URL that makes no sense is a usage error, not a finding.
     let store = args.target.store()?;
     let bar = progress::bar(&args.voice, 0, Of::Things("requests"));

@@ -119,16 +119,12 @@ impl Told {
             }
             if let Some(engine) = cause.downcast_ref::<esker::Error>() {
                 // The engine's sentence already ends in its source and its hint.
-                let text = engine.to_string();
-                let hint = engine.hint_text().map(str::to_owned);
-                let without =
-                    hint.as_deref().and_then(|h| text.strip_suffix(h)).and_then(|t| t.strip_suffix(". "));
-                told.what.push_str(without.unwrap_or(&text));
+                told.what.push_str(&sentence(engine));
                 told.code = code_of(engine);
                 told.kind = engine.kind().as_str();
                 told.object = engine.object().map(str::to_owned);
                 told.offset = engine.offset();
-                told.hint = hint;
+                told.hint = engine.hint_text().map(str::to_owned);
                 break;
             }
             // What another floor found wrong with the words, it says as clap does.
@@ -166,6 +162,13 @@ impl Told {
         line.push('\n');
         line
     }
+}
+
+/// What an error of the engine says, without its hint.
+pub(crate) fn sentence(error: &esker::Error) -> String {
+    let text = error.to_string();
+    let without = error.hint_text().and_then(|hint| text.strip_suffix(hint)?.strip_suffix(". "));
+    without.unwrap_or(&text).to_owned()
 }
 
 fn code_of(error: &esker::Error) -> Code {

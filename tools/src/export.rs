@@ -78,6 +78,13 @@ pub(crate) struct Args {
     voice: Voice,
 }
 
+impl Args {
+    /// Whether it writes a file, and not standard output.
+    pub(crate) fn is_file(&self) -> bool {
+        self.file != "-"
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Jsonl,
@@ -90,7 +97,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let reader = args.target.reader_at(args.checkpoint.as_deref()).await?;
     let snapshot = reader.snapshot();
     let started = reader.store().clock().monotonic();
-    let mut file = if args.file == "-" {
+    let mut file = if !args.is_file() {
         if args.hash {
             return Err(Stop::usage("--hash prints on standard output, where the rows go")
                 .hint("name a file")
@@ -119,6 +126,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
             }
             if written.is_multiple_of(4096) {
                 bar.set_position(written);
+                // A signal is heard here, where all rows are in memory.
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -126,7 +135,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let bytes = file.complete()?;
     bar.finish_and_clear();
     let hash = args.hash.then(|| hash.finish());
-    if args.voice.json && args.file != "-" {
+    if args.voice.json && args.is_file() {
         out.json(&serde_json::json!({ "rows": written, "file_bytes": bytes, "snapshot_seq": snapshot.seq(), "sha256": hash }))?;
     } else if let Some(hash) = hash {
         writeln!(out, "{written} {hash}")?;
@@ -147,7 +156,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
 fn format(args: &Args) -> Result<Format> {
     let name = args.file.to_ascii_lowercase();
     match args.format {
-        Some(Format::Parquet) if args.file == "-" => {
+        Some(Format::Parquet) if !args.is_file() => {
             Err(Stop::usage("Parquet cannot be written to standard output").hint("name a file").into())
         }
         Some(said) => Ok(said),

@@ -156,7 +156,10 @@ fn main() -> ExitCode {
             return exit::report(&anyhow::Error::new(error).context("the async runtime cannot start"), json);
         }
     };
-    match runtime.block_on(run(cli.verb)) {
+    let ended = runtime.block_on(run(cli.verb));
+    // A thread that reads a terminal may wait for its next line for ever.
+    runtime.shutdown_background();
+    match ended {
         Ok(code) => code,
         Err(error) => exit::report(&error, json),
     }
@@ -170,6 +173,8 @@ async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Scan(args) => scan::run(args).await,
         Verb::Count(args) => count::run(args).await,
         Verb::Load(args) => load::run(args).await,
+        // What goes to standard output leaves nothing to remove, and waits for whoever reads it.
+        Verb::Export(args) if args.is_file() => stop::unless_stopped(export::run(args)).await,
         Verb::Export(args) => export::run(args).await,
         Verb::Compare(args) => compare::run(args).await,
         Verb::Info(args) => info::run(args).await,

@@ -39,7 +39,8 @@ impl Voice {
             .with_writer(io::stderr)
             .with_ansi(colour)
             .try_init();
-        Out { stdout: BufWriter::with_capacity(64 << 10, io::stdout()) }
+        let stdout = BufWriter::with_capacity(64 << 10, io::stdout());
+        Out { stdout, is_for_code: false, is_closed: false }
     }
 
     /// A sentence for the person at the terminal, on stderr.
@@ -55,21 +56,44 @@ impl Voice {
 #[derive(Debug)]
 pub(crate) struct Out {
     stdout: BufWriter<io::Stdout>,
+    is_for_code: bool,
+    is_closed: bool,
 }
 
 impl Out {
+    /// For a verb whose answer is its exit code: it goes on when nobody reads what it says.
+    pub(crate) fn for_code(self) -> Self {
+        Self { is_for_code: true, ..self }
+    }
+
+    /// Whether nobody reads what it says.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// `done`, or `nothing` if that failed because nobody reads and that is no reason to end.
+    fn heard<T>(&mut self, done: io::Result<T>, nothing: T) -> io::Result<T> {
+        match done {
+            Err(error) if self.is_for_code && error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(nothing)
+            }
+            done => done,
+        }
+    }
+
     /// Writes `value` as one line of JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
-        Ok(self.stdout.write_all(&line)?)
+        Ok(self.write_all(&line)?)
     }
 
     /// Writes `name value` lines, the values aligned.
     pub(crate) fn fields(&mut self, fields: &[(&str, String)]) -> io::Result<()> {
         let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in fields {
-            writeln!(self.stdout, "{name:width$}  {value}")?;
+            writeln!(self, "{name:width$}  {value}")?;
         }
         Ok(())
     }
@@ -89,7 +113,7 @@ impl Out {
         }
         for line in table.lines() {
             // The style without borders still pads each cell on both sides.
-            writeln!(self.stdout, "{}", line.strip_prefix(' ').unwrap_or(&line).trim_end())?;
+            writeln!(self, "{}", line.strip_prefix(' ').unwrap_or(&line).trim_end())?;
         }
         Ok(())
     }
@@ -97,9 +121,11 @@ impl Out {
 
 impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stdout.write(bytes)
+        let written = self.stdout.write(bytes);
+        self.heard(written, bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
-        self.stdout.flush()
+        let flushed = self.stdout.flush();
+        self.heard(flushed, ())
     }
 }

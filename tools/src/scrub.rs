@@ -66,7 +66,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let mut out = args.voice.start();
+    let mut out = args.voice.start().for_code();
     let store = args.target.store()?;
     must_exist(&args.target, &store).await?;
     let place = args.cursor.as_deref().map(load).transpose()?.flatten().unwrap_or_default();
@@ -108,7 +108,8 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
                     requests.total(RequestKind::Get),
                     clock.monotonic() - began,
                 )?;
-                let Some(every) = args.every else { break };
+                // Nobody would hear of the next round.
+                let Some(every) = args.every.filter(|_| !out.is_closed()) else { break };
                 let left = every.saturating_sub(clock.monotonic() - began);
                 tokio::select! {
                     biased;

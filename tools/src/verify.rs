@@ -53,7 +53,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
-    let mut out = args.voice.start();
+    let mut out = args.voice.start().for_code();
     let store = args.target.store()?;
     must_exist(&args.target, &store).await?;
     let options =

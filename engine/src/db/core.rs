@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::{
     clock::{self, SharedClock},
     error::{Error, Result},
-    key::{DEFAULT_KEYSPACE, KeyspaceId, full_key},
+    key::{self, DEFAULT_KEYSPACE, KeyspaceId, full_key},
     manifest::{Edit, Manifest, View, checkpoint},
     range::KeyRange,
     read::{Fetcher, Scan, Snapshot, SuperVersion, get, multi_get, scan::Again},
@@ -150,12 +150,7 @@ impl Core {
         if name == DEFAULT_NAME {
             return Ok(DEFAULT_KEYSPACE);
         }
-        if name.is_empty() || name.len() > 255 {
-            return Err(Error::invalid(format!(
-                "a keyspace's name of {} bytes is not 1 to 255 bytes",
-                name.len()
-            )));
-        }
+        key::check_keyspace(name)?;
         let view = self.writer.current().load().view.clone();
         if let Some(id) = view.keyspace(name) {
             return Ok(id);
@@ -188,13 +183,14 @@ impl Core {
     }
 
     /// Commits how far the log goes, if something has been written since a version said so: then a log that loses its
-    /// end is told from one that ends there. One PUT and a LIST for a whole session; a flush says it for nothing.
+    /// end is told from one that ends there. A GET, a PUT and a LIST for a whole session; a flush says it for nothing.
     pub(super) async fn commit_tail(&self) -> Result<()> {
         let view = self.writer.current().load().view.clone();
         let slot = self.writer.pipe().durable_slot();
         if slot <= view.root.writer.tail_hint {
             return Ok(());
         }
+        self.manifest.check_there(&view, Cause::Manifest).await?;
         let edit = Edit::Tail { epoch: self.writer.settings().epoch, slot };
         let view = self.manifest.commit(&view, &edit, Cause::Manifest).await?;
         self.writer.publish(&view);

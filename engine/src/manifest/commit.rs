@@ -222,6 +222,15 @@ impl Manifest {
         Ok(None)
     }
 
+    /// Fails with `Corruption` if `base` is gone and nothing has superseded it: the database was removed, or another put in
+    /// its place. One GET.
+    ///
+    /// For whoever commits on a version that it saw a while ago: a create succeeds in an empty folder as in a full one, and
+    /// what it makes there would stand in the way of whoever begins anew.
+    pub async fn check_there(&self, base: &View, cause: Cause) -> Result<()> {
+        self.superseded(base, cause).await.map(drop)
+    }
+
     /// Commits `edit` on `base`, or on what has superseded it.
     ///
     /// Fails as [`Edit::apply`] does; with `OutcomeUnknown` if it cannot be found out whether it was
@@ -417,17 +426,26 @@ impl Manifest {
     /// The slot after `base` was absent after `asked`: because `base` is the latest, or because both have
     /// been collected? A slot freed by collection may hold other bytes since, hence the hash.
     async fn prove_latest(&self, base: &View, asked: Moment, cause: Cause) -> Result<Option<Arc<View>>> {
+        let Some(latest) = self.superseded(base, cause).await? else {
+            self.still_latest(base, asked);
+            return Ok(None);
+        };
+        Ok((latest.id() > base.id()).then_some(latest))
+    }
+
+    /// The latest version, if `base` is not there as it was.
+    async fn superseded(&self, base: &View, cause: Cause) -> Result<Option<Arc<View>>> {
         let found = self.shared.sequence.get(base.id(), cause).await?;
         if found.is_some_and(|bytes| codec::object_hash(&bytes) == base.stored_hash()) {
-            self.still_latest(base, asked);
             return Ok(None);
         }
         let latest = self.latest(cause).await?;
         if latest.id() < base.id() {
             let what = format!("version {} was read before and is gone, and none came after it", base.id());
-            return Err(Error::corruption(Name::Manifest(base.id()).path(), 0, what));
+            return Err(Error::corruption(Name::Manifest(base.id()).path(), 0, what)
+                .hint("the database was removed, or set back, while it was open here"));
         }
-        Ok((latest.id() > base.id()).then_some(latest))
+        Ok(Some(latest))
     }
 
     fn still_latest(&self, base: &View, (wall_ms, monotonic): Moment) {

@@ -303,7 +303,7 @@ fn check_not_busy(holder: &CompactorState, uuid: u128, now_ms: u64, lease_end_ms
         left_ms.div_ceil(1000)
     );
     Err(Error::new(ErrorKind::Conflict, what)
-        .hint("wait until it has finished, or take the role over with force"))
+        .hint("wait until it has finished, or take the role over (`--force`)"))
 }
 
 fn next_epoch(epoch: u32) -> Result<u32> {

@@ -71,7 +71,9 @@ fn after(error: Error, name: &Name, reads: u32) -> Error {
     };
     let hint = match error.hint_text() {
         Some(hint) => format!("it was read {reads} times, and was never right; {hint}"),
-        None => format!("it was read {reads} times, and was never right"),
+        None => format!(
+            "it was read {reads} times, and was never right; `esker verify` lists what is damaged, `esker repair` says what can be done"
+        ),
     };
     error.hint(hint)
 }

@@ -39,6 +39,10 @@ impl Table {
         if from.get_ref().left_open() {
             return Err(bad_line(&file, 1, LEFT_OPEN));
         }
+        if header.is_empty() {
+            // No rows, whatever their columns.
+            return Ok(Self { from, file, header, key: Vec::new(), value: None, row: ByteRecord::new() });
+        }
         let column = |name: &str| {
             header.iter().position(|is| is == name).ok_or_else(|| {
                 Stop::usage(format!("{file} has no column {name:?}"))

@@ -18,7 +18,7 @@ use anyhow::Result;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Record, bad_line, check};
+use super::{BYTE_ORDER_MARK, Record, bad_line, check};
 use crate::show;
 
 /// The longest line that is read: a value of the largest size, every byte escaped as six characters,
@@ -53,6 +53,8 @@ impl Lines {
                 _ => {}
             }
             let text = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
+            let mark = text.strip_prefix(BYTE_ORDER_MARK).filter(|_| self.line == 1);
+            let text = mark.unwrap_or(text);
             let text = text.strip_suffix(b"\r").unwrap_or(text);
             if text.trim_ascii().is_empty() {
                 continue;

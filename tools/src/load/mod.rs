@@ -6,7 +6,7 @@
 //!
 //! Always true: batches are loaded in the order of the file, each whole or not at all, so of two rows
 //! with one key the later stays; an error says where in the file it is;
-//! of a load that stopped, only rows that are known to be durable are said to be in the database.
+//! of a load that stopped, by a signal or otherwise, only rows that are known to be durable are said to be in the database.
 
 mod csv;
 mod deb;
@@ -23,12 +23,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use esker::{Accepted, Compaction, Db, Keyspace, WriteBatch};
+use esker::{Accepted, Compaction, Db, ErrorKind, Keyspace, WriteBatch};
 use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
 use crate::{
-    exit::Stop,
+    exit::{Stop, sentence},
     output::Voice,
     progress::{self, Of},
     range, show,
@@ -185,6 +185,9 @@ impl Rows {
     }
 }
 
+/// What some editors put before UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// Bytes of keys and values after which a batch is cut, whatever its rows.
 const BATCH_BYTES: usize = 1 << 20;
 /// Batches that may be accepted and not yet durable. The engine's memory budget binds first.
@@ -214,14 +217,24 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     #[expect(clippy::disallowed_methods, reason = "not `on_cpu`: it waits, for the writer")]
     let reading = tokio::task::spawn_blocking(move || cut_batches(rows, batch_rows, &to_writer));
     let mut writing = Writing::new(&db, args.source.keyspace.clone());
-    let (wrote, read) = tokio::join!(writing.all(from_reader, &bar, &input), reading);
+    let stop = esker_compactor::stop_signal().context("cannot listen for signals")?;
+    let wrote = tokio::select! {
+        biased;
+        wrote = writing.all(from_reader, &bar, &input) => wrote,
+        () = stop => Err(Stop::failed("a signal said so").into()),
+    };
+    // Once the writer is gone nobody waits for the next line of a terminal.
+    let read = match &wrote {
+        Ok(()) => reading.await?,
+        Err(_) => Ok(()),
+    };
     // Whatever went wrong, what was accepted is made durable before it is spoken of.
     let ended = writing.end().await;
     bar.finish_and_clear();
     let (rows, bytes, durable) = (writing.rows, writing.bytes, writing.durable);
-    let result = wrote.and_then(|()| read?).and(ended);
+    let result = wrote.and(read).and(ended);
     let closed = db.close().await;
-    result.with_context(|| stopped(rows, durable))?;
+    result.map_err(over).with_context(|| stopped(rows, durable))?;
     closed?;
     let took = db.store().clock().monotonic() - started;
     if args.voice.json {
@@ -347,6 +360,17 @@ impl<'a> Writing<'a> {
     }
 }
 
+/// `error`, for one who has stopped: nothing is sent any more, and there is nobody to ask again.
+fn over(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<esker::Error>() {
+        Some(unknown) if unknown.kind() == ErrorKind::OutcomeUnknown => {
+            let hint = "see to the store and load the file again: a row that is there already is put once more, and nothing changes";
+            Stop::failed(sentence(unknown)).hint(hint).into()
+        }
+        _ => error,
+    }
+}
+
 /// What a load that stopped leaves behind: `rows` were accepted, the first `durable` of them for good.
 fn stopped(rows: u64, durable: u64) -> String {
     match (rows, durable) {
@@ -373,7 +397,7 @@ fn guess(file: &str, head: &[u8]) -> Result<Format> {
     if head.starts_with(b"PAR1") {
         return Ok(Format::Parquet);
     }
-    let text = head.trim_ascii_start();
+    let text = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head).trim_ascii_start();
     if text.starts_with(b"{") {
         return Ok(Format::Jsonl);
     }
@@ -406,6 +430,9 @@ fn bad_line(file: &str, line: u64, what: impl std::fmt::Display) -> anyhow::Erro
 
 /// Fails, naming the line, if the engine would refuse the row.
 fn check(record: Record, file: &str, line: u64) -> Result<Record> {
+    if let Some(keyspace) = &record.keyspace {
+        esker::key::check_keyspace(keyspace).map_err(|e| bad_line(file, line, e))?;
+    }
     esker::key::check_key(&record.key).map_err(|e| bad_line(file, line, e))?;
     esker::key::check_value(&record.value).map_err(|e| bad_line(file, line, e))?;
     Ok(record)

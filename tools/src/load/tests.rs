@@ -41,6 +41,13 @@ fn an_exported_line_gives_back_its_keyspace_bytes_and_expiry() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_a_row() {
+    assert_eq!(jsonl("\u{FEFF}{\"key\":\"a\",\"value\":\"1\"}\n", &[]).unwrap(), [row("a", "1")]);
+    assert!(jsonl("{\"key\":\"a\",\"value\":\"1\"}\n\u{FEFF}{}", &[]).is_err(), "in the middle it is none");
+    assert_eq!(guess("rows.txt", b"\xEF\xBB\xBF{\"a\":1}").unwrap(), Format::Jsonl);
+}
+
+#[test]
 fn any_object_is_a_row_when_its_key_field_is_named() {
     let rows = jsonl("{\"id\": 7, \"at\": \"x\"}\r\n{\"id\":8,\"at\":\"y\"}\n", &["id", "at"]).unwrap();
     assert_eq!(rows, [row("7/x", "{\"id\": 7, \"at\": \"x\"}"), row("8/y", "{\"id\":8,\"at\":\"y\"}")]);
@@ -53,6 +60,10 @@ fn a_bad_line_is_named_by_file_and_number() {
         ("{\"key\":\"a\"}", "rows.jsonl, line 1: neither \"value\" nor \"value_hex\""),
         ("{\"key\":\"a\",\"key_hex\":\"00\",\"value\":\"\"}", "both \"key\" and \"key_hex\""),
         ("{\"key_hex\":\"0\",\"value\":\"\"}", "\"key_hex\" is not hex"),
+        (
+            "{\"key\":\"a\",\"value\":\"\",\"keyspace\":\"\"}",
+            "rows.jsonl, line 1: a keyspace's name of 0 bytes",
+        ),
         ("{\"id\":1}", "unknown field `id`"),
     ] {
         let error = jsonl(text, &[]).unwrap_err().to_string();

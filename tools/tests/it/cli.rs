@@ -1,6 +1,11 @@
 //! Every verb, through the built binary, on a database in a folder.
 
-use std::{ffi::OsStr, io::Write as _, os::unix::ffi::OsStrExt as _, process::Stdio};
+use std::{
+    ffi::OsStr,
+    io::Write as _,
+    os::unix::ffi::OsStrExt as _,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 
@@ -181,11 +186,44 @@ fn a_load_that_loses_the_writer_role_claims_no_row_that_is_lost() {
 }
 
 #[test]
+fn a_load_that_is_stopped_says_how_far_it_came_though_its_input_goes_on() {
+    let shell = Shell::new();
+    let url = shell.url("db");
+    // Its input goes on, and nothing comes.
+    let mut load = esker()
+        .args(["load", &url, "-", "--batch", "10"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("esker starts");
+    let mut stdin = load.stdin.take().expect("a pipe");
+    for n in 0..1000 {
+        writeln!(stdin, "{{\"key\":\"{n:04}\",\"value\":\"v\"}}").expect("it reads");
+    }
+    stdin.flush().expect("it reads");
+    while shell.run(&["get", &url, "0000"]).code != 0 {
+        assert!(load.try_wait().expect("it runs").is_none(), "the load ended before its input");
+    }
+    let sent = Command::new("kill").args(["-TERM", &load.id().to_string()]).status();
+    assert!(sent.expect("kill starts").success());
+    let ended = load.wait_with_output().expect("it ends");
+    let err = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{err}");
+    let said = "loading stopped after ";
+    let rows = err.split(said).nth(1).and_then(|rest| rest.split(" rows, which are in the database").next());
+    let rows: usize = rows.unwrap_or_default().replace(',', "").parse().unwrap_or_else(|_| panic!("{err}"));
+    assert!(rows > 0 && rows.is_multiple_of(10), "{err}");
+    assert_eq!(shell.ok(&["count", &url]).trim(), rows.to_string(), "{err}");
+    drop(stdin);
+}
+
+#[test]
 fn input_without_a_byte_has_no_rows() {
     let shell = Shell::new();
     let url = &shell.url("db");
     assert_eq!(json(&shell.ok(&["load", url, "-", "--json"]))["rows"], 0);
     assert_eq!(json(&shell.ok(&["load", url, &shell.file("nothing", ""), "--json"]))["rows"], 0);
+    let csv = shell.file("nothing.csv", "");
+    assert_eq!(json(&shell.ok(&["load", url, &csv, "--key", "id", "--json"]))["rows"], 0);
 }
 
 #[test]

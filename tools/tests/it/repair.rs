@@ -195,6 +195,18 @@ fn a_scrub_that_goes_on_for_ever_ends_in_order_when_it_is_told_to() {
 }
 
 #[test]
+fn damage_is_damage_though_nobody_reads_what_is_said_of_it() {
+    let shell = Shell::new();
+    let (url, folder) = database(&shell);
+    fs::remove_file(newest(&folder, "/sst/")).unwrap();
+    for words in [&["verify", &url, "--json"][..], &["verify", &url], &["scrub", &url], &["repair", &url]] {
+        let mut deaf = esker().args(words).spawn().expect("esker starts");
+        drop(deaf.stdout.take());
+        assert_eq!(deaf.wait().expect("it ends").code(), Some(4), "{words:?}");
+    }
+}
+
+#[test]
 fn what_is_left_after_a_repair_is_told_with_what_would_end_it() {
     let shell = Shell::new();
     let (url, folder) = database(&shell);

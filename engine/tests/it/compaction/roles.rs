@@ -11,7 +11,7 @@ use esker::{
     store::Store,
     testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
 };
-use object_store::memory::InMemory;
+use object_store::{ObjectStore as _, ObjectStoreExt as _, memory::InMemory};
 
 use super::fixture::{Database, TestClock, Write, put, reach_fault, small};
 
@@ -242,4 +242,52 @@ async fn a_database_that_is_closed_while_it_claims_the_role_leaves_it_free() {
     let manifest = Manifest::open(Store::from_object_store(Arc::new(store), "roles", clock)).await;
     let other = Compactor::claim(manifest.expect("the same database"), "two:2", false).await;
     other.expect("nobody is at work");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_committed_where_the_database_was_removed_or_another_was_begun() {
+    let _one = single_threaded();
+    for begun_anew in [false, true] {
+        let objects = Arc::new(InMemory::new());
+        let open = async || {
+            let builder = Db::builder("memory://removed").object_store(objects.clone());
+            builder
+                .clock(SimClock::shared(1))
+                .compaction(esker::Compaction::Off)
+                .open()
+                .await
+                .expect("opened")
+        };
+        let db = open().await;
+        for n in 0..5_u32 {
+            db.put(n.to_be_bytes(), "old").await.expect("put");
+            db.flush().await.expect("flushed");
+        }
+        let compactor =
+            Compactor::claim(Manifest::open(db.store().clone()).await.expect("there"), "one:1", false);
+        let compactor = compactor.await.expect("the role is free");
+        let listed: Vec<_> = futures::StreamExt::collect(objects.list(None)).await;
+        for object in listed {
+            objects.delete(&object.expect("listed").location).await.expect("removed");
+        }
+        if begun_anew {
+            let anew = open().await;
+            anew.put("new", "row").await.expect("put");
+            anew.close().await.expect("closed");
+        }
+        let error = compactor.release().await.expect_err("there is nothing to release");
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        db.put("late", "row").accepted().await.expect("accepted");
+        let error = db.flush().await.expect_err("there is nothing to flush into");
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        drop(db);
+        let versions = objects.list_with_delimiter(Some(&"manifest".into())).await.expect("listed").objects;
+        if begun_anew {
+            let anew = open().await;
+            assert_eq!(anew.get("new").await.expect("read").expect("a row"), "row");
+            assert_eq!(anew.get("late").await.expect("read"), None);
+        } else {
+            assert!(versions.is_empty(), "{versions:?}");
+        }
+    }
 }

@@ -439,13 +439,15 @@ impl Manifest {
         if found.is_some_and(|bytes| codec::object_hash(&bytes) == base.stored_hash()) {
             return Ok(None);
         }
-        let latest = self.latest(cause).await?;
-        if latest.id() < base.id() {
-            let what = format!("version {} was read before and is gone, and none came after it", base.id());
-            return Err(Error::corruption(Name::Manifest(base.id()).path(), 0, what)
-                .hint("the database was removed, or set back, while it was open here"));
+        match self.latest(cause).await {
+            Ok(latest) if latest.id() >= base.id() => return Ok(Some(latest)),
+            Err(error) if !is_unfinished(&error) => return Err(error),
+            // Nothing is left, or only what is older.
+            _ => {}
         }
-        Ok(Some(latest))
+        let what = format!("version {} was read before and is gone, and none came after it", base.id());
+        Err(Error::corruption(Name::Manifest(base.id()).path(), 0, what)
+            .hint("the database was removed, or set back, while it was open here"))
     }
 
     fn still_latest(&self, base: &View, (wall_ms, monotonic): Moment) {

@@ -237,9 +237,8 @@ impl<'a> Watch<'a> {
             Ok(collected) => {
                 // First, for what was merged before the pass is no news to it.
                 let looked = self.look().await;
-                // Versions that were too young this time, and what they alone name.
-                let left = collected.floor + 1 < self.view.id();
-                self.collections.collected(self.clock.monotonic(), left.then(|| self.retention()));
+                let left_for = collected.left_some(&self.view).then(|| self.retention());
+                self.collections.collected(self.clock.monotonic(), left_for);
                 looked
             }
             Err(error) if matches!(error.kind(), ErrorKind::Fenced | ErrorKind::Corruption) => Err(error),

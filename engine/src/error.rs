@@ -137,6 +137,12 @@ impl Error {
     pub fn hint_text(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
+    /// What it says without [the hint](Self::hint_text), for whoever shows that in another place.
+    pub fn sentence(&self) -> String {
+        let text = self.to_string();
+        let without = self.hint_text().and_then(|hint| text.strip_suffix(hint)?.strip_suffix(". "));
+        without.unwrap_or(&text).to_owned()
+    }
     /// Whether the same call may succeed later without anything being mended first.
     pub fn is_retryable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Conflict | ErrorKind::SnapshotExpired)

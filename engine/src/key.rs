@@ -24,6 +24,8 @@ pub type Seq = u64;
 /// The largest sequence number that stored bytes may carry: at a thousand million writes a second it is
 /// reached after a century, and adding to it cannot overflow.
 pub const MAX_SEQ: Seq = 1 << 62;
+/// The longest name of a keyspace, in bytes.
+pub const MAX_KEYSPACE_NAME_BYTES: usize = 255;
 /// The longest user key, in bytes.
 pub const MAX_KEY_BYTES: usize = 64 << 10;
 /// The longest value, in bytes.
@@ -151,11 +153,11 @@ pub fn check_key(user_key: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Fails if this is no name of a keyspace: 1 to 255 bytes.
+/// Fails if this is no name of a keyspace: 1 to [`MAX_KEYSPACE_NAME_BYTES`] bytes.
 pub fn check_keyspace(name: &str) -> Result<()> {
-    if name.is_empty() || name.len() > 255 {
+    if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_BYTES {
         return Err(Error::invalid(format!(
-            "a keyspace's name of {} bytes is not 1 to 255 bytes",
+            "a keyspace's name of {} bytes is not 1 to {MAX_KEYSPACE_NAME_BYTES} bytes",
             name.len()
         )));
     }

@@ -21,7 +21,7 @@ use esker::{
 use serde_json::json;
 
 use crate::{
-    exit::{Code, sentence},
+    exit::Code,
     output::{Out, Voice},
     progress::{self, Of},
     show,
@@ -77,7 +77,7 @@ impl Finding {
         Self {
             what: what.to_owned(),
             verdict,
-            detail: sentence(error),
+            detail: error.sentence(),
             hint: error.hint_text().map(str::to_owned),
         }
     }

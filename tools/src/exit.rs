@@ -119,7 +119,7 @@ impl Told {
             }
             if let Some(engine) = cause.downcast_ref::<esker::Error>() {
                 // The engine's sentence already ends in its source and its hint.
-                told.what.push_str(&sentence(engine));
+                told.what.push_str(&engine.sentence());
                 told.code = code_of(engine);
                 told.kind = engine.kind().as_str();
                 told.object = engine.object().map(str::to_owned);
@@ -162,13 +162,6 @@ impl Told {
         line.push('\n');
         line
     }
-}
-
-/// What an error of the engine says, without its hint.
-pub(crate) fn sentence(error: &esker::Error) -> String {
-    let text = error.to_string();
-    let without = error.hint_text().and_then(|hint| text.strip_suffix(hint)?.strip_suffix(". "));
-    without.unwrap_or(&text).to_owned()
 }
 
 fn code_of(error: &esker::Error) -> Code {

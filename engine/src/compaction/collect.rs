@@ -82,6 +82,13 @@ pub struct Collected {
     pub floor: u64,
 }
 
+impl Collected {
+    /// Whether versions were too young for this pass, and with them what they alone name; `newest` is the newest version.
+    pub fn left_some(&self, newest: &View) -> bool {
+        self.floor + 1 < newest.id()
+    }
+}
+
 /// One pass. `retention` bounds how far the manifest floor may move; it never decides safety. `None` is what
 /// the database stores. With `dry_run` nothing is written or deleted, and the result says what would be.
 ///

@@ -412,8 +412,7 @@ impl Compactor {
     }
 
     async fn commit(&mut self, edit: &Edit) -> Result<()> {
-        self.manifest.check_there(&self.view, Cause::Compact).await?;
-        self.view = self.manifest.commit(&self.view, edit, Cause::Compact).await?;
+        self.view = self.manifest.commit_if_there(&self.view, edit, Cause::Compact).await?;
         Ok(())
     }
 

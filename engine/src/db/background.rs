@@ -282,9 +282,8 @@ impl CompactionTask {
             Ok(collected) => {
                 let view = role.view();
                 let retention = Duration::from_millis(view.root.options.retention_ms);
-                // Versions that were too young this time, and what they alone name.
-                let left = collected.floor + 1 < view.id();
-                self.collections.collected(clock.monotonic(), left.then_some(retention));
+                let left_for = collected.left_some(view).then_some(retention);
+                self.collections.collected(clock.monotonic(), left_for);
             }
             Err(error) if error.kind() == ErrorKind::Fenced => return Err(error),
             Err(error) => {

@@ -190,9 +190,8 @@ impl Core {
         if slot <= view.root.writer.tail_hint {
             return Ok(());
         }
-        self.manifest.check_there(&view, Cause::Manifest).await?;
         let edit = Edit::Tail { epoch: self.writer.settings().epoch, slot };
-        let view = self.manifest.commit(&view, &edit, Cause::Manifest).await?;
+        let view = self.manifest.commit_if_there(&view, &edit, Cause::Manifest).await?;
         self.writer.publish(&view);
         Ok(())
     }

@@ -222,15 +222,6 @@ impl Manifest {
         Ok(None)
     }
 
-    /// Fails with `Corruption` if `base` is gone and nothing has superseded it: the database was removed, or another put in
-    /// its place. One GET.
-    ///
-    /// For whoever commits on a version that it saw a while ago: a create succeeds in an empty folder as in a full one, and
-    /// what it makes there would stand in the way of whoever begins anew.
-    pub async fn check_there(&self, base: &View, cause: Cause) -> Result<()> {
-        self.superseded(base, cause).await.map(drop)
-    }
-
     /// Commits `edit` on `base`, or on what has superseded it.
     ///
     /// Fails as [`Edit::apply`] does; with `OutcomeUnknown` if it cannot be found out whether it was
@@ -254,6 +245,16 @@ impl Manifest {
             }
         }
         Err(Error::unavailable(format!("other commits came first {MAX_TRIES} times or for {COMMIT_TIME:?}")))
+    }
+
+    /// [`Self::commit`] for whoever saw `base` a while ago. One GET more.
+    ///
+    /// Fails with `Corruption` as well if `base` is gone and nothing has superseded it: the database was removed, or another
+    /// put in its place. A create succeeds in an empty folder as in a full one, and what it makes there would stand in the
+    /// way of whoever begins anew.
+    pub async fn commit_if_there(&self, base: &Arc<View>, edit: &Edit, cause: Cause) -> Result<Arc<View>> {
+        self.superseded(base, cause).await?;
+        self.commit(base, edit, cause).await
     }
 
     /// The manifest of the database in `store` whose identity this is.

@@ -15,7 +15,7 @@ use crate::{
     chaos::{Bug, bug},
     codec::sum::Sum,
     error::{Error, ErrorKind, Result},
-    key::Seq,
+    key::{Seq, check_keyspace},
     manifest::{
         CompactorState, KeyspaceEntry, Root, Run, WriterState, codec,
         replace::{Replacement, replace},
@@ -25,8 +25,6 @@ use crate::{
     store::{Name, ObjectId, Role},
 };
 
-/// The longest name of a keyspace, in bytes.
-pub const MAX_KEYSPACE_NAME_BYTES: usize = 255;
 /// The longest name of a role's holder that is kept, in bytes.
 const MAX_HOLDER_NAME_BYTES: usize = 255;
 
@@ -359,13 +357,7 @@ fn flush(next: &mut Root, ssts: &[SstMeta], writer: WriterState) -> Result<()> {
 }
 
 fn create_keyspace(next: &mut Root, name: &str) -> Result<()> {
-    if name.is_empty() || name.len() > MAX_KEYSPACE_NAME_BYTES {
-        let what = format!(
-            "the name of a keyspace has 1 to {MAX_KEYSPACE_NAME_BYTES} bytes, and this one {}",
-            name.len()
-        );
-        return Err(Error::invalid(what));
-    }
+    check_keyspace(name)?;
     if next.keyspaces.iter().any(|keyspace| keyspace.name == name) {
         return Ok(());
     }

@@ -98,18 +98,17 @@ impl Finding {
         if error.kind() != ErrorKind::Corruption {
             return Err(error);
         }
-        let text = error.to_string();
-        let place = |text: &str| match (error.object(), error.offset()) {
+        let text = error.sentence();
+        let what = match (error.object(), error.offset()) {
             (Some(object), Some(offset)) => text.replace(&format!(" (in {object} at byte {offset})"), ""),
             (Some(object), None) => text.replace(&format!(" (in {object})"), ""),
-            _ => text.to_owned(),
+            _ => text,
         };
-        let without = error.hint_text().and_then(|hint| text.strip_suffix(hint)?.strip_suffix(". "));
         Ok(Self {
             severity: Severity::Damage,
             object: error.object().and_then(Name::parse).unwrap_or_else(|| object.clone()),
             offset: error.offset(),
-            what: place(without.unwrap_or(&text)),
+            what,
             is_superseded: false,
         })
     }

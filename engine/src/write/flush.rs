@@ -141,11 +141,7 @@ impl Flusher {
         let epoch = self.writer.settings().epoch;
         let mut pause = FIRST_PAUSE;
         loop {
-            let committed = async {
-                self.manifest.check_there(&base, Cause::Flush).await?;
-                self.manifest.commit(&base, edit, Cause::Flush).await
-            };
-            let error = match committed.await {
+            let error = match self.manifest.commit_if_there(&base, edit, Cause::Flush).await {
                 Err(error) if !is_final(&error) => error,
                 done => return done,
             };

@@ -28,7 +28,7 @@ use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
 use crate::{
-    exit::{Stop, sentence},
+    exit::Stop,
     output::Voice,
     progress::{self, Of},
     range, show,
@@ -365,7 +365,7 @@ fn over(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<esker::Error>() {
         Some(unknown) if unknown.kind() == ErrorKind::OutcomeUnknown => {
             let hint = "see to the store and load the file again: a row that is there already is put once more, and nothing changes";
-            Stop::failed(sentence(unknown)).hint(hint).into()
+            Stop::failed(unknown.sentence()).hint(hint).into()
         }
         _ => error,
     }

@@ -60,9 +60,9 @@ impl Landing {
     }
 
     /// One more asks for it, until the guard is dropped. Pokes the task for the first of them, whenever they are twice as many
-    /// (few may have become many), and for the last of those who are expected. Who asks between the two steps of
-    /// [`Pipe::landed`], which reads how many ask and then says how many are expected, may poke nobody: the task, which has
-    /// just called that, looks at who [waits](Pipe::waiting) before it sleeps.
+    /// (few may have become many), and for the last of those who are expected. Who asks while [`Pipe::landed`] reads how many
+    /// ask and says how many are expected may poke nobody: the task, which has just called that, looks at who
+    /// [waits](Pipe::waiting) before it sleeps.
     fn ask(&self) -> Asking<'_> {
         let asking = self.asking.fetch_add(1, Ordering::SeqCst) + 1;
         let is_first = !self.wanted.swap(true, Ordering::AcqRel);
@@ -277,12 +277,12 @@ impl Pipe {
         self.durable_slot.store(slot, Ordering::Release);
         self.durable_seq.store(last_seq, Ordering::Release);
         let Some(landing) = queue.landings.pop_front() else { return };
-        // Before they are told, or those who go at once would not count.
-        let told = landing.asking.load(Ordering::SeqCst);
-        landing.land(Ok(()));
+        // Before they are told: those who go at once would not count, and those who come back at once would count twice.
         if let Some(open) = queue.landings.back() {
-            open.expected.store(expect(told, open.asking.load(Ordering::SeqCst)), Ordering::SeqCst);
+            let asking = [&landing, open].map(|one| one.asking.load(Ordering::SeqCst));
+            open.expected.store(expect(asking[0], asking[1]), Ordering::SeqCst);
         }
+        landing.land(Ok(()));
     }
 
     /// Who waits for what is cut off next, and for what lies before it; `None` if nobody has asked for it yet, or if something
@@ -302,5 +302,25 @@ impl Pipe {
     /// Why the log cannot be sent just now, if so.
     pub(super) fn trouble(&self) -> &Trouble {
         &self.trouble
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn who_is_told_is_counted_first_and_once() {
+        let pipe = Pipe::new(0, 0, SystemClock::shared(), Duration::from_secs(1));
+        let (oldest, open) = (pipe.open(), pipe.open());
+        let _asking = [oldest.ask(), oldest.ask(), open.ask()];
+        pipe.landed(1, 1, |told, asking| {
+            assert!(oldest.outcome().is_none(), "one of them may be back already, and counts twice");
+            assert_eq!((told, asking), (2, 1));
+            told + asking
+        });
+        assert!(oldest.outcome().is_some_and(|done| done.is_ok()));
+        assert_eq!(open.expected.load(Ordering::SeqCst), 3);
     }
 }

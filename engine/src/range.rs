@@ -124,6 +124,24 @@ impl FullRange {
     }
 }
 
+/// The ranges of keys of `keyspace` that meet none of `lost`, closed ranges of full keys; ascending.
+pub(crate) fn around(keyspace: KeyspaceId, mut lost: Vec<(&[u8], &[u8])>) -> Vec<KeyRange> {
+    lost.sort_unstable();
+    let (id, of_keyspace) = (keyspace.0.to_be_bytes(), KeyRange::all().full(keyspace));
+    let mut ranges = vec![KeyRange::all()];
+    for (first, last) in lost.into_iter().filter(|(first, last)| of_keyspace.meets(first, last)) {
+        // They come by their first key, so what lies before the last of the ranges is settled.
+        let Some(cut) = ranges.pop() else { break };
+        let bound = |user_key| Bound::Excluded(Bytes::copy_from_slice(user_key));
+        // One that begins in the keyspace before leaves nothing in front of it, one that ends in the next nothing behind it.
+        let before = first.strip_prefix(&id).map(|key| KeyRange { start: Bound::Unbounded, end: bound(key) });
+        let behind = last.strip_prefix(&id).map(|key| KeyRange { start: bound(key), end: Bound::Unbounded });
+        let parts = [before, behind].into_iter().flatten().map(|part| cut.and(&part));
+        ranges.extend(parts.filter(|part| !part.full(keyspace).is_empty()));
+    }
+    ranges
+}
+
 /// The smallest byte string greater than every string that begins with `prefix`; `None` if there is none.
 pub fn successor(prefix: &[u8]) -> Option<Bytes> {
     let last = prefix.iter().rposition(|b| *b != 0xFF)?;
@@ -241,6 +259,30 @@ mod tests {
             for key in &keys {
                 assert_eq!(range.contains(key), key.starts_with(prefix), "{prefix:?} {key:?}");
             }
+        }
+    }
+
+    #[test]
+    fn around_what_is_lost_lies_every_other_key_once() {
+        let keys = keys();
+        let full = |id, key: &[u8]| crate::key::full_key(KeyspaceId(id), key).unwrap();
+        let stored: Vec<_> = [6, 7, 8].iter().flat_map(|id| keys.iter().map(|key| full(*id, key))).collect();
+        // Closed ranges between any two keys of three keyspaces, none to three at a time.
+        let closed = |n: usize| {
+            let (a, b) = (&stored[n * 31 % stored.len()], &stored[n * 47 % stored.len()]);
+            (a.min(b).as_ref(), a.max(b).as_ref())
+        };
+        for n in 0..2_000 {
+            let lost: Vec<_> = (0..n % 4).map(|at| closed(n + at * 613)).collect();
+            let ranges = around(KeyspaceId(7), lost.clone());
+            for key in &keys {
+                let stored = full(7, key);
+                let is_lost = lost.iter().any(|(first, last)| *first <= &stored[..] && &stored[..] <= *last);
+                let times = ranges.iter().filter(|range| range.contains(key)).count();
+                assert_eq!(times, usize::from(!is_lost), "{key:?} of {ranges:?} around {lost:?}");
+            }
+            let starts: Vec<_> = ranges.iter().map(|range| range.full(KeyspaceId(7)).start).collect();
+            assert!(starts.is_sorted(), "{ranges:?}");
         }
     }
 

@@ -186,13 +186,27 @@ impl Totals {
 
 /// The holes that a salvage has marked in a version, a sentence each, newest first.
 pub(crate) fn holes(view: &View) -> Vec<String> {
-    let ssts = view.runs.iter().flat_map(|run| run.ssts.iter());
-    let told = |meta: &SstMeta| {
-        let (first, last) = (key(&meta.first_key, 40), key(&meta.last_key, 40));
-        let why = meta.hole.as_ref().map_or("", |hole| hole.why.as_str());
-        format!("{first} to {last} of {}: {why}", Name::Sst(meta.lost_id()))
-    };
-    ssts.filter(|open| open.meta.is_hole()).map(|open| told(&open.meta)).collect()
+    view.root.ssts().filter(|sst| sst.is_hole()).map(hole).collect()
+}
+
+/// A hole, as a sentence.
+pub(crate) fn hole(meta: &SstMeta) -> String {
+    let (first, last) = (key(&meta.first_key, 40), key(&meta.last_key, 40));
+    format!("{first} to {last} of {}: {}", Name::Sst(meta.lost_id()), why(meta))
+}
+
+/// The same as JSON, with its keys whole.
+pub(crate) fn hole_json(meta: &SstMeta) -> Value {
+    let mut object = Map::new();
+    put_key(&mut object, "first_key", &meta.first_key);
+    put_key(&mut object, "last_key", &meta.last_key);
+    object.insert("lost".into(), Name::Sst(meta.lost_id()).to_string().into());
+    object.insert("why".into(), why(meta).into());
+    Value::Object(object)
+}
+
+fn why(hole: &SstMeta) -> &str {
+    hole.hole.as_ref().map_or("", |hole| hole.why.as_str())
 }
 
 /// The levels of a version, ascending.

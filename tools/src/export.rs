@@ -24,7 +24,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use clap::ValueEnum;
-use esker::{KeyRange, Row, key::NEVER};
+use esker::{KeyRange, Row, Snapshot, key::NEVER, sst::SstMeta};
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, ZstdLevel},
@@ -33,6 +33,7 @@ use parquet::{
 
 use crate::{
     count::RowsHash,
+    describe,
     exit::Stop,
     output::Voice,
     progress::{self, Of},
@@ -46,6 +47,7 @@ Examples:
   esker export file:///tmp/demo rows.jsonl --hash
   esker export s3://bucket/prefix - | zstd > backup.jsonl.zst
   esker load   file:///tmp/copy backup.parquet        an equal database
+  esker export file:///tmp/demo rest.jsonl --skip-holes     what is left after `esker repair --salvage`
 
 In DuckDB: select keyspace, count(*) from 'backup.parquet' group by 1;
 
@@ -71,6 +73,9 @@ pub(crate) struct Args {
     /// Write the rows of this checkpoint instead of the database as it is now
     #[arg(long, value_name = "NAME")]
     checkpoint: Option<String>,
+    /// Leave out the ranges of keys of which entries are lost, and say which, instead of failing at the first
+    #[arg(long)]
+    skip_holes: bool,
     /// Also print the number of rows and their hash, as `esker count --all --hash` does
     #[arg(long)]
     hash: bool,
@@ -116,13 +121,17 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     };
     let bar = progress::bar(&args.voice, 0, Of::Things("rows"));
     let (mut written, mut hash) = (0_u64, RowsHash::default());
-    for (keyspace, of) in range::all_keyspaces(&snapshot)? {
-        let mut scan = of.scan_range(KeyRange::all());
+    let keyspaces = range::all_keyspaces(&snapshot)?;
+    let ranges = |of: &Snapshot| if args.skip_holes { of.intact() } else { vec![KeyRange::all()] };
+    let scans = keyspaces
+        .iter()
+        .flat_map(|(name, of)| ranges(of).into_iter().map(move |range| (name, of.scan_range(range))));
+    for (keyspace, mut scan) in scans {
         while let Some(row) = scan.next().await? {
-            rows.add(&keyspace, &row).with_context(unwritten)?;
+            rows.add(keyspace, &row).with_context(unwritten)?;
             written += 1;
             if args.hash {
-                hash.add(&keyspace, &row.key, &row.value);
+                hash.add(keyspace, &row.key, &row.value);
             }
             if written.is_multiple_of(4096) {
                 bar.set_position(written);
@@ -135,10 +144,18 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let bytes = file.complete()?;
     bar.finish_and_clear();
     let hash = args.hash.then(|| hash.finish());
+    let view = reader.view();
+    let holes: Vec<&SstMeta> = view.root.ssts().filter(|sst| args.skip_holes && sst.is_hole()).collect();
     if args.voice.json && args.is_file() {
-        out.json(&serde_json::json!({ "rows": written, "file_bytes": bytes, "snapshot_seq": snapshot.seq(), "sha256": hash }))?;
-    } else if let Some(hash) = hash {
-        writeln!(out, "{written} {hash}")?;
+        out.json(&serde_json::json!({ "rows": written, "file_bytes": bytes, "snapshot_seq": snapshot.seq(), "sha256": hash, "left_out": holes.iter().map(|hole| describe::hole_json(hole)).collect::<Vec<_>>() }))?;
+    } else {
+        if let Some(hash) = hash {
+            writeln!(out, "{written} {hash}")?;
+        }
+        // Said to everyone: whoever takes the file for all rows is to know.
+        for hole in &holes {
+            args.voice.warn(&format!("left out {}", describe::hole(hole)));
+        }
     }
     out.flush()?;
     let took = reader.store().clock().monotonic() - started;

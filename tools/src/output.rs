@@ -43,6 +43,12 @@ impl Voice {
         Out { stdout, is_for_code: false, is_closed: false }
     }
 
+    /// What is missing from an answer, on stderr: also for whoever asks for silence.
+    pub(crate) fn warn(&self, sentence: &str) {
+        // With stderr gone there is nobody to tell.
+        let _ = writeln!(io::stderr(), "{sentence}");
+    }
+
     /// A sentence for the person at the terminal, on stderr.
     pub(crate) fn note(&self, sentence: &str) {
         if !self.quiet && !self.json {

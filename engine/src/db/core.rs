@@ -156,7 +156,7 @@ impl Core {
             return Ok(id);
         }
         let edit = Edit::CreateKeyspace { epoch: self.writer.settings().epoch, name: name.to_owned() };
-        let view = self.manifest.commit(&view, &edit, Cause::Manifest).await?;
+        let view = self.manifest.commit_if_there(&view, &edit, Cause::Manifest).await?;
         self.writer.publish(&view);
         view.keyspace(name).ok_or_else(|| {
             Error::corruption(

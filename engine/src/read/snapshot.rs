@@ -22,7 +22,7 @@ use crate::{
     clock::SharedClock,
     error::Result,
     key::{DEFAULT_KEYSPACE, KeyspaceId, Seq, full_key},
-    range::KeyRange,
+    range::{self, KeyRange},
 };
 
 /// The name of the keyspace that a database itself is.
@@ -72,6 +72,24 @@ impl Snapshot {
     pub fn keyspaces(&self) -> Vec<String> {
         let others = self.sv.view.root.keyspaces.iter().filter(|entry| entry.id != DEFAULT_KEYSPACE.0);
         std::iter::once(DEFAULT_NAME.to_owned()).chain(others.map(|entry| entry.name.clone())).collect()
+    }
+
+    /// The ranges of keys of which no entry is lost, ascending: all keys, unless there is a [hole](crate::sst::hole). Elsewhere
+    /// a scan fails with `Corruption`, and so does a read, unless something newer than the loss is there.
+    ///
+    /// ```no_run
+    /// # async fn f(snapshot: esker::Snapshot) -> esker::Result<()> {
+    /// for range in snapshot.intact() {
+    ///     let mut rows = snapshot.scan_range(range);
+    ///     while let Some(row) = rows.next().await? {
+    ///         println!("{}", row.key.escape_ascii());
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn intact(&self) -> Vec<KeyRange> {
+        let holes = self.sv.view.root.ssts().filter(|sst| sst.is_hole());
+        range::around(self.keyspace, holes.map(|hole| (&hole.first_key[..], &hole.last_key[..])).collect())
     }
 
     /// The value of `key`; `None` if it has none. Fails with `Invalid` if the key is too long, with

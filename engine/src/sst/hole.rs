@@ -86,7 +86,8 @@ impl SstMeta {
         );
         Error::new(ErrorKind::Corruption, what)
             .on(Name::Sst(self.lost_id()).path())
-            .hint("a copy of the database from before the loss still has them, and they can be read there; keys that are written anew can be read here")
+            .hint("a copy of the database from before the loss still has them, and they can be read there; keys that are written anew can be \
+                   read here, and `esker export --skip-holes` gives the rows beside")
     }
 
     pub(super) fn check_hole(&self, hole: &Hole) -> Result<(), &'static str> {

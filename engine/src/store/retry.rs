@@ -222,15 +222,16 @@ impl<'a> Patience<'a> {
     pub(super) fn error(&self, failure: Failure) -> Error {
         let elapsed = self.place.clock.monotonic().saturating_sub(self.started);
         let gave_up = |why: &str| {
-            let (verb, times) = (self.verb, if self.attempts == 1 { "attempt" } else { "attempts" });
-            Error::unavailable(format!(
-                "{verb} at {} did not succeed in {} {times} over {:.1} s",
-                self.place.url,
-                self.attempts,
-                elapsed.as_secs_f64()
-            ))
-            .on(&self.object)
-            .because(Answer(self.place.without_secrets(why)))
+            let seconds = elapsed.as_secs_f64();
+            let tried = match self.attempts {
+                // They were not counted here.
+                0 => String::new(),
+                1 => format!(" in 1 attempt over {seconds:.1} s"),
+                many => format!(" in {many} attempts over {seconds:.1} s"),
+            };
+            Error::unavailable(format!("{} at {} did not succeed{tried}", self.verb, self.place.url))
+                .on(&self.object)
+                .because(Answer(self.place.without_secrets(why)))
         };
         match failure {
             Failure::Refused { kind, sentence, hint, answer } => {
@@ -405,4 +406,29 @@ pub(super) fn summary(text: &str) -> String {
 
 fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
     Some(text.split_once(open)?.1.split_once(close)?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::{clock::SystemClock, store::Store};
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_are_told_where_they_were_counted() {
+        let store =
+            Store::from_object_store(Arc::new(InMemory::new()), "memory://place", SystemClock::shared());
+        let mut patience = store.patience("PUT", "DB");
+        let told = |patience: &Patience<'_>| patience.error(Failure::Missing).to_string();
+        let text = told(&patience);
+        assert!(text.contains("PUT at memory://place did not succeed (in DB)"), "{text}");
+        for wanted in ["in 1 attempt over", "in 2 attempts over"] {
+            assert!(patience.pause_after(&Failure::Missing).await);
+            let text = told(&patience);
+            assert!(text.contains(wanted), "{text}");
+        }
+    }
 }

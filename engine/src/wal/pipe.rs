@@ -276,13 +276,14 @@ impl Pipe {
         let mut queue = self.queue.lock();
         self.durable_slot.store(slot, Ordering::Release);
         self.durable_seq.store(last_seq, Ordering::Release);
-        let Some(landing) = queue.landings.pop_front() else { return };
         // Before they are told: those who go at once would not count, and those who come back at once would count twice.
-        if let Some(open) = queue.landings.back() {
-            let asking = [&landing, open].map(|one| one.asking.load(Ordering::SeqCst));
-            open.expected.store(expect(asking[0], asking[1]), Ordering::SeqCst);
+        if let (Some(oldest), Some(open)) = (queue.landings.front(), queue.landings.back()) {
+            let [told, asking] = [oldest, open].map(|one| one.asking.load(Ordering::SeqCst));
+            open.expected.store(expect(told, asking), Ordering::SeqCst);
         }
-        landing.land(Ok(()));
+        if let Some(landing) = queue.landings.pop_front() {
+            landing.land(Ok(()));
+        }
     }
 
     /// Who waits for what is cut off next, and for what lies before it; `None` if nobody has asked for it yet, or if something

@@ -6,9 +6,11 @@ use std::{sync::Arc, time::Duration};
 use esker::{
     Builder, Compaction, Db,
     stats::{Cause, RequestKind},
-    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock},
 };
 use object_store::memory::InMemory;
+
+use crate::virtual_time::simulated;
 
 const ROWS: u64 = 6000;
 
@@ -78,9 +80,7 @@ async fn the_next_round_of_a_long_scan_is_under_way_before_it_is_needed() {
 
 #[test]
 fn a_scan_that_is_dropped_gives_its_memory_back_and_fetches_no_more() {
-    let _one = single_threaded();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.unwrap().block_on(async {
+    simulated(async {
         let store = FaultyStore::memory(SimClock::shared(1), 1);
         let db =
             filled_in(builder(64 << 20).object_store(Arc::new(store.clone())).clock(SimClock::shared(2)), 1)
@@ -129,9 +129,7 @@ async fn ten_rows(store: &FaultyStore, n: u64, reverse: bool) -> (u64, u64) {
 /// Rows of a thousand bytes, sixteen a block, of which ten reach into the next block more often than not.
 #[test]
 fn a_short_scan_of_a_far_store_is_one_request_and_of_a_near_one_brings_no_block_in_vain() {
-    let _one = single_threaded();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.unwrap().block_on(async {
+    simulated(async {
         let store = FaultyStore::memory(SimClock::shared(1), 1);
         let db = builder(64 << 20).object_store(Arc::new(store.clone())).clock(SimClock::shared(2));
         let db = db.open().await.unwrap();

@@ -20,13 +20,14 @@ use esker::{
     manifest::{Manifest, StoredShape},
     repair::{RepairOptions, repair},
     store::Store,
-    testing::{SimClock, single_threaded},
+    testing::SimClock,
     verify::{VerifyOptions, verify},
 };
 use futures::future::{FutureExt as _, LocalBoxFuture};
 use object_store::{ObjectStore, memory::InMemory};
 
 use super::crashes::gate::{Gate, Meets, World};
+use crate::virtual_time::simulated;
 
 type Rows = BTreeMap<Bytes, Bytes>;
 type Call = for<'a> fn(&'a Bench) -> LocalBoxFuture<'a, Result<()>>;
@@ -91,8 +92,7 @@ const CALLS: [(&str, Call); 25] = [
 
 #[test]
 fn a_future_dropped_at_any_poll_leaves_everything_whole() {
-    let _one_thread = single_threaded();
-    let start = in_virtual_time(async {
+    let start = simulated(async {
         let world = Arc::new(World::default());
         fill(&Gate::new(&world, SimClock::shared(1), Vec::new())).await;
         world.objects.fork()
@@ -103,7 +103,7 @@ fn a_future_dropped_at_any_poll_leaves_everything_whole() {
         for polls in 1.. {
             runs += 1;
             most = most.max(polls);
-            if in_virtual_time(drop_after(polls, name, call, weather, start.fork())) {
+            if simulated(drop_after(polls, name, call, weather, start.fork())) {
                 break;
             }
             assert!(polls < 10_000, "{name} is polled for ever");
@@ -216,11 +216,6 @@ impl Future for Polls<'_> {
             Poll::Pending => Poll::Pending,
         }
     }
-}
-
-fn in_virtual_time<T>(life: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(life)
 }
 
 async fn within<T>(call: impl Future<Output = T>) -> T {

@@ -20,5 +20,6 @@ mod repair;
 mod store;
 mod uncollected;
 mod verifying;
+mod virtual_time;
 mod wal;
 mod writing;

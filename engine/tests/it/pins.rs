@@ -11,7 +11,7 @@ use esker::{
     manifest::{Manifest, Pin, View, copy, pin::PIN_LIFE_MS},
     stats::Cause,
     store::{Folder, Name, Store},
-    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock},
 };
 use futures::{
     FutureExt as _,
@@ -23,6 +23,8 @@ use object_store::{
     path::Path,
 };
 use parking_lot::Mutex;
+
+use crate::virtual_time::simulated;
 
 /// Rows, and every how many of them the world moves on.
 const ROWS: usize = 600;
@@ -236,13 +238,6 @@ async fn take(scan: &mut Scan, rows: usize) -> esker::Result<Vec<Row>> {
         taken.push(row);
     }
     Ok(taken)
-}
-
-/// Runs in one thread and virtual time.
-fn simulated(test: impl Future<Output = ()>) {
-    let _one = single_threaded();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(test);
 }
 
 #[test]

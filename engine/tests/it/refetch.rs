@@ -1,6 +1,6 @@
 //! Answers spoiled on the way: one or two go unnoticed by everyone; when all are, it is `Corruption` and says where.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use esker::{
     Compaction, Db, Error, ErrorKind, Reader, Result,
@@ -9,9 +9,11 @@ use esker::{
     manifest::{Manifest, checkpoint},
     stats::Cause,
     store::{Folder, Name, Store},
-    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock},
 };
 use object_store::memory::InMemory;
+
+use crate::virtual_time::simulated;
 
 const ROWS: usize = 120;
 
@@ -20,12 +22,6 @@ const KINDS: [&str; 5] = ["DB$", "^manifest/", "^wal/", "^sst/", "^checkpoint/"]
 
 /// A byte that every kind of object has, and no token lies at.
 const FLIP: Fault = Fault::Flip(37);
-
-fn simulated(test: impl Future<Output = ()>) {
-    let _here = single_threaded();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(test);
-}
 
 fn key(n: usize) -> String {
     format!("key{n:04}")

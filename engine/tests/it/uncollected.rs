@@ -9,17 +9,17 @@ use esker::{
     manifest::StoredShape,
     stats::Cause,
     store::Folder,
-    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock},
 };
+
+use crate::virtual_time::simulated;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn garbage_that_cannot_be_collected_holds_up_no_merge_and_goes_when_it_can() {
-    let _one = single_threaded();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.unwrap().block_on(async {
+    simulated(async {
         let clock = SimClock::shared(1);
         let store = FaultyStore::memory(clock.clone(), 1);
         let shape = StoredShape::leveled();

@@ -15,13 +15,15 @@ use esker::{
     manifest::{Edit, Manifest, StoredOptions, View},
     stats::{Cause, RequestKind},
     store::{Folder, Name, Sequence, Slot, Store},
-    testing::{Fault, FaultyStore, Latency, Operation, Rule, SimClock, single_threaded},
+    testing::{Fault, FaultyStore, Latency, Operation, Rule, SimClock},
     wal::{
         Cursor, LogBuffer, Op, Opened, Opening, WalHeader, WalObject, Walk,
         record::{encode_data, encode_fence},
     },
 };
 use proptest::prelude::*;
+
+use crate::virtual_time::simulated;
 
 /// How many times a writer in these tests fills its window before it looks at the manifest.
 const WINDOWS_A_FLUSH: u32 = 200;
@@ -285,11 +287,9 @@ async fn a_cursor_steps_over_void_objects_of_either_kind() {
 
 #[test]
 fn an_opener_takes_the_log_from_a_writer_that_keeps_writing() {
-    let _one = single_threaded();
     let mut fenced = 0;
     for (seed, k) in (0..20).flat_map(|seed| [1u32, 2, 8].map(|k| (seed, k))) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        fenced += usize::from(runtime.expect("a runtime").block_on(take_over_while_it_writes(seed, k)));
+        fenced += usize::from(simulated(take_over_while_it_writes(seed, k)));
     }
     assert!(fenced > 40, "the log itself fenced the writer in {fenced} of 60 runs only");
 }

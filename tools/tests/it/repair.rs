@@ -66,6 +66,20 @@ fn a_salvage_is_told_first_then_done_and_its_hole_reads_as_corruption() {
     assert_eq!(shell.ok(&["get", &url, "k03999"]).trim_end(), format!("value 3999 {}", 3999 * 7919 % 10007));
     assert_eq!(shell.ok(&["get", &url, "late"]).trim_end(), "only in the log");
     shell.fails(&["scan", &url], 4, "have been lost");
+    // The rows beside it go into a file, and the rest is told.
+    let (rest, rest_again) = (shell.path("rest.jsonl"), shell.path("rest.parquet"));
+    shell.fails(&["export", &url, rest.to_str().unwrap()], 4, "--skip-holes");
+    let export = |to: &Path, flag| shell.run(&["export", &url, to.to_str().unwrap(), "--skip-holes", flag]);
+    let said = export(&rest, "--hash");
+    assert!(said.code == 0 && said.err.contains("left out \"k00000\" to \""), "{}", said.err);
+    let kept = fs::read_to_string(&rest).unwrap();
+    let kept: Vec<serde_json::Value> = kept.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // 4,000 in SSTs, less those of one block, and one in the log.
+    assert_eq!(kept.len() as u64, 4_001 - lost);
+    assert_eq!(kept[0]["key"].as_str(), Some(format!("k{lost:05}").as_str()));
+    let said: serde_json::Value = serde_json::from_slice(&export(&rest_again, "--json").out).unwrap();
+    assert_eq!((said["rows"].as_u64(), said["left_out"].as_array().unwrap().len()), (Some(4_001 - lost), 1));
+    assert_eq!(said["left_out"][0]["first_key"].as_str(), Some("k00000"), "{said}");
     assert_eq!(shell.ok(&["count", &url, "--from", "k02000", "--to", "l"]).trim(), "2000");
     // What is written anew is read; a merge carries the hole on.
     shell.ok(&["put", &url, "k00000", "anew"]);

@@ -6,7 +6,7 @@
 //! A sentence or two.
 //! ```
 //!
-//! Always true: a section is named as its workload is; what stands before the first one is not shown.
+//! Always true: a section is named as its workload is, or `dollars`, `machine`, `scale`; what stands before the first one is not shown.
 
 use std::{collections::BTreeMap, fs, path::Path};
 

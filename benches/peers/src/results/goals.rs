@@ -110,6 +110,46 @@ pub(crate) const ALL: &[Goal] = &[
     goal("merge", NO_STORE, MegabytesPerCore, &[AtLeast(400.0)]),
 ];
 
+/// What SlateDB 0.18 and RocksDB did a second on the machine on which the goals were set.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PeersThere {
+    pub(crate) workload: &'static str,
+    pub(crate) store: &'static str,
+    slatedb: f64,
+    rocksdb: f64,
+}
+
+impl PeersThere {
+    /// What `engine` did, if that is known.
+    pub(crate) fn of(&self, engine: &str) -> Option<f64> {
+        match engine {
+            "slatedb" => Some(self.slatedb),
+            "rocksdb" => Some(self.rocksdb),
+            _ => None,
+        }
+    }
+}
+
+const fn near(workload: &'static str, slatedb: f64, rocksdb: f64) -> PeersThere {
+    PeersThere { workload, store: NEAR, slatedb, rocksdb }
+}
+
+/// As whoever set the goals wrote them down beside: two cores, a million keys of 16 bytes, values of 400, 256 MiB of cache.
+pub(crate) const PEERS_THERE: &[PeersThere] = &[
+    near("fill", 1.91e5, 2.64e5),
+    near("read-random", 1.41e5, 3.69e5),
+    near("read-zipf", 1.90e5, 5.86e5),
+    near("read-missing", 2.80e5, 1.54e6),
+    near("scan", 6.7e5, 2.9e6),
+    near("scan-10", 5.2e4, 1.09e5),
+    near("ycsb-a", 1.98e5, 4.06e5),
+    near("ycsb-b", 1.96e5, 6.86e5),
+    near("ycsb-d", 1.98e5, 8.98e5),
+    near("ycsb-f", 1.16e5, 3.44e5),
+    near("ycsb-e", 1.4e4, 9.5e4),
+    near("read-while-writing", 7.1e4, 1.6e5),
+];
+
 impl Goal {
     /// Its bounds, as people write them.
     pub(crate) fn text(&self) -> String {

@@ -12,6 +12,7 @@
 //! | `gather` | one file of several |
 //! | `goals`, `judge` | what was wanted, and whether it is there |
 //! | `bounds` | what people wrote about it |
+//! | `machine` | what the peers did there and here |
 //! | `page`, `scale`, `plots` | what is written |
 //!
 //! Always true: a row's figures come from one run: where several files have it, the last one's. The page says how it was made.
@@ -21,6 +22,7 @@ mod bounds;
 mod gather;
 mod goals;
 mod judge;
+mod machine;
 mod merge;
 mod page;
 mod parts;

@@ -3,6 +3,7 @@
 //! ```text
 //! # Results                   machine, versions, how it was made
 //! ## Goals                    workload | SlateDB | … | Esker | ratios | goal | reached, or by how much not
+//! ## The machine              what peers did where the goals were set, and here
 //! ## Dollars                  every workload that costs anything, ours to SlateDB's
 //! ## What bounds each row     from bounds.md
 //! ## How figures move         tables and plots
@@ -24,7 +25,7 @@ use super::{
     bounds::Bounds,
     goals::{self, DOLLARS, PEERS, called},
     judge::{Judged, Verdict, judge},
-    merge, plots,
+    machine, merge, plots,
     scale::{self, Axis},
 };
 use crate::{
@@ -53,6 +54,7 @@ pub(crate) fn page(samples: &Samples, bounds: &Bounds) -> Result<Page> {
     let dollars = dollars(&rows, base);
     let mut page = Page { text: head(samples), plots: Vec::new(), missing: Vec::new() };
     page.text.push_str(&goals_table(&judged, &dollars));
+    page.text.push_str(&machine::section(&judged, bounds.of("machine")));
     page.text.push_str(&dollars_table(&dollars));
     page.bounds(&judged, bounds)?;
     if let Some(base) = base {
@@ -93,7 +95,8 @@ impl Page {
                 None => {}
             }
         }
-        let known: Vec<&str> = workloads.iter().copied().chain(["scale"]).chain(merge::NAMES).collect();
+        let known: Vec<&str> =
+            workloads.iter().copied().chain(["machine", "scale"]).chain(merge::NAMES).collect();
         for name in bounds.about_others(&known) {
             self.missing.push(format!("bounds.md has a section `## {name}`, which is no row of the goals"));
         }

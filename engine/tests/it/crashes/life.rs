@@ -29,11 +29,12 @@ use esker::{
     repair::{RepairOptions, repair},
     stats::Cause,
     store::{Folder, Name, Store},
-    testing::{SimClock, single_threaded},
+    testing::SimClock,
     verify::{VerifyOptions, verify},
 };
 
 use super::gate::{Gate, Meets, World};
+use crate::virtual_time::simulated;
 
 /// Who calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +72,7 @@ struct Written {
 
 /// Lives the life with `faults`; gives how many calls each role made. Panics if something is lost.
 pub(super) fn live(faults: &[Fault]) -> [u64; 4] {
-    let _one_thread = single_threaded();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(async {
+    simulated(async {
         let world = Arc::new(World::default());
         let gates = ROLES.map(|role| {
             let own = faults.iter().filter(|fault| fault.role == role);

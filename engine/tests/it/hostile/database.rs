@@ -11,13 +11,14 @@ use esker::{
     compaction::Compactor,
     manifest::{Manifest, Pin},
     store::Store,
-    testing::{SimClock, single_threaded},
+    testing::SimClock,
     verify::{Finding, VerifyOptions, verify},
 };
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt as _, memory::InMemory, path::Path};
 
 use super::allocator::peak_of;
+use crate::virtual_time::simulated;
 
 /// A case may take this many times the memory that the sound database takes, and a MiB.
 const MOST_MEMORY: usize = 4;
@@ -56,13 +57,6 @@ impl Tally {
     }
 }
 
-/// One thread, virtual time.
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let _one_thread = single_threaded();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(future)
-}
-
 fn shared(store: &InMemory) -> Arc<dyn ObjectStore> {
     // A clone shares its objects with what it was cloned from; a fork does not.
     Arc::new(store.fork())
@@ -81,9 +75,9 @@ impl Database {
 
     fn made<F: Future<Output = Result<()>>>(build: impl FnOnce(Arc<dyn ObjectStore>) -> F) -> Self {
         let store = Arc::new(InMemory::new());
-        run(build(Arc::clone(&store) as _)).expect("the database is built");
+        simulated(build(Arc::clone(&store) as _)).expect("the database is built");
         let store = store.fork();
-        let objects = run(async {
+        let objects = simulated(async {
             let listed: Vec<_> = store.list(None).try_collect().await.expect("it lists");
             let mut objects = Vec::new();
             for meta in listed {
@@ -130,11 +124,11 @@ impl Database {
 
     /// Does something with a copy of the store.
     pub(super) fn run<T>(&self, work: impl AsyncFnOnce(Arc<dyn ObjectStore>) -> T) -> T {
-        run(async { work(shared(&self.store)).await })
+        simulated(async { work(shared(&self.store)).await })
     }
 
     fn ask(&self, damaged: &[(&str, Bytes)]) -> Vec<Answer> {
-        run(async {
+        simulated(async {
             let store = self.store.fork();
             for (path, bytes) in damaged {
                 store.put(&Path::from(*path), bytes.clone().into()).await.expect("memory takes it");

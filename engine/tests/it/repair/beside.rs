@@ -8,17 +8,11 @@ use esker::{
     manifest::Manifest,
     repair::{Outcome, RepairOptions, repair},
     store::{Folder, Name},
-    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock},
 };
 
 use super::{Cause, Place, check, fill, key, merge_all};
-
-/// Runs in one thread and virtual time.
-fn simulated(test: impl Future<Output = ()>) {
-    let _one = single_threaded();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(test);
-}
+use crate::virtual_time::simulated;
 
 /// A merge that is damaged, and what was written behind it: `flushed`, or only in the log.
 async fn damaged_merge(flushed: bool) -> (Place, BTreeMap<String, String>) {

@@ -9,16 +9,11 @@ use esker::{
     manifest::{Manifest, StoredShape},
     stats::Cause,
     store::Store,
-    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock},
     verify::{self, Place, Scrub, Stepped, VerifyOptions},
 };
 
-/// Runs in one thread and virtual time.
-fn simulated(test: impl Future<Output = ()>) {
-    let _one = single_threaded();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(test);
-}
+use crate::virtual_time::simulated;
 
 /// A database that a check, which is a node of its own, looks at while others work on it.
 struct World {

@@ -12,11 +12,12 @@ use esker::{
     manifest::Manifest,
     stats::{Cause, RequestKind},
     store::{Folder, Name},
-    testing::{Fault, FaultyStore, Operation, Rule, SimClock, single_threaded},
+    testing::{Fault, FaultyStore, Operation, Rule, SimClock},
 };
 use futures::{FutureExt as _, future::join_all};
 
 use super::{rows, value};
+use crate::virtual_time::simulated;
 
 const MOMENT: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
@@ -62,13 +63,6 @@ impl Place {
         let listed = self.store.sound_store().list(Folder::Wal, None, Cause::Admin).await.unwrap();
         listed.iter().filter_map(|listed| listed.name.number()).collect()
     }
-}
-
-/// Runs in one thread and virtual time.
-fn simulated(test: impl Future<Output = ()>) {
-    let _one = single_threaded();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.unwrap().block_on(test);
 }
 
 #[test]

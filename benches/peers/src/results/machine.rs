@@ -24,13 +24,13 @@ pub(crate) fn section(judged: &[Judged], words: Option<&str>) -> String {
     let head = [
         "workload",
         "SlateDB there",
-        "here",
+        "SlateDB here",
         "RocksDB there",
-        "here",
-        "Esker",
-        "goal",
-        "goal here",
-        "reached",
+        "RocksDB here",
+        "Esker here",
+        "absolute goal",
+        "absolute goal here",
+        "is that reached",
     ];
     let head: Vec<String> = head.iter().map(|name| (*name).to_owned()).collect();
     format!(

@@ -118,7 +118,7 @@ impl Told {
                 told.what.push_str(": ");
             }
             if let Some(engine) = cause.downcast_ref::<esker::Error>() {
-                // The engine's sentence already ends in its source and its hint.
+                // The engine's sentence already ends in its source.
                 told.what.push_str(&engine.sentence());
                 told.code = code_of(engine);
                 told.kind = engine.kind().as_str();

@@ -110,11 +110,10 @@ pub(crate) const ALL: &[Goal] = &[
     goal("merge", NO_STORE, MegabytesPerCore, &[AtLeast(400.0)]),
 ];
 
-/// What SlateDB 0.18 and RocksDB did a second on the machine on which the goals were set.
+/// What SlateDB 0.18 and RocksDB did a second on the machine on which the goals were set, [near](NEAR).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeersThere {
     pub(crate) workload: &'static str,
-    pub(crate) store: &'static str,
     slatedb: f64,
     rocksdb: f64,
 }
@@ -131,7 +130,7 @@ impl PeersThere {
 }
 
 const fn near(workload: &'static str, slatedb: f64, rocksdb: f64) -> PeersThere {
-    PeersThere { workload, store: NEAR, slatedb, rocksdb }
+    PeersThere { workload, slatedb, rocksdb }
 }
 
 /// As whoever set the goals wrote them down beside: two cores, a million keys of 16 bytes, values of 400, 256 MiB of cache.
